@@ -1,0 +1,45 @@
+"""Tune optimizers on the noisy quadratic model and see how they scale with batch size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nqm_study.model.bounds import bayes_bound
+from nqm_study.model.crossing import risk_curve, steps_to_target
+from nqm_study.model.optimizers import SGD, Adam
+from nqm_study.model.outcome import Crossing
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Constant
+from nqm_study.model.simulate import Simulation, simulate
+from nqm_study.model.spectrum import Spectrum, power_law
+
+if TYPE_CHECKING:
+    from nqm_study.build import run_study
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Constant",
+    "Crossing",
+    "NoisyQuadratic",
+    "Simulation",
+    "Spectrum",
+    "__version__",
+    "bayes_bound",
+    "power_law",
+    "risk_curve",
+    "run_study",
+    "simulate",
+    "steps_to_target",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # run_study brings Optuna and Hydra with it, which the model does without.
+    if name == "run_study":
+        from nqm_study.build import run_study  # noqa: PLC0415
+
+        return run_study
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,149 @@
+"""Optimizers as data, and the linear ones as transitions of a mode's state.
+
+For a mode of curvature h, with preconditioner P = h^-p, gradient g = h theta + e and learning rate
+lr, in PyTorch's conventions:
+
+| optimizer | state z | update |
+|---|---|---|
+| SGD | (theta) | theta' = theta - lr P g |
+| heavy ball | (theta, u) | u' = mu u + P g;  theta' = theta - lr u' |
+| Nesterov | (theta, u) | u' = mu u + P g;  theta' = theta - lr (P g + mu u') |
+| EMA on top | (..., e) | e' = gamma e + (1 - gamma) theta', and the risk is that of e |
+
+Each is z' = A z + b e with a matrix A and a vector b, so a new linear optimizer is one more pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.problem import require_number
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent as torch.optim.SGD has it.
+
+    Args:
+        learning_rate: > 0; multiplies after the momentum buffer.
+        momentum: mu in [0, 1); 0 is plain SGD, otherwise heavy ball.
+        nesterov: Nesterov's form of the momentum.
+        preconditioner_power: p in [0, 1]; gradients are multiplied by h^-p.
+        ema_decay: gamma in [0, 1); the risk is that of e' = gamma e + (1 - gamma) theta',
+            e_0 = theta_0. 0 is the iterate itself.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    preconditioner_power: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_number("learning_rate", self.learning_rate, above=0.0)
+        require_number("momentum", self.momentum, least=0.0, below=1.0)
+        require_number("preconditioner_power", self.preconditioner_power, least=0.0, most=1.0)
+        require_number("ema_decay", self.ema_decay, least=0.0, below=1.0)
+        if not isinstance(self.nesterov, (bool, np.bool_)):
+            raise ValueError(f"nesterov={self.nesterov!r}: must be True or False")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam with bias correction and eps outside the root, as torch.optim.Adam has it.
+
+    Args:
+        learning_rate: > 0.
+        beta1: decay of the gradient's mean, in [0, 1).
+        beta2: decay of the gradient's square, in [0, 1).
+        eps: >= 0, added to the root of the corrected second moment.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require_number("learning_rate", self.learning_rate, above=0.0)
+        require_number("beta1", self.beta1, least=0.0, below=1.0)
+        require_number("beta2", self.beta2, least=0.0, below=1.0)
+        require_number("eps", self.eps, least=0.0)
+
+
+Optimizer = SGD | Adam
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """The affine map z' = A z + b e of every mode's state; e is a noise of variance c / B.
+
+    Attributes:
+        matrix: A, shape (k, k, n): k state components, n modes.
+        noise: b, shape (k, n).
+        start: z_0 for theta_0 = 1, shape (k,).
+        readout: index of the component whose square is the risk.
+    """
+
+    matrix: Array
+    noise: Array
+    start: Array
+    readout: int
+
+
+def transition(optimizer: SGD, curvature: Array) -> Transition:
+    """The transition of a linear optimizer at each curvature."""
+    lr, mu = optimizer.learning_rate, optimizer.momentum
+    p = curvature**-optimizer.preconditioner_power
+    x = lr * p * curvature
+    one = np.ones_like(x)
+    if mu == 0.0:
+        matrix = np.array([[1.0 - x]])
+        noise = np.array([-lr * p])
+    elif optimizer.nesterov:
+        matrix = np.array([[1.0 - (1.0 + mu) * x, -lr * mu**2 * one], [x / lr, mu * one]])
+        noise = np.array([-(1.0 + mu) * lr * p, p])
+    else:
+        matrix = np.array([[1.0 - x, -lr * mu * one], [x / lr, mu * one]])
+        noise = np.array([-lr * p, p])
+    start = np.zeros(len(matrix))
+    start[0] = 1.0
+    if optimizer.ema_decay > 0.0:
+        matrix, noise = _average(matrix, noise, optimizer.ema_decay)
+        start = np.append(start, 1.0)
+        return Transition(matrix, noise, start, readout=len(start) - 1)
+    return Transition(matrix, noise, start, readout=0)
+
+
+def _average(matrix: Array, noise: Array, gamma: float) -> tuple[Array, Array]:
+    """The same transition with e' = gamma e + (1 - gamma) theta' as one more component."""
+    k, _, n = matrix.shape
+    wide = np.zeros((k + 1, k + 1, n))
+    wide[:k, :k] = matrix
+    wide[k, :k] = (1.0 - gamma) * matrix[0]
+    wide[k, k] = gamma
+    return wide, np.concatenate((noise, (1.0 - gamma) * noise[:1]))
+
+
+def is_stable(optimizer: SGD, curvature: Array) -> bool:
+    """Whether the transition's spectral radius is below one at every curvature.
+
+    With x = lr h^(1-p): x < 2 (1 + mu) for heavy ball (mu = 0: SGD), and
+    x < 2 (1 + mu) / (1 + 2 mu) for Nesterov (Jury's conditions on the 2 x 2 matrix); averaging adds
+    the eigenvalue gamma < 1.
+    """
+    mu = optimizer.momentum
+    x = optimizer.learning_rate * curvature ** (1.0 - optimizer.preconditioner_power)
+    limit = 2.0 * (1.0 + mu) / (1.0 + 2.0 * mu if optimizer.nesterov else 1.0)
+    return bool(np.all(x < limit))

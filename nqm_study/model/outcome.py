@@ -1,0 +1,23 @@
+"""What a run towards a target came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["reached", "floor_above_target", "diverged", "max_steps"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where the risk first reached the target, or why it did not.
+
+    Attributes:
+        steps: the first step t >= 0 whose risk is at most the target; None where there is none.
+        status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
+        risk: the risk at that step; with no crossing, the smallest seen.
+    """
+
+    steps: int | None
+    status: Status
+    risk: float

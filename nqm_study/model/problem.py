@@ -1,0 +1,73 @@
+"""The problem an optimizer is run on: a spectrum and a batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nqm_study.model.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class NoisyQuadratic:
+    """A quadratic loss 1/2 sum m h theta^2 with gradients h theta + e, e ~ N(0, c / batch_size).
+
+    Source: Zhang et al. 2019, arXiv:1907.04164, section 3.
+
+    Args:
+        spectrum: the modes.
+        batch_size: examples per step, a real number > 0.
+
+    Raises:
+        ValueError: if batch_size is not a finite number greater than 0.
+    """
+
+    spectrum: Spectrum
+    batch_size: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.spectrum, Spectrum):
+            raise ValueError(f"spectrum={self.spectrum!r}: must be a Spectrum")
+        require_number("batch_size", self.batch_size, above=0.0)
+
+
+def require_number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """The value as a float.
+
+    Raises:
+        ValueError: naming field, value and bounds, if it is no finite number inside them.
+    """
+    bounds = [
+        text.format(bound)
+        for text, bound in (
+            ("greater than {:g}", above),
+            ("at least {:g}", least),
+            ("less than {:g}", below),
+            ("at most {:g}", most),
+        )
+        if bound is not None
+    ]
+    allowed = "a finite number " + " and ".join(bounds)
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    if isinstance(value, bool) or not number:
+        raise ValueError(f"{name}={value!r}: must be {allowed}")
+    result = float(value)  # type: ignore[arg-type]  # checked above
+    inside = (
+        np.isfinite(result)
+        and (above is None or result > above)
+        and (least is None or result >= least)
+        and (below is None or result < below)
+        and (most is None or result <= most)
+    )
+    if not inside:
+        raise ValueError(f"{name}={result:g}: must be {allowed}")
+    return result

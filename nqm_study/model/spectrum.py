@@ -1,0 +1,156 @@
+"""Spectra: the curvatures of a quadratic loss, with each mode's noise, weight and start.
+
+| symbol | name | meaning |
+|---|---|---|
+| h > 0 | curvature | Hessian eigenvalue |
+| c >= 0 | noise | gradient-noise variance of one example |
+| m >= 0 | multiplicity | how many modes this entry stands for |
+| a | initial_mean | mean of theta_0 |
+| s >= 0 | initial_variance | variance of theta_0 |
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.quadrature import Measure
+
+Array = npt.NDArray[np.float64]
+
+
+# Not given: filled in once the curvature is known. The cast lets fields read as what they hold.
+_FROM_CURVATURE = cast("Array", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Modes of a quadratic loss. All fields are float64 arrays of one length, read-only.
+
+    Args:
+        curvature: Hessian eigenvalues, each > 0.
+        noise: gradient-noise variance of one example, each >= 0; the curvature where not given.
+        multiplicity: how many modes an entry stands for, each >= 0; 1 where not given.
+        initial_mean: mean of theta_0; 0 where not given.
+        initial_variance: variance of theta_0, each >= 0; 1 where not given.
+
+    A scalar stands for the same value at every mode.
+
+    Raises:
+        ValueError: for an empty or non-finite array, a length that differs from the curvature's, or
+            a value below its bound.
+    """
+
+    curvature: Array
+    noise: Array = _FROM_CURVATURE
+    multiplicity: Array = _FROM_CURVATURE
+    initial_mean: Array = _FROM_CURVATURE
+    initial_variance: Array = _FROM_CURVATURE
+
+    def __post_init__(self) -> None:
+        curvature = _array("curvature", self.curvature)
+        if curvature.ndim != 1 or curvature.size == 0:
+            raise ValueError(
+                f"curvature has shape {curvature.shape}: must be a list of at least one eigenvalue"
+            )
+        _require("curvature", curvature, curvature > 0.0, "greater than 0")
+        defaults: dict[str, Any] = {
+            "curvature": curvature,
+            "noise": curvature,
+            "multiplicity": 1.0,
+            "initial_mean": 0.0,
+            "initial_variance": 1.0,
+        }
+        for name, default in defaults.items():
+            given = getattr(self, name)
+            value = _array(name, default if given is None else given)
+            if value.ndim == 0:
+                value = np.full(curvature.shape, value)
+            if value.shape != curvature.shape:
+                raise ValueError(
+                    f"{name} has shape {value.shape}: must be {curvature.shape}, as curvature has"
+                )
+            if name != "initial_mean":
+                _require(name, value, value >= 0.0, "at least 0")
+            value = np.array(value)
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return self.curvature.size
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of the arrays: equal for equal spectra, whatever the process."""
+        parts = hashlib.sha256()
+        for each in fields(self):
+            parts.update(getattr(self, each.name).tobytes())
+        return parts.hexdigest()
+
+    @functools.cached_property
+    def second_moment(self) -> Array:
+        """E theta_0^2 = a^2 + s of each mode."""
+        return np.asarray(self.initial_mean**2 + self.initial_variance)
+
+    @functools.cached_property
+    def initial_risk(self) -> float:
+        """Expected loss before the first step, 1/2 sum m h (a^2 + s)."""
+        return float(0.5 * np.sum(self.multiplicity * self.curvature * self.second_moment))
+
+    @functools.cached_property
+    def loss(self) -> Measure:
+        """The weight 1/2 m h of each curvature in the risk, per unit of E theta^2."""
+        return Measure.of(self.curvature, 0.5 * self.multiplicity * self.curvature)
+
+    @functools.cached_property
+    def signal(self) -> Measure:
+        """The weight 1/2 m h (a^2 + s) of each curvature in the noise-free part of the risk."""
+        weight = 0.5 * self.multiplicity * self.curvature * self.second_moment
+        return Measure.of(self.curvature, weight)
+
+    @functools.cached_property
+    def gradient_noise(self) -> Measure:
+        """The weight 1/2 m h c of each curvature in the noise part of the risk, at batch size 1."""
+        weight = 0.5 * self.multiplicity * self.curvature * self.noise
+        return Measure.of(self.curvature, weight)
+
+
+def power_law(dim: int, exponent: float = 1.0) -> Spectrum:
+    """The spectrum h_i = i^-exponent, i = 1..dim, with noise c = h and theta_0 ~ N(0, 1).
+
+    ``power_law(10_000)`` is the problem of Zhang et al. 2019 (arXiv:1907.04164), section 4.
+
+    Args:
+        dim: number of modes, at least 1.
+        exponent: decay of the eigenvalues, at least 0.
+
+    Raises:
+        ValueError: if dim or exponent is out of range.
+    """
+    if isinstance(dim, bool) or int(dim) != dim or dim < 1:
+        raise ValueError(f"dim={dim}: must be an integer of at least 1")
+    if not (np.isfinite(exponent) and exponent >= 0.0):
+        raise ValueError(f"exponent={exponent}: must be a finite number of at least 0")
+    curvature = np.arange(1, int(dim) + 1, dtype=np.float64) ** -float(exponent)
+    return Spectrum(curvature)
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={value!r}: must be numbers") from error
+    _require(name, array, np.isfinite(array), "finite")
+    return array
+
+
+def _require(name: str, array: Array, ok: npt.NDArray[np.bool_], bound: str) -> None:
+    if not np.all(ok):
+        index = int(np.argmin(np.atleast_1d(ok)))
+        value = np.atleast_1d(array)[index]
+        raise ValueError(f"{name}[{index}]={value:g}: must be {bound}")
