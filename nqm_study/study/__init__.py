@@ -1,0 +1,1 @@
+"""The study loop: what is searched, where it is kept, and how it runs."""

@@ -1,0 +1,173 @@
+"""What a study is and what its trials found, as frozen values.
+
+The study loop writes these, the tracking mirror and the report read them; none of the three knows
+the others. A definition says everything that decides a study's trials except how many there are:
+raising the budget continues a study, changing anything in its definition makes another one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Scale = Literal["linear", "log", "log_one_minus"]
+SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
+
+
+@dataclass(frozen=True)
+class Range:
+    """A searched hyperparameter: its bounds in the user's units and the scale it is searched on.
+
+    ``log`` searches log(value), ``log_one_minus`` searches log(1 - value), for hyperparameters
+    such as momentum whose effect is set by their distance from one.
+
+    Raises:
+        ValueError: unless low < high, both finite and inside the scale's domain.
+    """
+
+    low: float
+    high: float
+    scale: Scale = "log"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(f"scale={self.scale}: must be one of {', '.join(SCALES)}")
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name}={value}: must be a number")
+            if not math.isfinite(value):
+                raise ValueError(f"{name}={value}: must be finite")
+            # 0 and 0.0 are one bound, and must make one fingerprint.
+            object.__setattr__(self, name, float(value))
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low:g}: must be less than high={self.high:g}")
+        if self.scale == "log" and self.low <= 0.0:
+            raise ValueError(f"low={self.low:g}: must be greater than 0 on a log scale")
+        if self.scale == "log_one_minus" and self.high >= 1.0:
+            raise ValueError(f"high={self.high:g}: must be less than 1 on a log_one_minus scale")
+
+
+Hyperparameter = float | Range
+
+
+@dataclass(frozen=True)
+class StudyDefinition:
+    """Everything that decides a study's trials, except their number.
+
+    Attributes:
+        optimizer: name of the optimizer's configuration (``sgd``, ``momentum``, ``adam``, ...).
+        hyperparameters: each one a number (fixed) or a ``Range`` (searched).
+        spectrum: name of the spectrum's configuration (``paper``, ...).
+        spectrum_digest: hash of the spectrum's arrays.
+        schedule: name of the schedule's configuration (``constant``).
+        batch_size: examples per step.
+        target: expected loss to reach.
+        seed: seed of the sampler.
+        sampler: name and settings of the sampler.
+        max_steps: steps after which a trial counts as not having reached the target.
+    """
+
+    optimizer: str
+    hyperparameters: Mapping[str, Hyperparameter]
+    spectrum: str
+    spectrum_digest: str
+    schedule: str
+    batch_size: float
+    target: float
+    seed: int
+    sampler: Mapping[str, Any]
+    max_steps: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition as JSON values; ``from_json`` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudyDefinition:
+        """The definition that ``to_json`` wrote."""
+        hyperparameters = {
+            name: Range(**value) if isinstance(value, Mapping) else value
+            for name, value in data["hyperparameters"].items()
+        }
+        return cls(**{**data, "hyperparameters": hyperparameters})
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the definition; equal for equal definitions, whatever the process."""
+        return _digest(self.to_json())
+
+    @property
+    def default_name(self) -> str:
+        """A readable stem and the fingerprint: the study's name unless the user gives one."""
+        return (
+            f"{self.optimizer}-{self.spectrum}-{self.schedule}-B{self.batch_size:.15g}"
+            f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
+        )
+
+    @property
+    def curve(self) -> str:
+        """A hash of the definition less batch size and seed: studies of one scaling curve."""
+        data = self.to_json()
+        del data["batch_size"], data["seed"]
+        return _digest(data)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One finished trial.
+
+    Attributes:
+        number: its place in the study, from 0.
+        hyperparameters: every hyperparameter's value in the user's units, the fixed ones too.
+        steps: steps to the target, or None where it was not reached.
+        status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
+        risk: expected loss at the crossing; with no crossing, the smallest seen.
+        objective: the value the sampler minimised.
+        started, finished: when the trial ran.
+    """
+
+    number: int
+    hyperparameters: Mapping[str, float]
+    steps: int | None
+    status: str
+    risk: float
+    objective: float
+    started: datetime
+    finished: datetime
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study with its finished trials, in the order of their numbers.
+
+    Attributes:
+        name: the study's name in the Optuna storage.
+        definition: what decides its trials.
+        bayes_bound: the fewest steps any algorithm could need to the target.
+        initial_risk: expected loss before the first step.
+        trials: the finished trials.
+    """
+
+    name: str
+    definition: StudyDefinition
+    bayes_bound: int
+    initial_risk: float
+    trials: tuple[TrialRecord, ...] = field(default=())
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The first trial with the fewest steps to the target; None where none reached it."""
+        reached = [trial for trial in self.trials if trial.steps is not None]
+        return min(reached, key=lambda trial: (trial.steps, trial.number), default=None)
+
+
+def _digest(data: object) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,97 @@
+"""The study loop: sample in memory, evaluate, and write each finished trial once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nqm_study.model.crossing import steps_to_target
+from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.outcome import Crossing
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.study.records import StudyDefinition, TrialRecord
+from nqm_study.study.samplers import make_sampler
+from nqm_study.study.space import SearchSpace
+from nqm_study.study.storage import trial_record
+
+MakeOptimizer = Callable[[Mapping[str, float]], Optimizer]
+OnTrial = Callable[[TrialRecord], None]
+
+CONSTRAINT = "not_reached"
+"""Optuna's constraint of a trial: 0 where the target was reached, 1 where not."""
+
+
+def loss(crossing: Crossing, target: float, max_steps: int) -> float:
+    """What the sampler minimises: log steps, or a penalty where the target was not reached.
+
+    The penalty is finite, lies above every possible log steps, and still points the right way: it
+    is log(max_steps) plus the log of how far the smallest risk stayed above the target.
+    """
+    if crossing.steps is not None:
+        return math.log(max(crossing.steps, 1))
+    excess = crossing.risk / target
+    return math.log(max_steps) + math.log(max(excess, 1.0)) if math.isfinite(excess) else 1e3
+
+
+def run(
+    stored: Study,
+    definition: StudyDefinition,
+    problem: NoisyQuadratic,
+    make_optimizer: MakeOptimizer,
+    *,
+    n_trials: int,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Bring a stored study to n_trials finished trials; do nothing where it has them already.
+
+    The sampler works on a copy in memory. Each finished trial is written to ``stored`` in one
+    write, and only then told to ``on_trial``; an interruption loses at most the trial in flight.
+
+    Args:
+        stored: the study in its storage, made by ``storage.open_study``.
+        definition: what decides the trials.
+        problem: spectrum and batch size.
+        make_optimizer: hyperparameters in the user's units -> optimizer.
+        n_trials: total of finished trials over all calls.
+        on_trial: called with each new trial after it was written.
+    """
+    space = SearchSpace(definition.hyperparameters)
+    finished = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    remaining = n_trials - len(finished)
+    if remaining <= 0:
+        return
+    sampler = make_sampler(definition.sampler, space, definition.seed, len(finished))
+    memory = optuna.create_study(direction="minimize", sampler=sampler)
+    memory.add_trials(finished)
+    distributions = space.distributions
+
+    def objective(trial: Trial) -> float:
+        coordinates = {
+            name: trial.suggest_float(name, d.low, d.high, log=d.log)
+            for name, d in distributions.items()
+        }
+        values = space.values(coordinates)
+        crossing = steps_to_target(
+            problem,
+            make_optimizer(values),
+            target=definition.target,
+            max_steps=definition.max_steps,
+        )
+        trial.set_user_attr("hyperparameters", values)
+        trial.set_user_attr("steps", crossing.steps)
+        trial.set_user_attr("status", crossing.status)
+        # JSON has no infinity; a risk that overflowed is left out.
+        trial.set_user_attr("risk", crossing.risk if math.isfinite(crossing.risk) else None)
+        trial.set_constraint(CONSTRAINT, 0.0 if crossing.steps is not None else 1.0)
+        return loss(crossing, definition.target, definition.max_steps)
+
+    def keep(_: Study, trial: FrozenTrial) -> None:
+        stored.add_trial(trial)
+        if on_trial is not None:
+            on_trial(trial_record(trial))
+
+    memory.optimize(objective, n_trials=remaining, callbacks=[keep])

@@ -1,0 +1,148 @@
+"""Samplers whose proposal depends on the seed, the trial's number and the trials before, only.
+
+A sampler that carries its random state from trial to trial proposes the same points again when a
+study is resumed with the same seed. These are made anew for each trial from (seed, trial number),
+so that an interrupted study ends as an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nqm_study.study.space import SearchSpace
+
+NAMES = ("tpe", "cmaes", "random", "qmc", "grid")
+
+
+def make_sampler(
+    settings: Mapping[str, Any], space: SearchSpace, seed: int, finished: int
+) -> BaseSampler:
+    """The sampler of a study.
+
+    Args:
+        settings: ``name`` (one of ``NAMES``) and that sampler's own settings.
+        space: what is searched.
+        seed: the study's seed.
+        finished: how many trials the study has already.
+
+    Raises:
+        ValueError: for an unknown name or a setting the sampler does not have.
+    """
+    options = {key: value for key, value in settings.items() if key != "name"}
+    name = settings["name"]
+    if name == "grid":
+        return GridSampler(space.grid(grid_points(options, space)), seed=seed)
+    if name == "qmc":
+        return _qmc(space, seed, finished, **options)
+    simple: dict[str, Callable[..., BaseSampler]] = {
+        "tpe": TPESampler,
+        "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
+        "random": RandomSampler,
+    }
+    if name not in simple:
+        raise ValueError(f"sampler.name={name}: must be one of {', '.join(NAMES)}")
+    return Reseeded(functools.partial(simple[name], **options), seed)
+
+
+def grid_points(options: Mapping[str, Any], space: SearchSpace) -> int:
+    """Points along each coordinate: as many as fit the grid's size."""
+    dimensions = max(1, len(space.searched))
+    size = int(options["size"])
+    points: int = round(size ** (1.0 / dimensions))
+    return points if points**dimensions <= size else points - 1
+
+
+class Reseeded(BaseSampler):
+    """Another sampler, made anew for each trial with a seed of its own."""
+
+    def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
+        self._make = make
+        self._seed = seed
+        self._current = make(seed=seed)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Make the sampler of this trial."""
+        entropy = np.random.SeedSequence([self._seed, trial.number])
+        self._current = self._make(seed=int(entropy.generate_state(1)[0]))
+        self._current.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """As the trial's own sampler does."""
+        return self._current.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """As the trial's own sampler does."""
+        return self._current.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """As the trial's own sampler does."""
+        return self._current.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """As the trial's own sampler does."""
+        self._current.after_trial(study, trial, state, values)
+
+
+def _qmc(space: SearchSpace, seed: int, finished: int, **options: Any) -> BaseSampler:
+    """Scrambled Sobol points, at the place in the sequence where the study left off."""
+    with warnings.catch_warnings():
+        # Optuna calls the sampler experimental; that is a word about its interface.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _Sobol(space, seed, finished, **options)
+
+
+class _Sobol(QMCSampler):
+    """Optuna's sampler counts its points in the study it samples for, which is in memory here."""
+
+    def __init__(self, space: SearchSpace, seed: int, finished: int, **options: Any) -> None:
+        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False, **options)
+        self._space = space.distributions
+        self._behind = finished
+
+    def infer_relative_search_space(
+        self,
+        study: Study,  # noqa: ARG002 (Optuna's signature)
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        while self._behind > 0:
+            super().sample_relative(study, trial, search_space)
+            self._behind -= 1
+        return super().sample_relative(study, trial, search_space)
