@@ -1,0 +1,1 @@
+"""Mirrors of studies in experiment trackers."""

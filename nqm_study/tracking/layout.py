@@ -1,0 +1,139 @@
+"""What the runs of a study and of its trials say in MLflow: names, tags, parameters, metrics."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mlflow.entities import Run
+
+from nqm_study.study.records import Range, StudyRecord, TrialRecord
+from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
+
+STUDY_NAME = "optuna.study_name"
+TRIAL_NUMBER = "optuna.trial_number"
+RESULTS = "nqm.results"
+
+
+def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
+    """What a trial's run says, given its study's name and the study's run."""
+    points = [Point("reached", float(trial.steps is not None)), Point("risk", trial.risk)]
+    if trial.steps is not None:
+        points.append(Point("steps_to_target", trial.steps))
+    return Draft(
+        name=f"trial {trial.number}",
+        tags={
+            KIND: "trial",
+            STUDY_NAME: study,
+            TRIAL_NUMBER: str(trial.number),
+            "status": trial.status,
+        },
+        params={name: number(value) for name, value in trial.hyperparameters.items()},
+        points=tuple(points),
+        parent=parent,
+        started=milliseconds(trial.started),
+        finished=milliseconds(trial.finished),
+    )
+
+
+def continues(run: Run, record: StudyRecord) -> bool:
+    """Whether all that a study's run says is in the record, so that it only has to be extended.
+
+    It is not after the storage was lost and the study begun anew: parameters and metrics cannot be
+    taken back, so then another run takes its place.
+    """
+    if run.data.tags.get(DIGEST) != definition_digest(record):
+        return False
+    count = int(run.data.metrics.get("n_trials", 0))
+    if count == 0:
+        return True
+    return count <= len(record.trials) and run.data.tags.get(RESULTS) == results_digest(
+        record, count
+    )
+
+
+def definition_digest(record: StudyRecord) -> str:
+    """A hash of what a study's run says before it has results."""
+    return digest([title(record), params(record), record.bayes_bound])
+
+
+def results_digest(record: StudyRecord, count: int) -> str:
+    """A hash of the first trials to finish: processes that share a study finish out of order."""
+    trials = sorted(record.trials, key=lambda trial: (trial.finished, trial.number))[:count]
+    return digest([(trial.number, trial.steps, dict(trial.hyperparameters)) for trial in trials])
+
+
+def results(record: StudyRecord) -> list[Point]:
+    """The results so far, at a step that is the number of trials they come from."""
+    count = len(record.trials)
+    # The count is first, in the first call to MLflow: a run killed between two calls then shows
+    # a count that its results tag does not match, and is not taken up again.
+    points = [Point("n_trials", count, count)]
+    if record.best is not None and record.best.steps is not None:
+        points.append(Point("best_steps_to_target", record.best.steps, count))
+        points += [
+            Point(f"best_{name}", value, count)
+            for name, value in record.best.hyperparameters.items()
+        ]
+    return points
+
+
+def title(record: StudyRecord) -> str:
+    """The name of a study's run: what is studied, unless the user named the study."""
+    definition = record.definition
+    if record.name != definition.default_name:
+        return record.name
+    return (
+        f"{definition.optimizer} {definition.spectrum} {definition.schedule} "
+        f"B={number(definition.batch_size)} target={number(definition.target)} "
+        f"seed={definition.seed}"
+    )
+
+
+def params(record: StudyRecord) -> dict[str, str]:
+    """The parameters of a study's run: MLflow cannot change them, so nothing that may change."""
+    definition = record.definition
+    said = {
+        "optimizer": definition.optimizer,
+        "spectrum": definition.spectrum,
+        "schedule": definition.schedule,
+        "batch_size": number(definition.batch_size),
+        "target": number(definition.target),
+        "seed": str(definition.seed),
+        "max_steps": str(definition.max_steps),
+        # Few digits: the last ones may differ on another machine.
+        "initial_risk": f"{record.initial_risk:.6g}",
+    }
+    for name, setting in definition.sampler.items():
+        said["sampler" if name == "name" else f"sampler.{name}"] = str(setting)
+    for name, value in definition.hyperparameters.items():
+        if isinstance(value, Range):
+            bounds = f"{number(value.low)} to {number(value.high)}"
+            said[f"space.{name}"] = f"{bounds}, {value.scale} scale"
+        else:
+            said[f"space.{name}"] = f"fixed at {number(value)}"
+    return said
+
+
+def note(record: StudyRecord) -> str:
+    """The description of a study's run, in Markdown, with the results there are."""
+    definition = record.definition
+    text = (
+        f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
+        f"loss of {number(definition.target)} on the spectrum {definition.spectrum}, with batch "
+        f"size {number(definition.batch_size)} and the schedule {definition.schedule}. No "
+        f"algorithm can need fewer than {record.bayes_bound} steps."
+    )
+    if not record.trials:
+        return text
+    if record.best is None:
+        return f"{text} None of the {len(record.trials)} trials reached the target."
+    found = ", ".join(f"{name} {value:.4g}" for name, value in record.best.hyperparameters.items())
+    return (
+        f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
+        f"in {record.best.steps} steps with {found}."
+    )
+
+
+def milliseconds(moment: datetime) -> int:
+    """MLflow's time: milliseconds since the epoch; a moment without a zone is local time."""
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,183 @@
+"""The mirror of studies and their summaries in MLflow.
+
+Optuna's storage is the truth. MLflow shows a view of it, which can be rebuilt at any time: logging
+a study and catching up with one are the same code. Importing this module imports MLflow, which
+takes a second or two.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from nqm_study.study.records import StudyRecord
+from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
+from nqm_study.tracking.study_run import StudyRun
+
+__all__ = ["Mirror", "StudyRun", "SummaryPoint"]
+
+CURVE = "nqm.curve"
+
+
+@dataclass(frozen=True)
+class SummaryPoint:
+    """The best of a study, or the median over seeds, at one batch size.
+
+    Attributes:
+        batch_size: examples per step.
+        steps: steps to the target; inf where it was not reached.
+        hyperparameters: the values that needed those steps, in the user's units.
+    """
+
+    batch_size: int
+    steps: float
+    hyperparameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One MLflow experiment that shows studies. ``local`` and ``server`` make it."""
+
+    store: RunStore
+
+    @classmethod
+    def local(cls, root: Path, experiment: str = "nqm_study", *, page_size: int = 1000) -> Mirror:
+        """A mirror in ``root/mlflow.db``, artifacts in ``root/artifacts``, both made if missing.
+
+        Args:
+            root: a directory, made if missing.
+            experiment: name of the MLflow experiment.
+            page_size: runs asked for at once.
+
+        Raises:
+            ValueError: if the path has a character MLflow takes for a part of the URI.
+        """
+        root = root.absolute()
+        if any(character in str(root) for character in "%?"):
+            raise ValueError(f"root={root}: must have no % or ? in it, MLflow cannot open it")
+        root.mkdir(parents=True, exist_ok=True)
+        database = root / "mlflow.db"
+        uri = f"sqlite:///{database}"
+        # MLflow's creation of the tables and of the experiment fails in some of several processes
+        # that start at once.
+        with FileLock(root / ".mlflow.lock"), _quiet_migrations():
+            _use_write_ahead_log(database)
+            client = MlflowClient(tracking_uri=uri)
+            # Without a location of its own the experiment would write to the current directory.
+            location = (root / "artifacts").as_uri()
+            experiment_id = _experiment_id(client, experiment, location)
+        return cls(RunStore(client, uri, experiment_id, page_size))
+
+    @classmethod
+    def server(cls, experiment: str = "nqm_study") -> Mirror:
+        """A mirror on the MLflow server that the variable MLFLOW_TRACKING_URI names.
+
+        Raises:
+            ValueError: if the variable is not set.
+        """
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not uri:
+            raise ValueError("MLFLOW_TRACKING_URI is not set: must be the address of the server")
+        # MLflow would print two lines and ask the server once more for every trial.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        client = MlflowClient(tracking_uri=uri)
+        return cls(RunStore(client, uri, _experiment_id(client, experiment, None)))
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI, as ``mlflow ui --backend-store-uri`` takes it."""
+        return self.store.uri
+
+    def study(self, record: StudyRecord) -> StudyRun:
+        """The study's run, found or created, marked RUNNING, with all trials of the record.
+
+        What earlier processes left half-logged is completed, what they logged twice is deleted.
+        """
+        return StudyRun(self.store, record)
+
+    def summary(
+        self,
+        *,
+        key: str,
+        name: str,
+        params: Mapping[str, str],
+        points: Sequence[SummaryPoint],
+        note: str,
+        files: Sequence[Path],
+    ) -> None:
+        """One run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
+
+        The same data leaves the run as it is, other data replaces it. The files are always
+        replaced; those of a run that stays and are not among ``files`` remain.
+
+        Args:
+            key: identifies the curve.
+            name: the run's name.
+            params: its parameters.
+            points: its metrics, with the batch size as MLflow's step.
+            note: its description.
+            files: its artifacts, under ``figures``.
+        """
+        draft = Draft(
+            name=name,
+            tags={KIND: "summary", CURVE: key, NOTE: note},
+            params=params,
+            points=tuple(
+                Point(metric, value, point.batch_size)
+                for point in points
+                for metric, value in (
+                    ("steps_to_target", point.steps),
+                    *point.hyperparameters.items(),
+                )
+            ),
+        )
+        run_id = self.store.write(draft, self.store.find({KIND: "summary", CURVE: key}))
+        for file in files:
+            self.store.client.log_artifact(run_id, str(file), "figures")
+
+
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    """The experiment's identifier; it is created, or restored if it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException:
+            # On a server another process may have created it in the meantime.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    experiment_id: str = found.experiment_id
+    if found.lifecycle_stage == "deleted":
+        # A deleted experiment keeps its name taken.
+        client.restore_experiment(experiment_id)
+    return experiment_id
+
+
+def _use_write_ahead_log(database: Path) -> None:
+    """Set SQLite's journal mode, which the file keeps: two writers then cost each other less."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+@contextmanager
+def _quiet_migrations() -> Iterator[None]:
+    """Keep the dozens of INFO lines about creating tables from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,115 @@
+"""The mirror of one study: a run for the study, and a child run for each finished trial."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+from mlflow.entities import Run
+
+from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.tracking import layout
+from nqm_study.tracking.layout import RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
+from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Point, RunStore
+
+
+class StudyRun:
+    """A study's run in MLflow. ``Mirror.study`` makes it.
+
+    Several processes may mirror one study: what one of them finds half-logged, or logged twice, it
+    completes or deletes, and ``finish`` looks again at whatever it did not log itself.
+    """
+
+    def __init__(self, store: RunStore, record: StudyRecord) -> None:
+        self._store = store
+        self._name = record.name
+        self._run = self._find_or_create(record)
+        store.client.update_run(self.run_id, status="RUNNING")
+        self._mirrored: set[int] = set()
+        # Runs whose trial the storage does not know: it was lost, or another process is just
+        # writing it. Only those still unknown at the end are deleted.
+        self._unknown = self._catch_up(record.trials)
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's identifier of the study's run."""
+        run_id: str = self._run.info.run_id
+        return run_id
+
+    def trial(self, trial: TrialRecord) -> None:
+        """Mirror one finished trial as a child run; nothing happens if it is there already.
+
+        Call it after the trial was written to the storage.
+        """
+        if trial.number not in self._mirrored:
+            self._write(trial, self._unknown.pop(trial.number, []))
+
+    def finish(self, record: StudyRecord) -> None:
+        """Mirror what is missing and the study's results, and mark its run FINISHED.
+
+        Args:
+            record: the study as the storage has it now.
+        """
+        before, self._run = self.run_id, self._find_or_create(record)
+        numbers = {trial.number for trial in record.trials}
+        if self.run_id != before or not numbers <= self._mirrored:
+            self._catch_up(record.trials)
+        for unknown in self._unknown.keys() - numbers:
+            self._store.delete(self._unknown.pop(unknown))
+        end = max((milliseconds(trial.finished) for trial in record.trials), default=None)
+        end = end or self._run.info.start_time
+        results = layout.results_digest(record, len(record.trials))
+        if self._run.data.tags.get(RESULTS) != results:
+            points = [*layout.results(record), *self._missing_history(record)]
+            tags = {NOTE: layout.note(record), RESULTS: results}
+            self._store.log(self.run_id, points, end, tags=tags)
+        self._store.client.set_terminated(self.run_id, FINISHED, end)
+
+    def _find_or_create(self, record: StudyRecord) -> Run:
+        runs = self._store.find({KIND: "study", STUDY_NAME: record.name})
+        kept = next((run for run in runs if layout.continues(run, record)), None)
+        run = kept or self._create(record)
+        self._store.delete(other for other in runs if other.info.run_id != run.info.run_id)
+        return run
+
+    def _create(self, record: StudyRecord) -> Run:
+        started = min((milliseconds(trial.started) for trial in record.trials), default=None)
+        started = started or int(time.time() * 1000)
+        run = self._store.client.create_run(
+            self._store.experiment_id,
+            start_time=started,
+            tags={KIND: "study", STUDY_NAME: record.name, NOTE: layout.note(record)},
+            run_name=layout.title(record),
+        )
+        # The digest comes last: a run without it lacks its parameters and is not taken up again.
+        self._store.log(
+            run.info.run_id,
+            [Point("bayes_bound", record.bayes_bound)],
+            started,
+            params=layout.params(record),
+            tags={DIGEST: layout.definition_digest(record)},
+        )
+        return run
+
+    def _catch_up(self, trials: Iterable[TrialRecord]) -> dict[int, list[Run]]:
+        """Mirror what is missing of the trials; return the runs of trials not among them."""
+        found: defaultdict[int, list[Run]] = defaultdict(list)
+        for run in self._store.find({KIND: "trial", STUDY_NAME: self._name}):
+            found[int(run.data.tags[TRIAL_NUMBER])].append(run)
+        for trial in trials:
+            self._write(trial, found.pop(trial.number, []))
+        return dict(found)
+
+    def _write(self, trial: TrialRecord, runs: list[Run]) -> None:
+        self._store.write(layout.draft(trial, self._name, self.run_id), runs)
+        self._mirrored.add(trial.number)
+
+    def _missing_history(self, record: StudyRecord) -> list[Point]:
+        history = self._store.client.get_metric_history(self.run_id, "steps_to_target")
+        logged = {metric.step for metric in history}
+        return [
+            Point("steps_to_target", trial.steps, trial.number)
+            for trial in record.trials
+            if trial.steps is not None and trial.number not in logged
+        ]

@@ -1,0 +1,484 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, ViewType
+
+from nqm_study.study.records import Range, StudyDefinition, StudyRecord, TrialRecord
+from nqm_study.tracking.mlflow import Mirror, SummaryPoint
+
+START = datetime(2026, 1, 2, 3, 4, 5)  # without a zone, as Optuna gives them
+
+
+def make_trial(number: int) -> TrialRecord:
+    """Every third trial does not reach the target."""
+    reached = number % 3 != 2
+    return TrialRecord(
+        number=number,
+        hyperparameters={"learning_rate": 0.1 / (number + 1), "momentum": 0.9},
+        steps=1000 - 10 * number if reached else None,
+        status="reached" if reached else "diverged",
+        risk=0.0099 if reached else math.inf,
+        objective=float(number),
+        started=START + timedelta(seconds=number),
+        finished=START + timedelta(seconds=number, milliseconds=250),
+    )
+
+
+def make_record(
+    n_trials: int, name: str | None = None, *, batch_size: float = 2**20
+) -> StudyRecord:
+    definition = StudyDefinition(
+        optimizer="momentum",
+        hyperparameters={"learning_rate": Range(1e-5, 10.0), "momentum": 0.9},
+        spectrum="paper",
+        spectrum_digest="0123",
+        schedule="constant",
+        batch_size=batch_size,
+        target=0.01,
+        seed=3,
+        sampler={"name": "tpe", "finish": True},
+        max_steps=10**9,
+    )
+    trials = tuple(make_trial(number) for number in range(n_trials))
+    return StudyRecord(name or definition.default_name, definition, 40, 4.9, trials)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow database without runs: making one takes seconds."""
+    root = tmp_path_factory.mktemp("empty")
+    MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
+    return (root / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, empty_store: bytes) -> Mirror:
+    root = tmp_path / "mlruns"
+    root.mkdir()
+    (root / "mlflow.db").write_bytes(empty_store)
+    return Mirror.local(root, page_size=7)
+
+
+def runs_of(mirror: Mirror, kind: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    store = mirror.store
+    found = store.client.search_runs([store.experiment_id], f"tags.kind = '{kind}'", view)
+    assert found.token is None
+    return sorted(found, key=lambda run: int(run.data.tags.get("optuna.trial_number", 0)))
+
+
+def the_study(mirror: Mirror) -> Run:
+    (study,) = runs_of(mirror, "study")
+    return study
+
+
+def mirror_all(mirror: Mirror, record: StudyRecord) -> None:
+    mirror.study(record).finish(record)
+
+
+def rows(mirror: Mirror, table: str) -> list[tuple[object, ...]]:
+    path = mirror.uri.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        return sorted(connection.execute(f"SELECT * FROM {table}"), key=repr)  # noqa: S608
+
+
+def assert_mirrors(mirror: Mirror, record: StudyRecord) -> None:
+    """One FINISHED child run for each trial, and nothing else."""
+    study = the_study(mirror)
+    trials = runs_of(mirror, "trial")
+    numbers = [int(run.data.tags["optuna.trial_number"]) for run in trials]
+    assert numbers == [trial.number for trial in record.trials]
+    assert {run.info.status for run in [*trials, study]} == {"FINISHED"}
+    for run, trial in zip(trials, record.trials, strict=True):
+        assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
+        assert run.data.metrics.get("steps_to_target") == trial.steps
+        params = {name: float(value) for name, value in run.data.params.items()}
+        assert params == trial.hyperparameters
+    assert study.data.metrics["n_trials"] == len(record.trials)
+    history = mirror.store.client.get_metric_history(study.info.run_id, "steps_to_target")
+    shown = {(metric.step, metric.value) for metric in history}
+    assert shown == {(t.number, t.steps) for t in record.trials if t.steps is not None}
+    assert len(history) == len(shown)
+
+
+def half_logged(mirror: Mirror, number: int, name: str, *, metrics: bool) -> str:
+    """The trial's run as a kill leaves it, before or after its metrics were written."""
+    client = mirror.store.client
+    reference = mirror.study(make_record(0, name))
+    reference.trial(make_trial(number))
+    (whole,) = (
+        run
+        for run in runs_of(mirror, "trial")
+        if run.data.tags["optuna.trial_number"] == str(number)
+    )
+    left = client.create_run(
+        mirror.store.experiment_id,
+        start_time=whole.info.start_time,
+        tags=whole.data.tags,
+        run_name=whole.info.run_name,
+    )
+    if metrics:
+        client.log_batch(
+            left.info.run_id,
+            metrics=[Metric(k, v, whole.info.end_time, 0) for k, v in whole.data.metrics.items()],
+            params=[Param(k, v) for k, v in whole.data.params.items()],
+        )
+    client.delete_run(whole.info.run_id)
+    return str(left.info.run_id)
+
+
+def test_a_trial_is_a_finished_child_with_its_own_times_tags_params_and_metrics(
+    mirror: Mirror,
+) -> None:
+    record = make_record(0)
+    study = mirror.study(record)
+    assert the_study(mirror).info.status == "RUNNING"
+    study.trial(make_trial(1))
+    study.trial(make_trial(2))
+
+    reached, diverged = runs_of(mirror, "trial")
+    assert reached.info.status == "FINISHED"
+    assert reached.info.start_time == int(make_trial(1).started.timestamp() * 1000)
+    assert reached.info.end_time == reached.info.start_time + 250
+    tags = {k: v for k, v in reached.data.tags.items() if k != "nqm.digest"}
+    assert tags == {
+        "kind": "trial",
+        "status": "reached",
+        "optuna.study_name": record.name,
+        "optuna.trial_number": "1",
+        "mlflow.parentRunId": study.run_id,
+        "mlflow.runName": "trial 1",
+    }
+    assert reached.data.params == {"learning_rate": "0.05", "momentum": "0.9"}
+    assert reached.data.metrics == {"reached": 1.0, "risk": 0.0099, "steps_to_target": 990.0}
+    assert diverged.data.tags["status"] == "diverged"
+    assert diverged.data.metrics == {"reached": 0.0}  # inf is left out
+
+
+def test_a_trial_costs_three_writing_calls(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = mirror.study(make_record(0))
+    calls: list[str] = []
+    for name in [name for name in dir(MlflowClient) if not name.startswith("_")]:
+        method = getattr(MlflowClient, name)
+        if callable(method):
+
+            def counted(*args: object, _name: str = name, _method=method, **kwargs: object):  # type: ignore[no-untyped-def]
+                calls.append(_name)
+                return _method(*args, **kwargs)
+
+            monkeypatch.setattr(MlflowClient, name, counted)
+    study.trial(make_trial(0))
+    assert calls == ["create_run", "log_batch", "set_terminated"]
+
+
+def test_a_study_says_what_is_studied_and_what_was_found(mirror: Mirror) -> None:
+    record = make_record(5)
+    mirror_all(mirror, record)
+    assert_mirrors(mirror, record)
+    study = the_study(mirror)
+    assert study.info.run_name == "momentum paper constant B=1048576 target=0.01 seed=3"
+    assert study.data.params == {
+        "optimizer": "momentum",
+        "spectrum": "paper",
+        "schedule": "constant",
+        "batch_size": "1048576",
+        "target": "0.01",
+        "seed": "3",
+        "max_steps": "1000000000",
+        "initial_risk": "4.9",
+        "sampler": "tpe",
+        "sampler.finish": "True",
+        "space.learning_rate": "1e-05 to 10, log scale",
+        "space.momentum": "fixed at 0.9",
+    }
+    metrics = {k: v for k, v in study.data.metrics.items() if k != "steps_to_target"}
+    assert metrics == {
+        "n_trials": 5,
+        "best_steps_to_target": 960,
+        "best_learning_rate": 0.02,
+        "best_momentum": 0.9,
+        "bayes_bound": 40,
+    }
+    note = study.data.tags["mlflow.note.content"]
+    assert "The best of 5 trials, number 4, reached it in 960 steps" in note
+    assert study.info.start_time == int(record.trials[0].started.timestamp() * 1000)
+    assert study.info.end_time == int(record.trials[-1].finished.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("n_trials", [0, 1])
+def test_a_study_that_reached_nothing_has_no_best(mirror: Mirror, n_trials: int) -> None:
+    trials = tuple(dataclasses.replace(make_trial(2), number=k) for k in range(n_trials))
+    record = dataclasses.replace(make_record(0), trials=trials)
+    mirror_all(mirror, record)
+    assert_mirrors(mirror, record)
+    assert set(the_study(mirror).data.metrics) == {"n_trials", "bayes_bound"}
+
+
+def test_mirroring_again_changes_no_run_and_no_metric(mirror: Mirror) -> None:
+    record = make_record(10)  # more than one page of seven
+    mirror_all(mirror, record)
+    tables = ("runs", "metrics", "params", "tags")
+    before = {table: rows(mirror, table) for table in tables}
+    mirror_all(mirror, record)
+    assert {table: rows(mirror, table) for table in tables} == before
+
+
+def test_a_resumed_study_adds_only_what_is_missing(mirror: Mirror) -> None:
+    short, long = make_record(10), make_record(20)
+    mirror_all(mirror, short)
+    before = {run.info.run_id for run in runs_of(mirror, "trial")}
+    study = mirror.study(short)
+    for trial in long.trials[10:15]:
+        study.trial(trial)
+    study.finish(long)  # five of its trials were logged, five were not
+    assert_mirrors(mirror, long)
+    assert before < {run.info.run_id for run in runs_of(mirror, "trial", ViewType.ALL)}
+    assert len(runs_of(mirror, "trial", ViewType.ALL)) == 20
+    assert len(runs_of(mirror, "study", ViewType.ALL)) == 1
+    assert the_study(mirror).data.metrics["best_steps_to_target"] == 810
+
+
+@pytest.mark.parametrize("metrics", [False, True])
+def test_a_run_left_half_logged_is_completed(mirror: Mirror, metrics: bool) -> None:
+    record = make_record(4)
+    left = half_logged(mirror, 3, record.name, metrics=metrics)
+    mirror_all(mirror, record)
+    assert_mirrors(mirror, record)
+    assert runs_of(mirror, "trial")[3].info.run_id == left
+    times = Counter(row[0] for row in rows(mirror, "metrics") if left in row)
+    assert times == {"steps_to_target": 1, "reached": 1, "risk": 1}
+
+
+def test_a_half_logged_run_is_completed_when_its_trial_is_logged_again(mirror: Mirror) -> None:
+    record = make_record(4)
+    left = half_logged(mirror, 3, record.name, metrics=True)
+    study = mirror.study(make_record(3))
+    study.trial(make_trial(3))
+    study.finish(record)
+    assert_mirrors(mirror, record)
+    assert runs_of(mirror, "trial")[3].info.run_id == left
+
+
+def test_a_run_that_says_something_else_is_replaced(mirror: Mirror) -> None:
+    record = make_record(3)
+    mirror_all(mirror, record)
+    other = dataclasses.replace(make_trial(1), steps=77)
+    changed = dataclasses.replace(record, trials=(make_trial(0), other, make_trial(2)))
+    mirror_all(mirror, changed)
+    assert_mirrors(mirror, changed)
+
+
+def test_duplicates_are_removed_and_the_finished_one_stays(mirror: Mirror) -> None:
+    record = make_record(3)
+    half_logged(mirror, 1, record.name, metrics=True)
+    half_logged(mirror, 1, record.name, metrics=False)
+    mirror_all(mirror, record)
+    finished = runs_of(mirror, "trial")[1].info.run_id
+    for metrics in (True, False):
+        half_logged(mirror, 1, record.name, metrics=metrics)
+    mirror.store.client.restore_run(finished)
+    assert len(runs_of(mirror, "trial")) > 3
+    mirror_all(mirror, record)
+    assert_mirrors(mirror, record)
+    assert runs_of(mirror, "trial")[1].info.run_id == finished
+
+
+def test_two_runs_of_one_study_become_one_with_all_the_children(mirror: Mirror) -> None:
+    record = make_record(6)
+    mirror_all(mirror, record)
+    first = the_study(mirror).info.run_id
+    mirror.store.client.delete_run(first)
+    mirror_all(mirror, record)  # as if two processes had each created one
+    mirror.store.client.restore_run(first)
+    assert len(runs_of(mirror, "study")) == 2
+    mirror_all(mirror, record)
+    assert_mirrors(mirror, record)
+
+
+def test_a_study_begun_anew_replaces_the_view_of_the_lost_one(mirror: Mirror) -> None:
+    name = "named by the user"
+    mirror_all(mirror, make_record(9, name))
+    anew = make_record(4, name, batch_size=64)
+    study = mirror.study(make_record(0, name, batch_size=64))
+    for trial in anew.trials:
+        study.trial(trial)
+    study.finish(anew)
+    assert_mirrors(mirror, anew)
+    assert the_study(mirror).data.params["batch_size"] == "64"
+
+
+@pytest.mark.parametrize("name", ["it's", 'said "so"', "both ' and \"", "100 % _ \\ é"])
+def test_a_study_is_found_whatever_its_name(mirror: Mirror, name: str) -> None:
+    record = make_record(3, name)
+    mirror_all(mirror, make_record(2, "another"))
+    mirror_all(mirror, record)
+    mirror_all(mirror, record)
+    assert len(runs_of(mirror, "trial")) == 5
+    assert len(runs_of(mirror, "study")) == 2
+
+
+def test_a_history_longer_than_one_call_is_logged_whole(mirror: Mirror) -> None:
+    record = make_record(1300)
+    study = mirror.study(make_record(0))
+    # Only the study's own run is of interest here; 1300 child runs would take half a minute.
+    study._mirrored = {trial.number for trial in record.trials}
+    study.finish(record)
+    history = mirror.store.client.get_metric_history(study.run_id, "steps_to_target")
+    assert len(history) == sum(trial.steps is not None for trial in record.trials)
+
+
+POINTS = (
+    SummaryPoint(64, 900.0, {"learning_rate": 0.1, "momentum": 0.9}),
+    SummaryPoint(2**20, 300.0, {"learning_rate": 0.7, "momentum": 0.5}),
+    SummaryPoint(4, math.inf, {}),
+)
+
+
+def summarise(mirror: Mirror, figure: Path, points: tuple[SummaryPoint, ...] = POINTS) -> Run:
+    mirror.summary(
+        key="abc",
+        name="momentum paper constant",
+        params={"optimizer": "momentum"},
+        points=points,
+        note="A scaling curve.",
+        files=[figure],
+    )
+    (run,) = runs_of(mirror, "summary")
+    return run
+
+
+def test_a_summary_has_its_curve_with_the_batch_size_as_step(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    figure = tmp_path / "steps.png"
+    figure.write_bytes(b"figure")
+    run = summarise(mirror, figure)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "momentum paper constant"
+    assert run.data.tags["nqm.curve"] == "abc"
+    assert run.data.tags["mlflow.note.content"] == "A scaling curve."
+    assert run.data.params == {"optimizer": "momentum"}
+    for metric, values in (
+        ("steps_to_target", {(64, 900.0), (2**20, 300.0)}),
+        ("learning_rate", {(64, 0.1), (2**20, 0.7)}),
+        ("momentum", {(64, 0.9), (2**20, 0.5)}),
+    ):
+        history = mirror.store.client.get_metric_history(run.info.run_id, metric)
+        assert {(point.step, point.value) for point in history} == values
+
+
+def test_a_summary_with_the_same_data_stays_and_its_figures_are_replaced(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    figure = tmp_path / "steps.png"
+    figure.write_bytes(b"old")
+    first = summarise(mirror, figure)
+    before = rows(mirror, "metrics")
+    figure.write_bytes(b"new")
+    assert summarise(mirror, figure).info.run_id == first.info.run_id
+    assert rows(mirror, "metrics") == before
+    (artifact,) = (tmp_path / "mlruns" / "artifacts").rglob("steps.png")
+    assert artifact.read_bytes() == b"new"
+
+
+def test_a_summary_with_other_data_is_replaced(mirror: Mirror, tmp_path: Path) -> None:
+    figure = tmp_path / "steps.png"
+    figure.write_bytes(b"figure")
+    first = summarise(mirror, figure)
+    second = summarise(mirror, figure, POINTS[:1])
+    assert second.info.run_id != first.info.run_id
+    assert second.data.metrics["steps_to_target"] == 900.0
+    listed = mirror.store.client.list_artifacts(second.info.run_id, "figures")
+    assert [artifact.path for artifact in listed] == ["figures/steps.png"]
+
+
+def test_artifacts_land_under_the_root_and_not_in_the_current_directory(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    figure = tmp_path / "steps.svg"
+    figure.write_bytes(b"figure")
+    run = summarise(mirror, figure)
+    stored = tmp_path / "mlruns" / "artifacts" / run.info.run_id / "artifacts" / "figures"
+    assert (stored / "steps.svg").is_file()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_database_is_write_ahead_logged(mirror: Mirror) -> None:
+    with closing(sqlite3.connect(mirror.uri.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_deleted_experiment_is_restored(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.store.client.delete_experiment(mirror.store.experiment_id)
+    again = Mirror.local(tmp_path / "mlruns")
+    assert again.store.experiment_id == mirror.store.experiment_id
+    mirror_all(again, make_record(1))
+
+
+@pytest.mark.parametrize("name", ["50% off", "what?"])
+def test_a_root_mlflow_cannot_open_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^root=.*must have no % or \?"):
+        Mirror.local(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ValueError, match=r"^MLFLOW_TRACKING_URI is not set"):
+        Mirror.server()
+
+
+def test_a_tracking_uri_in_the_environment_is_honoured(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mirror.uri)
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    mirror_all(Mirror.server(), make_record(2))
+    assert_mirrors(mirror, make_record(2))
+
+
+def test_two_processes_create_the_database_at_once_without_a_word(tmp_path: Path) -> None:
+    root = tmp_path / "a directory with # é" / "mlruns"
+    program = (
+        "import logging, sys; from pathlib import Path\n"
+        "logging.basicConfig(level=logging.INFO, format='%(message)s')\n"  # as Hydra does
+        "from nqm_study.tracking.mlflow import Mirror\n"
+        "print(Mirror.local(Path(sys.argv[1])).store.experiment_id)\n"
+    )
+    command = [sys.executable, "-c", program, str(root)]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in started]
+    assert ended[0] == ended[1]
+    experiment_id, errors, status = ended[0]
+    assert experiment_id.strip().isdigit()
+    assert (errors, status) == ("", 0)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_the_levels_of_other_loggers_are_left_as_they_were(tmp_path: Path) -> None:
+    logger = logging.getLogger("alembic")
+    logger.setLevel(logging.DEBUG)
+    try:
+        Mirror.local(tmp_path / "mlruns")
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(logging.NOTSET)
