@@ -1,0 +1,1 @@
+"""Scaling curves, tables and figures from study records."""

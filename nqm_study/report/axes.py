@@ -1,0 +1,121 @@
+"""The style of all figures: axes in powers of two, colours and markers, the legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from textwrap import fill
+from typing import Literal
+
+import matplotlib as mpl
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+GREY = "0.45"
+Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark below it
+_MARKERS = "os^DvPX*"
+_MOST_TICKS = 12
+_LABEL_WIDTH = 30  # characters
+_LEGEND_WIDTH = 2.0  # inches, of the style's figure width
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colour and marker of one curve."""
+
+    color: str
+    marker: str
+
+
+@contextmanager
+def nqm_style() -> Iterator[None]:
+    """Matplotlib's own defaults with this package's style, whatever the user's settings are."""
+    with (
+        as_file(files("nqm_study.report") / "nqm.mplstyle") as path,
+        style.context(["default", path]),
+    ):
+        yield
+
+
+def looks(n_curves: int) -> list[Look]:
+    """Colours and markers by a curve's place; past one round the markers shift, so none repeats."""
+    colors = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    return [
+        Look(
+            f"{colors[i % len(colors)]}",
+            _MARKERS[(i + i // len(colors)) % len(_MARKERS)],
+        )
+        for i in range(n_curves)
+    ]
+
+
+def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
+    """A figure with one pair of logarithmic axes and a caption line below them."""
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    figure.supxlabel(fill(caption, 110), x=0.01, ha="left", fontsize=8, color="0.25")
+    return figure, axes
+
+
+def set_powers(
+    axes: Axes, name: Literal["x", "y"], values: Sequence[float], *, room: float = 0.0
+) -> None:
+    """Limits half an octave beyond the positive values, and ticks 2^k that are at most twelve.
+
+    Args:
+        axes: what to set them on.
+        name: which axis.
+        values: what must be inside.
+        room: share of the axis to leave free at its upper end.
+    """
+    exponents = [math.log2(value) for value in values if value > 0.0] or [0.0]
+    low, high = min(exponents) - 0.5, max(exponents) + 0.5
+    if high - low < 2.0:  # a narrow range would show one tick or none
+        low, high = low - 0.5, high + 0.5
+    high += (high - low) * room / (1.0 - room)
+    ticks = range(math.ceil(low), math.floor(high) + 1)
+    step = 1
+    while len(shown := [k for k in ticks if k % step == 0]) > _MOST_TICKS:
+        step += 1
+    limits = (2.0**low, 2.0**high)
+    if name == "x":
+        axes.set_xlim(limits)
+    else:
+        axes.set_ylim(limits)
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator([2.0**k for k in shown]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"$2^{{{round(math.log2(value))}}}$"))
+
+
+def legend(figure: Figure, entries: Sequence[Entry]) -> None:
+    """A legend beside the axes, where it hides no point.
+
+    The figure grows with the legend, so that the axes keep their size and no entry is cut off.
+
+    Args:
+        figure: where to put it, in place of one put there before.
+        entries: a line, its label (wrapped where long) and a remark below it, or an empty one.
+    """
+    for old in figure.legends:
+        old.remove()
+    texts = [
+        "\n".join([fill(label, _LABEL_WIDTH), *([remark] if remark else [])])
+        for _, label, remark in entries
+    ]
+    made = figure.legend([line for line, *_ in entries], texts, loc="outside right upper")
+    figure.draw_without_rendering()
+    box = made.get_window_extent()
+    width, height = mpl.rcParams["figure.figsize"]
+    excess = max(0.0, box.width / figure.dpi - _LEGEND_WIDTH)
+    figure.set_size_inches(width + excess, max(height, box.height / figure.dpi + 0.1))

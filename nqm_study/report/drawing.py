@@ -1,0 +1,113 @@
+"""What the figures are made of: points, ranges, fits, bounds and crosses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nqm_study.report import words
+from nqm_study.report.axes import GREY, Entry, Look, looks, set_powers
+from nqm_study.report.placing import Note
+from nqm_study.report.scaling import Curve, fit_learning_rate, perfect_scaling
+
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
+_ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
+
+
+def curve_line(look: Look, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    """A curve's line and markers; the dark rim keeps pale markers visible."""
+    return Line2D(x, y, color=look.color, marker=look.marker, markeredgecolor="0.15", zorder=3)
+
+
+def draw_points(
+    axes: Axes,
+    look: Look,
+    x: Sequence[float],
+    y: Sequence[float],
+    ranges: Sequence[tuple[float, float]],
+) -> None:
+    """A curve's points joined by a line, with a bar over each range that is not a single value."""
+    bars = [(b, low, high) for b, (low, high) in zip(x, ranges, strict=True) if low < high]
+    if bars:
+        axes.vlines(*zip(*bars, strict=True), color=look.color, linewidth=1.0, zorder=2.5)
+        for place in (1, 2):
+            ends = [bar[place] for bar in bars]
+            axes.plot([bar[0] for bar in bars], ends, "_", color=look.color, markeredgewidth=1.0)
+    axes.add_line(curve_line(look, x, y))
+
+
+def set_limits(axes: Axes, curves: Sequence[Curve], y_values: Sequence[float]) -> None:
+    """Limits that hold every batch size, reached or not, and the given values."""
+    rows = sum(bool(curve.unreached) for curve in curves)
+    batch_sizes = [point.batch_size for curve in curves for point in curve.points]
+    batch_sizes += [batch_size for curve in curves for batch_size in curve.unreached]
+    set_powers(axes, "x", batch_sizes)
+    if not y_values:
+        axes.set_yticks([])
+        axes.text(
+            0.5, 0.5, "no batch size reached the target", transform=axes.transAxes, ha="center"
+        )
+        return
+    set_powers(axes, "y", y_values, room=(rows + 1) * _ROW_SPACING if rows else 0.0)
+
+
+def draw_perfect_scaling(axes: Axes, curve: Curve, look: Look) -> None:
+    """The thin dashed line T = k / B over the curve's batch sizes, where the curve has one."""
+    constant = perfect_scaling(curve)
+    if constant is None:
+        return
+    ends = [curve.points[0].batch_size, curve.points[-1].batch_size]
+    steps = [constant / batch_size for batch_size in ends]
+    axes.plot(ends, steps, "--", color=look.color, linewidth=0.8, alpha=0.8, zorder=2)
+
+
+def draw_bound(axes: Axes, bound: Sequence[tuple[float, int]]) -> None:
+    """The Bayes bound as a grey line with its name; a short bar for a single batch size."""
+    if not bound:
+        return
+    x, y = zip(*bound, strict=True)
+    marker = "_" if len(bound) == 1 else ""
+    axes.plot(x, y, color=GREY, linewidth=2.0, marker=marker, markersize=16, markeredgewidth=2)
+    # Nothing is below the bound, so the text is free there.
+    middle = len(bound) // 2
+    axes.annotate(
+        "Bayes bound",
+        xy=bound[middle],
+        xytext=(-6, -6),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=GREY,
+    )
+
+
+def draw_unreached(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
+    """Hollow markers along the top, one row per curve; returns their entry for the legend."""
+    rows = [pair for pair in zip(curves, looks(len(curves)), strict=True) if pair[0].unreached]
+    for i, (curve, look) in enumerate(rows):
+        heights = [1.0 - (i + 0.5) * _ROW_SPACING] * len(curve.unreached)
+        axes.plot(
+            curve.unreached,
+            heights,
+            look.marker,
+            color=look.color,
+            transform=axes.get_xaxis_transform(),
+            **_HOLLOW,
+        )
+    hollow = Line2D([], [], linestyle="", marker="o", color=GREY, **_HOLLOW)
+    return [(hollow, "target not reached", "")] if rows else []
+
+
+def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
+    """The fitted power law as a wide pale line, and the note to write beside it."""
+    fit = fit_learning_rate(curve)
+    if fit is None:
+        return None
+    low, high = fit.batch_sizes
+    ends = ((low, fit.learning_rate(low)), (high, fit.learning_rate(high)))
+    axes.plot(*zip(*ends, strict=True), color=look.color, linewidth=6, alpha=0.35, zorder=2)
+    return Note(words.as_math(words.slope(fit)), look.color, *ends)

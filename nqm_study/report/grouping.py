@@ -1,0 +1,49 @@
+"""Which study records belong to one figure, and which to one curve."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from nqm_study.study.records import StudyDefinition, StudyRecord
+
+# From plain to elaborate: curves are drawn and listed in this order, other names after these.
+_ORDER = ("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop")
+
+
+def by_problem(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
+    """The records of each spectrum and target apart, as one figure shows them."""
+    groups: dict[tuple[str, str, float], list[StudyRecord]] = defaultdict(list)
+    for record in records:
+        definition = record.definition
+        groups[definition.spectrum, definition.spectrum_digest, definition.target].append(record)
+    return tuple(tuple(groups[problem]) for problem in sorted(groups))
+
+
+def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
+    """The records of each curve apart, in an order that does not depend on the given one.
+
+    Studies without finished trials are left out. Of studies with equal definitions (one search
+    under several names) the one with the most trials is kept.
+    """
+    groups: dict[str, list[StudyRecord]] = defaultdict(list)
+    for record in _one_per_definition(records):
+        groups[record.definition.curve].append(record)
+    return tuple(
+        tuple(group) for group in sorted(groups.values(), key=lambda g: _place(g[0].definition))
+    )
+
+
+def _place(definition: StudyDefinition) -> tuple[str, float, int, str, str, str]:
+    known = definition.optimizer in _ORDER
+    rank = _ORDER.index(definition.optimizer) if known else len(_ORDER)
+    problem = (definition.spectrum, definition.target)
+    return (*problem, rank, definition.optimizer, definition.schedule, definition.curve)
+
+
+def _one_per_definition(records: Sequence[StudyRecord]) -> list[StudyRecord]:
+    kept: dict[str, StudyRecord] = {}
+    for record in sorted(records, key=lambda record: (len(record.trials), record.name)):
+        if record.trials:
+            kept[record.definition.fingerprint] = record
+    return list(kept.values())

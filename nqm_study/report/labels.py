@@ -1,0 +1,98 @@
+"""Short names that tell scaling curves apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from nqm_study.study.records import Hyperparameter, Range, StudyDefinition
+
+
+def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
+    """One label per definition: its optimizer, and what tells it from the others of that optimizer.
+
+    Among the properties that differ (schedule, hyperparameters, target, spectrum, sampler, step
+    limit) the fewest are named that make the labels unique, and of those the shortest to write.
+    Batch size and seed are left out: they vary along a curve.
+
+    Args:
+        definitions: one for each curve.
+    """
+    named: dict[int, str] = {}
+    for optimizer in dict.fromkeys(definition.optimizer for definition in definitions):
+        members = [
+            i for i, definition in enumerate(definitions) if definition.optimizer == optimizer
+        ]
+        parts = _distinguishing([definitions[i] for i in members])
+        for i, part in zip(members, parts, strict=True):
+            named[i] = ", ".join([optimizer, *part])
+    return tuple(named[i] for i in range(len(definitions)))
+
+
+def _distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
+    """For each definition, the texts of the smallest set of properties that makes all unique."""
+    properties = [texts for texts in _properties(definitions) if len(set(texts)) > 1]
+    for size in range(len(properties) + 1):
+        rows: list[list[tuple[str, ...]]] = [
+            [tuple(texts[i] for texts in chosen) for i in range(len(definitions))]
+            for chosen in combinations(properties, size)
+        ]
+        unique = [row for row in rows if len(set(row)) == len(definitions)]
+        if unique:
+            return min(unique, key=_length)
+    # Definitions may differ in a way no text shows, such as 0 and 0.0.
+    return [(f"#{definition.curve[:8]}",) for definition in definitions]
+
+
+def _length(row: Sequence[tuple[str, ...]]) -> int:
+    return sum(len(text) for texts in row for text in texts)
+
+
+def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
+    """The texts of each property over all definitions."""
+    rows = [tuple(definition.schedule for definition in definitions)]
+    rows += [
+        _hyperparameter_texts(name, [d.hyperparameters.get(name) for d in definitions])
+        for name in _names([definition.hyperparameters for definition in definitions])
+    ]
+    rows += [
+        tuple(f"target {definition.target:g}" for definition in definitions),
+        tuple(definition.spectrum for definition in definitions),
+        tuple(f"spectrum {definition.spectrum_digest[:8]}" for definition in definitions),
+    ]
+    rows += [
+        tuple(_setting_text(name, definition.sampler) for definition in definitions)
+        for name in _names([definition.sampler for definition in definitions])
+    ]
+    rows.append(tuple(f"max_steps {definition.max_steps:g}" for definition in definitions))
+    return rows
+
+
+def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _hyperparameter_texts(name: str, values: Sequence[Hyperparameter | None]) -> tuple[str, ...]:
+    """The shortest wording that keeps different values of one hyperparameter different."""
+    for detail in range(3):
+        texts = tuple(_value_text(name, value, detail) for value in values)
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def _value_text(name: str, value: Hyperparameter | None, detail: int) -> str:
+    if value is None:
+        return f"no {name}"
+    if not isinstance(value, Range):
+        return f"{name} {value!r}" if detail == 2 else f"{name} {value:g}"
+    if detail == 0:
+        return f"{name} searched"
+    if detail == 1:
+        return f"{name} {value.low:g}..{value.high:g}"
+    return f"{name} {value.low!r}..{value.high!r} {value.scale}"
+
+
+def _setting_text(name: str, sampler: Mapping[str, object]) -> str:
+    value = sampler.get(name)
+    return str(value) if name == "name" else f"{name} {value}"

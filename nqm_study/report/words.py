@@ -1,0 +1,58 @@
+"""Numbers as the tables, figures and descriptions write them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from nqm_study.report.scaling import SlopeFit
+
+
+def count(value: float) -> str:
+    """A count with thousands separated: ``378,197``; a half where a median has one."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def typed(value: float) -> str:
+    """A batch size as it is typed on the command line: ``1048576``."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"
+
+
+def power_of_two(value: float) -> str:
+    """``2^8`` for 256; the plain count where the value is no power of two."""
+    exponent = math.log2(value)
+    return f"2^{exponent:.0f}" if exponent.is_integer() else count(value)
+
+
+def batch_range(low: float, high: float) -> str:
+    """``B = 2^4..2^8``."""
+    return f"B = {power_of_two(low)}..{power_of_two(high)}"
+
+
+def hyperparameter(value: float) -> str:
+    """Three digits; just below one, two of the distance from it: ``0.0541``, ``0.99987``."""
+    if 0.9 < value < 1.0:
+        return f"{value:.{1 - math.floor(math.log10(1.0 - value))}f}".rstrip("0")
+    return f"{value:.3g}"
+
+
+def ratio(value: float) -> str:
+    """Three digits, or all those before the point: ``2.81``, ``3,508``."""
+    return f"{value:,.0f}" if value >= 100.0 else f"{value:#.3g}"
+
+
+def slope(fit: SlopeFit) -> str:
+    """``slope 0.50 ± 0.01, B = 2^6..2^10``; with two points, that there are two."""
+    error = fit.standard_error
+    if error is None:
+        size = f"{fit.slope:.2f} (2 points)"
+    else:
+        digits = 2 if error >= 0.01 else 3
+        spread = f"{error:.{digits}f}" if error >= 0.0005 else "<0.001"
+        size = f"{fit.slope:.{digits}f} ± {spread}"
+    return f"slope {size}, {batch_range(*fit.batch_sizes)}"
+
+
+def as_math(text: str) -> str:
+    """The same with ``2^8`` as a raised power, in Matplotlib's math text."""
+    return re.sub(r"(\d)\^(-?\d+)", r"$\1^{\2}$", text)

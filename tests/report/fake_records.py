@@ -1,0 +1,118 @@
+"""Study records with made-up trials, near the figures of the paper's problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from nqm_study.study.records import (
+    Hyperparameter,
+    Range,
+    StudyDefinition,
+    StudyRecord,
+    TrialRecord,
+)
+
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+LEARNING_RATE = Range(1e-5, 10.0)
+
+
+def definition(**changes: Any) -> StudyDefinition:
+    values: dict[str, Any] = {
+        "optimizer": "sgd",
+        "hyperparameters": {"learning_rate": LEARNING_RATE, "momentum": 0.0},
+        "spectrum": "paper",
+        "spectrum_digest": "d1",
+        "schedule": "constant",
+        "batch_size": 256,
+        "target": 0.01,
+        "seed": 0,
+        "sampler": {"name": "tpe"},
+        "max_steps": 10**7,
+    }
+    return StudyDefinition(**{**values, **changes})
+
+
+def trial(steps: int | None, number: int = 0, **hyperparameters: float) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        hyperparameters={"learning_rate": 0.1, "momentum": 0.0, **hyperparameters},
+        steps=steps,
+        status="reached" if steps is not None else "floor_above_target",
+        risk=0.01,
+        objective=0.0,
+        started=NOON,
+        finished=NOON,
+    )
+
+
+def study(
+    *trials: TrialRecord, bayes_bound: int = 1934, name: str = "", **changes: Any
+) -> StudyRecord:
+    made = definition(**changes)
+    return StudyRecord(name or made.default_name, made, bayes_bound, 4.9, trials)
+
+
+def sweep(
+    steps: Callable[[float], float | None],
+    learning_rate: Callable[[float], float],
+    batch_sizes: Sequence[int],
+    *,
+    others: Mapping[str, Callable[[float], float]] | None = None,
+    hyperparameters: Mapping[str, Hyperparameter] | None = None,
+    **changes: Any,
+) -> list[StudyRecord]:
+    """One study of one trial per batch size."""
+    searched = hyperparameters or {"learning_rate": LEARNING_RATE, "momentum": 0.0}
+    fixed = {name: value for name, value in searched.items() if not isinstance(value, Range)}
+    records = []
+    for batch_size in batch_sizes:
+        count = steps(batch_size)
+        found = {name: value(batch_size) for name, value in (others or {}).items()}
+        values = {**fixed, "learning_rate": learning_rate(batch_size), **found}
+        result = None if count is None else round(count)
+        one = TrialRecord(0, values, result, "reached", 0.01, 0.0, NOON, NOON)
+        records.append(
+            study(
+                one,
+                bayes_bound=max(1, round(495_016 / batch_size)),
+                batch_size=batch_size,
+                hyperparameters=searched,
+                **changes,
+            )
+        )
+    return records
+
+
+POWERS = [4**k for k in range(1, 11)]
+MOMENTUM = {"learning_rate": LEARNING_RATE, "momentum": Range(0.0, 0.9999, "log_one_minus")}
+ADAM = {"learning_rate": Range(1e-6, 1.0), "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+
+def sgd(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecord]:
+    return sweep(
+        lambda b: 6.024e6 / b * (1 + (b / 500) ** 1.1) if b < 400 else 7000 + 4.5e6 / b,
+        lambda b: 3.4e-3 * b / (1 + (3.4e-3 * b / 1.95) ** 2) ** 0.5,
+        batch_sizes,
+        **changes,
+    )
+
+
+def momentum(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecord]:
+    return sweep(
+        lambda b: 5.0e6 / b + 140,
+        lambda b: min(1.5, 1e-3 * b**0.9),
+        batch_sizes,
+        others={"momentum": lambda b: 1 - 1 / (20 + 2e4 / b)},
+        **{"optimizer": "momentum", "hyperparameters": MOMENTUM, **changes},
+    )
+
+
+def adam(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecord]:
+    return sweep(
+        lambda b: 1.39e6 / b * (1 + (b / 9000) ** 1.5) ** (1 / 1.5),
+        lambda b: 1.71e-4 * b**0.5 if b <= 2048 else 1.71e-4 * 2048**0.5 * (b / 2048) ** 0.2,
+        batch_sizes,
+        **{"optimizer": "adam", "hyperparameters": ADAM, **changes},
+    )

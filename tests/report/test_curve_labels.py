@@ -1,0 +1,65 @@
+from fake_records import ADAM, LEARNING_RATE, MOMENTUM, definition
+
+from nqm_study.report.labels import labels
+from nqm_study.study.records import Range
+
+
+def test_optimizer_alone_is_enough_where_optimizers_differ() -> None:
+    made = [definition(), definition(optimizer="adam", hyperparameters=ADAM, schedule="cosine")]
+    assert labels(made) == ("sgd", "adam")
+
+
+def test_only_what_differs_is_named() -> None:
+    made = [
+        definition(),
+        definition(schedule="cosine"),
+        definition(optimizer="adam", hyperparameters=ADAM),
+    ]
+    assert labels(made) == ("sgd, constant", "sgd, cosine", "adam")
+
+
+def test_fixed_and_searched_hyperparameters_are_told_apart() -> None:
+    fixed = {"learning_rate": LEARNING_RATE, "momentum": 0.9}
+    made = [definition(hyperparameters=values) for values in (MOMENTUM, fixed)]
+    assert labels(made) == ("sgd, momentum searched", "sgd, momentum 0.9")
+
+
+def test_moved_bounds_are_written_out() -> None:
+    made = [definition(hyperparameters={"learning_rate": Range(1e-4, high)}) for high in (1, 2)]
+    assert labels(made) == ("sgd, learning_rate 0.0001..1", "sgd, learning_rate 0.0001..2")
+
+
+def test_values_that_round_alike_are_written_in_full() -> None:
+    made = [
+        definition(hyperparameters={"learning_rate": LEARNING_RATE, "momentum": value})
+        for value in (0.99999991, 0.99999992)
+    ]
+    assert labels(made) == ("sgd, momentum 0.99999991", "sgd, momentum 0.99999992")
+
+
+def test_one_property_is_preferred_to_two_and_the_shorter_to_the_longer() -> None:
+    made = [
+        definition(target=0.1, max_steps=10**6, sampler={"name": "tpe"}),
+        definition(target=0.2, max_steps=10**7, sampler={"name": "gp"}),
+    ]
+    assert labels(made) == ("sgd, tpe", "sgd, gp")
+
+
+def test_labels_are_unique_where_several_properties_are_needed() -> None:
+    made = [
+        definition(schedule=schedule, target=target, sampler={"name": "tpe", "n_startup": n})
+        for schedule in ("constant", "cosine")
+        for target in (0.1, 0.01)
+        for n in (10, 20)
+    ]
+    named = labels(made)
+    assert len(set(named)) == len(made)
+    assert named[0] == "sgd, constant, target 0.1, n_startup 10"
+
+
+def test_definitions_no_text_tells_apart_still_have_unique_labels() -> None:
+    made = [
+        definition(hyperparameters={"learning_rate": LEARNING_RATE, "momentum": value})
+        for value in (0, 0.0)
+    ]
+    assert len(set(labels(made))) == 2

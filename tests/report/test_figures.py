@@ -1,0 +1,193 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_records import POWERS, adam, momentum, sgd, study, sweep, trial
+from matplotlib.figure import Figure
+
+from nqm_study.report.figures import (
+    describe,
+    learning_rate_figure,
+    steps_figure,
+    write_figures,
+)
+from nqm_study.report.scaling import curves
+from nqm_study.study.records import StudyRecord
+
+FINE = [2**k for k in range(2, 21)]
+EIGHT = [record for i in range(8) for record in sgd(POWERS[i:], optimizer=f"sgd_{i}")]
+CASES = {
+    "one": sgd(),
+    "three": sgd(FINE) + momentum(FINE) + adam(FINE),
+    "eight": EIGHT,
+    "single": sgd([256]) + adam([256]),
+    "odd": sgd([100]) + adam([7, 300, 1000]),
+    "unreached": [study(trial(None), batch_size=4)],
+}
+
+
+def tick_labels(figure: Figure) -> list[str]:
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    return [
+        label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()
+    ]
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def texts_in_axes(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_tick_labels_are_powers_of_two_and_few(records: list[StudyRecord]) -> None:
+    for figure in (steps_figure(curves(records)), learning_rate_figure(curves(records))):
+        labels = tick_labels(figure)
+        assert 1 <= len(labels) <= 24
+        assert all(re.fullmatch(r"\$2\^\{-?\d+\}\$", label) for label in labels)
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_legend_stands_clear_of_the_axes_and_inside_the_figure(
+    records: list[StudyRecord],
+) -> None:
+    for figure in (steps_figure(curves(records)), learning_rate_figure(curves(records))):
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        axes = figure.axes[0].get_window_extent()
+        assert axes.width > 400
+        assert box.x0 > axes.x1
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0
+
+
+def test_every_curve_is_in_the_legend_with_a_look_of_its_own() -> None:
+    figure = steps_figure(curves(EIGHT))
+    texts = legend_texts(figure)
+    assert texts[:8] == [f"sgd_{i}" for i in range(8)]
+    lines = figure.legends[0].get_lines()[:8]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 8
+
+
+def test_perfect_scaling_line_is_drawn_where_it_exists_only() -> None:
+    def dashed(records: list[StudyRecord]) -> int:
+        lines = steps_figure(curves(records)).axes[0].get_lines()
+        return sum(line.get_linestyle() == "--" for line in lines)
+
+    assert dashed(sgd() + adam()) == 2
+    assert dashed(sgd([256])) == 0
+
+
+def test_bayes_bound_is_drawn_and_named() -> None:
+    figure = steps_figure(curves(sgd([4, 64])))
+    assert texts_in_axes(figure) == ["Bayes bound"]
+    drawn = [list(line.get_ydata()) for line in figure.axes[0].get_lines()]
+    assert [round(495_016 / 4), round(495_016 / 64)] in drawn
+
+
+def test_slope_its_error_and_range_stand_beside_the_fit() -> None:
+    records = sweep(lambda b: 2**30 / b, lambda b: 0.01 * b**0.5, [64, 256, 1024])
+    figure = learning_rate_figure(curves(records))
+    assert texts_in_axes(figure) == ["slope 0.500 ± <0.001\nB = $2^{6}$..$2^{10}$"]
+
+
+def test_slopes_move_into_the_legend_where_there_is_no_room() -> None:
+    many = [record for i in range(8) for record in adam(optimizer=f"adam_{i}")]
+    figure = learning_rate_figure(curves(many))
+    assert texts_in_axes(figure) == []
+    assert sum("slope" in text for text in legend_texts(figure)) == 8
+
+
+def test_slope_texts_cover_neither_points_nor_each_other() -> None:
+    figure = learning_rate_figure(curves(CASES["three"]))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 3
+    for i, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[i + 1 :]) == 0
+        for line in axes.get_lines():
+            assert box.count_contains(line.get_transform().transform(line.get_xydata())) == 0
+
+
+def test_seed_ranges_are_drawn() -> None:
+    seeds = [
+        study(trial(1000 + seed, learning_rate=0.1 + seed), seed=seed, batch_size=batch_size)
+        for seed in range(3)
+        for batch_size in (4, 16)
+    ]
+    assert len(steps_figure(curves(seeds)).axes[0].collections) == 1
+    assert len(learning_rate_figure(curves(seeds)).axes[0].collections) == 1
+    assert len(steps_figure(curves(seeds[:2])).axes[0].collections) == 0
+
+
+def test_unreached_batch_sizes_are_marked() -> None:
+    figure = steps_figure(curves([study(trial(None), batch_size=4), *sgd([16, 64])]))
+    assert "target not reached" in legend_texts(figure)
+    assert [4] in [list(line.get_xdata()) for line in figure.axes[0].get_lines()]
+    nothing = steps_figure(curves(CASES["unreached"]))
+    assert "no batch size reached the target" in texts_in_axes(nothing)
+
+
+def test_axes_and_caption_name_units_spectrum_and_target() -> None:
+    figure = steps_figure(curves(sgd()))
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "batch size, B (examples)"
+    assert axes.get_ylabel() == "steps to target, T (optimizer steps)"
+    assert figure.get_supxlabel().startswith("Spectrum: paper. Target loss: 0.01.")
+
+
+def test_several_problems_in_one_figure_are_refused() -> None:
+    with pytest.raises(ValueError, match="one spectrum and one target"):
+        steps_figure(curves(sgd() + sgd(target=0.1)))
+    with pytest.raises(ValueError, match="one spectrum and one target"):
+        learning_rate_figure([])
+
+
+def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
+    first = write_figures(curves(sgd() + adam()), tmp_path / "a")
+    again = write_figures(curves(adam() + sgd()), tmp_path / "b")
+    names = ["steps_to_target.png", "steps_to_target.svg", "learning_rate.png", "learning_rate.svg"]
+    assert [path.name for path in first] == names
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_writing_replaces_files_and_leaves_no_others(tmp_path: Path) -> None:
+    write_figures(curves(sgd()), tmp_path)
+    old = (tmp_path / "steps_to_target.png").read_bytes()
+    written = write_figures(curves(adam()), tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    assert (tmp_path / "steps_to_target.png").read_bytes() != old
+
+
+def test_figures_leave_global_matplotlib_state_alone() -> None:
+    code = (
+        # Reading the backend's name would load pyplot by itself.
+        "import matplotlib as mpl\n"
+        "def state(): return {k: mpl.rcParams[k] for k in mpl.rcParams if k != 'backend'}\n"
+        "before = state()\n"
+        "from fake_records import sgd\n"
+        "from nqm_study.report.figures import steps_figure\n"
+        "from nqm_study.report.scaling import curves\n"
+        "steps_figure(curves(sgd()))\n"
+        "assert state() == before\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    code = f"import sys; sys.path[:0] = {path!r}\n{code}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_description_gives_the_fitted_numbers() -> None:
+    text = describe(curves([*sgd([4, 16]), study(trial(None), batch_size=64)]))
+    assert "sgd: 1,513,434 steps at B = 4, 385,039 at B = 16" in text
+    assert "Perfect scaling T = 6.107e+06 / B" in text
+    assert "slope 1.00 (2 points), B = 2^2..2^4" in text
+    assert "Target not reached at B = 64." in text
+    assert describe([]) == "No finished trials."

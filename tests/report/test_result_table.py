@@ -1,0 +1,93 @@
+import io
+
+from fake_records import adam, momentum, sgd, study, trial
+from rich.console import Console
+
+from nqm_study.report import words
+from nqm_study.report.scaling import curves
+from nqm_study.report.table import table
+from nqm_study.study.records import StudyRecord
+
+
+def render(records: list[StudyRecord], width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(curves(records)))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def row(text: str, *starts: str) -> list[str]:
+    (found,) = [
+        line.split() for line in text.splitlines() if line.split()[: len(starts)] == [*starts]
+    ]
+    return found
+
+
+def headings(text: str) -> str:
+    return " ".join(text.split("─", maxsplit=1)[0].split())
+
+
+def test_row_holds_steps_hyperparameters_trials_and_ratio() -> None:
+    text = render(momentum([256]))
+    assert row(text, "momentum") == ["momentum", "256", "19,671", "0.147", "0.99", "1", "10.2"]
+    assert "target loss 0.01" in text
+    assert "spectrum paper" in text
+
+
+def test_hyperparameters_that_do_not_apply_have_no_column() -> None:
+    text = headings(render(sgd([256])))
+    assert "learning" in text
+    assert "momentum" not in text
+    assert "beta1" not in text
+    assert " eps " not in headings(render(adam([256])))
+    assert "beta2" in headings(render(adam([256])))
+
+
+def test_cell_of_a_hyperparameter_an_optimizer_lacks_is_a_dash() -> None:
+    text = render(sgd([256]) + adam([256]))
+    assert row(text, "sgd")[4:6] == ["-", "-"]
+
+
+def test_unreached_batch_size_says_so() -> None:
+    text = render([study(trial(None), batch_size=4), study(trial(100), batch_size=64)])
+    assert "target not reached" in text
+    assert row(text, "sgd", "4")[2:5] == ["target", "not", "reached"]
+
+
+def test_range_over_seeds_is_shown_with_several_seeds_only() -> None:
+    seeds = [study(trial(1000 + seed), seed=seed) for seed in range(3)]
+    assert "1,000 to 1,002" in render(seeds)
+    assert "over" not in headings(render(seeds[:1]))
+
+
+def test_seeds_that_missed_are_counted() -> None:
+    text = render([study(trial(1000)), study(trial(None), seed=1)])
+    assert "1 of 2 reached" in text
+
+
+def test_differing_targets_and_spectra_have_columns() -> None:
+    text = render(sgd([256]) + sgd([256], target=0.1) + sgd([256], spectrum="file"))
+    assert headings(text).startswith("Fewest steps, schedule constant ")
+    assert row(text, "file", "0.01")[2:4] == ["sgd,", "target"]
+
+
+def test_nothing_is_cut_off_at_eighty_columns() -> None:
+    text = render(sgd() + momentum() + adam(), width=80)
+    assert "…" not in text
+    for value in ("1,513,434", "1048576", "7,004", "0.99921", "0.000342"):
+        assert value in text
+
+
+def test_no_curves_say_so() -> None:
+    assert "no finished trials" in render([])
+
+
+def test_label_with_brackets_is_not_markup() -> None:
+    assert "[bold]" in render([study(trial(100), optimizer="[bold]")])
+
+
+def test_values_near_one_keep_their_distance_from_one() -> None:
+    assert words.hyperparameter(0.99987) == "0.99987"
+    assert words.hyperparameter(0.999) == "0.999"
+    assert words.hyperparameter(0.9) == "0.9"
+    assert words.hyperparameter(1.71e-4) == "0.000171"
