@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import optuna
@@ -65,7 +66,9 @@ def run(
     if remaining <= 0:
         return
     sampler = make_sampler(definition.sampler, space, definition.seed, len(finished))
-    memory = optuna.create_study(direction="minimize", sampler=sampler)
+    memory = optuna.create_study(
+        study_name=stored.study_name, direction="minimize", sampler=sampler
+    )
     memory.add_trials(finished)
     distributions = space.distributions
 
@@ -94,4 +97,7 @@ def run(
         if on_trial is not None:
             on_trial(trial_record(trial))
 
-    memory.optimize(objective, n_trials=remaining, callbacks=[keep])
+    with warnings.catch_warnings():
+        # Samplers that know no constraints say so; the penalty tells them the same.
+        warnings.filterwarnings("ignore", message="Constraints have been set, but")
+        memory.optimize(objective, n_trials=remaining, callbacks=[keep])

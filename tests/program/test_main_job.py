@@ -1,0 +1,167 @@
+"""The main job, as a user runs it: swept, repeated, continued, killed, rebuilt."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from program import TINY, mirrored, run, runs, stored
+
+SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a small sweep has run, to be copied or only read."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "output").write_text(run(folder, *SWEEP, "study.n_trials=6").stdout)
+    return folder
+
+
+def _copy(swept: Path, folder: Path) -> Path:
+    # MLflow's database and journal hold no path but that of the artifacts.
+    return Path(shutil.copytree(swept, folder / "copy"))
+
+
+def test_every_trial_of_a_sweep_is_stored_and_mirrored_once(swept: Path) -> None:
+    counts = stored(swept)
+    assert sorted(counts.values()) == [6] * 4
+    assert mirrored(swept) == counts
+
+
+def test_everything_is_written_below_mlruns(swept: Path) -> None:
+    assert sorted(path.name for path in swept.iterdir()) == ["mlruns", "output"]
+
+
+def test_runs_say_what_the_contract_says(swept: Path) -> None:
+    studies = {run.info.run_id: run for run in runs(swept, "study")}
+    assert len(studies) == 4
+    for run_id, study in studies.items():
+        assert {k: study.data.params[k] for k in ("spectrum", "schedule", "target", "seed")} == {
+            "spectrum": "paper_small",
+            "schedule": "constant",
+            "target": "0.05",
+            "seed": "0",
+        }
+        assert study.data.params["optimizer"] in {"sgd", "adam"}
+        assert study.data.params["batch_size"] in {"16", "64"}
+        assert study.data.metrics["n_trials"] == 6
+        assert study.info.status == "FINISHED"
+        own = [t for t in runs(swept, "trial") if t.data.tags["mlflow.parentRunId"] == run_id]
+        reached = [t for t in own if t.data.metrics["reached"] == 1]
+        assert len(own) == 6
+        for trial in own:
+            assert float(trial.data.params["learning_rate"]) > 0
+            assert ("steps_to_target" in trial.data.metrics) == (trial in reached)
+        best = min((t.data.metrics["steps_to_target"] for t in reached), default=None)
+        assert study.data.metrics.get("best_steps_to_target") == best
+        assert best is not None
+
+
+def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Path) -> None:
+    lines = (swept / "output").read_text().splitlines()
+    assert lines[-1] == f"mlflow ui --backend-store-uri sqlite:///{swept}/mlruns/mlflow.db"
+    folder = Path(lines[-2].removeprefix("figures: "))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "learning_rate.png",
+        "learning_rate.svg",
+        "steps_to_target.png",
+        "steps_to_target.svg",
+    ]
+    table = "\n".join(lines[:-2])
+    assert all(word in table for word in ("sgd", "adam", "16", "64", "Bayes"))
+
+
+def test_a_summary_holds_the_curve_and_the_figures(swept: Path) -> None:
+    client = MlflowClient(f"sqlite:///{swept}/mlruns/mlflow.db")
+    summaries = runs(swept, "summary")
+    assert {summary.data.params["optimizer"] for summary in summaries} == {"sgd", "adam"}
+    for summary in summaries:
+        for metric in ("steps_to_target", "learning_rate"):
+            history = client.get_metric_history(summary.info.run_id, metric)
+            assert [point.step for point in history] == [16, 64]
+        files = {Path(f.path).name for f in client.list_artifacts(summary.info.run_id, "figures")}
+        assert {"steps_to_target.png", "steps_to_target.svg"} <= files
+
+
+def test_the_same_call_repeats_nothing_and_a_larger_budget_adds_the_difference(
+    swept: Path, tmp_path: Path
+) -> None:
+    folder = _copy(swept, tmp_path)
+    before, summaries = stored(folder), len(runs(folder, "summary"))
+    again = run(folder, *SWEEP, "study.n_trials=6")
+    assert again.stderr.count("6 trials (0 new)") == 4
+    assert stored(folder) == mirrored(folder) == before
+    assert len(runs(folder, "summary")) == summaries
+    more = run(folder, *SWEEP, "study.n_trials=9")
+    assert more.stderr.count("9 trials (3 new)") == 4
+    assert sorted(stored(folder).values()) == [9] * 4
+    assert mirrored(folder) == stored(folder)
+
+
+def test_the_report_rebuilds_mlflow_from_storage_and_changes_nothing_when_run_again(
+    swept: Path, tmp_path: Path
+) -> None:
+    folder = _copy(swept, tmp_path)
+    for name in ("mlflow.db", "mlflow.db-wal", "mlflow.db-shm"):
+        (folder / "mlruns" / name).unlink(missing_ok=True)
+    for _ in range(2):
+        run(folder, module="nqm_study.report")
+        assert mirrored(folder) == stored(folder)
+        assert len(runs(folder, "study")) == 4
+        assert len(runs(folder, "summary")) == 2
+
+
+def test_a_killed_sweep_ends_with_exactly_its_budget_at_the_next_start(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nqm_study", *SWEEP, "study.n_trials=40"]
+    journal = tmp_path / "mlruns" / "optuna.journal"
+    for size in (2_000, 20_000):
+        with subprocess.Popen(
+            command, cwd=tmp_path, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ) as sweep:  # fmt: skip
+            deadline = time.monotonic() + 120
+            while not journal.exists() or journal.stat().st_size < size:
+                assert time.monotonic() < deadline, "the sweep wrote nothing"
+                assert sweep.poll() is None, "the sweep ended before it was killed"
+                time.sleep(0.02)
+            os.killpg(sweep.pid, signal.SIGKILL)
+    run(tmp_path, *SWEEP, "study.n_trials=40")
+    assert sorted(stored(tmp_path).values()) == [40] * 4
+    assert mirrored(tmp_path) == stored(tmp_path)
+    assert {study.info.status for study in runs(tmp_path, "study")} == {"FINISHED"}
+
+
+def test_ctrl_c_keeps_what_is_finished_and_reports_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nqm_study", *TINY, "optimizer=momentum", "study.n_trials=900"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as study:  # fmt: skip
+        journal = tmp_path / "mlruns" / "optuna.journal"
+        while not journal.exists() or journal.stat().st_size < 20_000:
+            assert study.poll() is None
+            time.sleep(0.02)
+        os.killpg(study.pid, signal.SIGINT)
+        output, errors = study.communicate(timeout=120)
+    assert study.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "mlflow ui" in output
+    assert mirrored(tmp_path) == stored(tmp_path)
+    assert 0 < sum(stored(tmp_path).values()) < 900
+
+
+def test_one_study_runs_without_a_sweep_and_without_tracking(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, *TINY, "optimizer=momentum", "batch_size=64", "study.n_trials=5",
+        "tracking=none", "storage=sqlite",
+    )  # fmt: skip
+    assert "mlflow ui" not in done.stdout
+    assert "momentum" in done.stdout
+    names = {path.name for path in (tmp_path / "mlruns").iterdir() if path.name[0] != "."}
+    assert names == {"optuna.db", "figures", "hydra"}

@@ -1,0 +1,62 @@
+"""Small studies that the tests of the loop share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+
+import nqm_study as nqm
+from nqm_study.study.records import Range, StudyDefinition, TrialRecord
+from nqm_study.study.run import run
+from nqm_study.study.storage import open_journal, open_study
+
+PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)
+SAMPLERS = {
+    "tpe": {"name": "tpe", "n_startup_trials": 5},
+    "cmaes": {"name": "cmaes", "n_startup_trials": 1},
+    "random": {"name": "random"},
+    "qmc": {"name": "qmc", "qmc_type": "sobol"},
+    "grid": {"name": "grid", "size": 49},
+}
+
+
+def definition(sampler: str = "tpe", **changes: object) -> StudyDefinition:
+    given = {
+        "optimizer": "momentum",
+        "hyperparameters": {
+            "learning_rate": Range(1e-3, 3.0, "log"),
+            "momentum": Range(0.0, 0.99, "log_one_minus"),
+        },
+        "spectrum": "small",
+        "spectrum_digest": PROBLEM.spectrum.digest,
+        "schedule": "constant",
+        "batch_size": 16.0,
+        "target": 0.2,
+        "seed": 3,
+        "sampler": SAMPLERS[sampler],
+        "max_steps": 10**6,
+    }
+    return StudyDefinition(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def journal(folder: Path) -> BaseStorage:
+    return open_journal(folder / "optuna.journal")
+
+
+def run_in(
+    storage: BaseStorage,
+    what: StudyDefinition,
+    n_trials: int,
+    on_trial: Callable[[TrialRecord], None] | None = None,
+) -> optuna.Study:
+    stored = open_study(storage, "study", what, {"bayes_bound": 1, "initial_risk": 2.0})
+    run(
+        stored,
+        what,
+        PROBLEM,
+        lambda values: nqm.SGD(**values),
+        n_trials=n_trials,
+        on_trial=on_trial,
+    )
+    return stored

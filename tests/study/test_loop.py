@@ -1,0 +1,112 @@
+"""The loop ends with exactly its budget, repeats nothing, and resumes as if never interrupted."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from studies import PROBLEM, SAMPLERS, definition, journal, run_in
+
+import nqm_study as nqm
+from nqm_study.model.outcome import Crossing
+from nqm_study.study.run import loss
+from nqm_study.study.storage import study_record, trial_records
+
+
+def points(study: object) -> list[tuple[float, ...]]:
+    return [tuple(t.hyperparameters.values()) for t in trial_records(study.get_trials())]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_resumed_study_has_the_trials_of_an_unbroken_one(tmp_path: Path, sampler: str) -> None:
+    what = definition(sampler)
+    unbroken = run_in(journal(tmp_path / "a"), what, 14)
+    for n_trials in (1, 6, 13, 14):
+        resumed = run_in(journal(tmp_path / "b"), what, n_trials)
+    assert points(resumed) == points(unbroken)
+    assert len(set(points(resumed))) == 14, "a point was proposed twice"
+
+
+def test_the_budget_is_a_total_over_calls(tmp_path: Path) -> None:
+    storage, new = journal(tmp_path), []
+    for n_trials, expected in ((5, 5), (5, 0), (8, 3), (2, 0)):
+        new.clear()
+        study = run_in(storage, definition(), n_trials, new.append)
+        assert len(new) == expected
+    states = [trial.state for trial in study.get_trials()]
+    assert states == [TrialState.COMPLETE] * 8
+
+
+def test_each_trial_is_in_storage_before_anyone_is_told(tmp_path: Path) -> None:
+    storage, seen = journal(tmp_path), []
+
+    def look(trial: object) -> None:
+        stored = study_record(run_in(journal(tmp_path), definition(), 0)).trials
+        seen.append((trial, stored[-1]))
+
+    run_in(storage, definition(), 4, look)
+    assert [told for told, _ in seen] == [stored for _, stored in seen]
+
+
+def test_an_interruption_loses_nothing_that_was_finished(tmp_path: Path) -> None:
+    def interrupt(trial: object) -> None:
+        if trial.number == 3:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    storage = journal(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run_in(storage, definition(), 10, interrupt)
+    broken = run_in(journal(tmp_path / "a"), definition(), 10)
+    assert points(broken) == points(run_in(journal(tmp_path / "b"), definition(), 10))
+
+
+def test_seeds_make_different_trials(tmp_path: Path) -> None:
+    first = run_in(journal(tmp_path / "a"), definition(seed=1), 3)
+    second = run_in(journal(tmp_path / "b"), definition(seed=2), 3)
+    assert not set(points(first)) & set(points(second))
+
+
+def test_a_trial_records_what_the_model_says(tmp_path: Path) -> None:
+    study = run_in(journal(tmp_path), definition(), 12)
+    for trial, frozen in zip(study_record(study).trials, study.get_trials(), strict=True):
+        crossing = nqm.steps_to_target(
+            PROBLEM, nqm.SGD(**trial.hyperparameters), target=0.2, max_steps=10**6
+        )
+        assert (trial.steps, trial.status, trial.risk) == (
+            crossing.steps,
+            crossing.status,
+            crossing.risk,
+        )
+        assert frozen.constraints == {"not_reached": 0.0 if trial.steps is not None else 1.0}
+        assert frozen.datetime_start <= frozen.datetime_complete
+
+
+def test_the_penalty_is_worse_than_any_number_of_steps_and_points_the_right_way() -> None:
+    most = loss(Crossing(10**6, "reached", 0.01), 0.01, 10**6)
+    near = loss(Crossing(None, "floor_above_target", 0.011), 0.01, 10**6)
+    far = loss(Crossing(None, "floor_above_target", 4.0), 0.01, 10**6)
+    overflow = loss(Crossing(None, "diverged", math.inf), 0.01, 10**6)
+    assert most < near < far < overflow < math.inf
+
+
+def test_the_objective_is_the_logarithm_of_the_steps(tmp_path: Path) -> None:
+    record = study_record(run_in(journal(tmp_path), definition(), 12))
+    reached = [trial for trial in record.trials if trial.steps is not None]
+    assert reached
+    assert [t.objective for t in reached] == pytest.approx(np.log([t.steps for t in reached]))
+    assert record.best is min(reached, key=lambda trial: (trial.steps, trial.number))
+
+
+def test_random_state_elsewhere_changes_nothing(tmp_path: Path) -> None:
+    np.random.seed(1)  # noqa: NPY002 (the global state is what is tested)
+    first = points(run_in(journal(tmp_path / "a"), definition(), 8))
+    np.random.seed(2)  # noqa: NPY002
+    assert points(run_in(journal(tmp_path / "b"), definition(), 8)) == first
+
+
+def test_an_unknown_sampler_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    what = replace(definition(), sampler={"name": "annealing"})
+    with pytest.raises(ValueError, match=r"^sampler\.name=annealing: must be one of tpe, cmaes"):
+        run_in(journal(tmp_path), what, 1)

@@ -1,0 +1,139 @@
+"""Storage survives what happens to files, and refuses what would mix two studies."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from studies import definition, journal, run_in
+
+from nqm_study.study.records import Range, StudyDefinition
+from nqm_study.study.storage import (
+    KINDS,
+    StudyMismatchError,
+    open_journal,
+    open_study,
+    read_records,
+    study_record,
+)
+
+FACTS = {"bayes_bound": 7, "initial_risk": 2.0}
+
+
+def _create(kind: str, folder: Path, index: int) -> None:
+    filename, open_storage = KINDS[kind]
+    open_study(open_storage(folder / filename), f"study {index}", definition(), FACTS)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_processes_that_create_a_storage_at_once_all_succeed(tmp_path: Path, kind: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_create, args=(kind, tmp_path, i)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    filename, open_storage = KINDS[kind]
+    names = [record.name for record in read_records(open_storage(tmp_path / filename))]
+    assert names == [f"study {i}" for i in range(4)]
+
+
+@pytest.mark.parametrize("torn", ['{"op_code": 4, "worker_id": "', "x" * 200_000])
+def test_half_a_line_left_by_a_kill_is_cut_off(tmp_path: Path, torn: str) -> None:
+    before = study_record(run_in(journal(tmp_path), definition(), 3))
+    with (tmp_path / "optuna.journal").open("a") as file:
+        file.write(torn)
+    after = study_record(run_in(journal(tmp_path), definition(), 5))
+    assert after.trials[:3] == before.trials
+    assert len(after.trials) == 5
+    lines = (tmp_path / "optuna.journal").read_text().splitlines()
+    assert all(json.loads(line) for line in lines)
+
+
+def test_a_journal_of_half_a_line_only_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "optuna.journal").write_text('{"op_co')
+    assert read_records(journal(tmp_path)) == ()
+
+
+def test_the_lock_of_a_killed_process_does_not_hold_the_next(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from nqm_study.study.storage import KernelLock;"
+        "KernelLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(600)"
+    )
+    lock = tmp_path / ".optuna.journal.lock"
+    with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        os.kill(holder.pid, signal.SIGKILL)
+    started = time.monotonic()
+    open_journal(tmp_path / "optuna.journal")
+    assert time.monotonic() - started < 10.0, "the lock outlived its holder"
+
+
+def test_a_changed_search_space_is_refused_with_what_changed(tmp_path: Path) -> None:
+    run_in(journal(tmp_path), definition(), 2)
+    other = {"learning_rate": Range(1e-2, 3.0, "log"), "momentum": 0.9}
+    changed = replace(definition(), hyperparameters=other)
+    with pytest.raises(StudyMismatchError) as refusal:
+        run_in(journal(tmp_path), changed, 4)
+    text = str(refusal.value)
+    assert "study.name=study" in text
+    assert "hyperparameters.learning_rate.low=0.001 (now 0.01)" in text
+    assert "hyperparameters.momentum=" in text
+    assert "\n" not in text
+    assert len(read_records(journal(tmp_path))[0].trials) == 2
+
+
+def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=journal(tmp_path), study_name="study")
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(StudyMismatchError, match="did not make"):
+        run_in(journal(tmp_path), definition(), 4)
+    assert read_records(journal(tmp_path)) == ()
+
+
+def test_a_study_left_without_its_definition_by_a_kill_is_completed(tmp_path: Path) -> None:
+    optuna.create_study(storage=journal(tmp_path), study_name="study")
+    assert len(study_record(run_in(journal(tmp_path), definition(), 2)).trials) == 2
+
+
+def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
+    base = definition()
+    assert "n_trials" not in base.to_json()
+    changes = {
+        "optimizer": "other",
+        "hyperparameters": {"learning_rate": 0.1},
+        "spectrum": "other",
+        "spectrum_digest": "0",
+        "schedule": "other",
+        "batch_size": 17.0,
+        "target": 0.3,
+        "seed": 4,
+        "sampler": {"name": "random"},
+        "max_steps": 10,
+    }
+    assert set(changes) == set(base.to_json())
+    fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]
+    assert len(fingerprints | {base.fingerprint}) == len(changes) + 1
+    same_curve = {replace(base, batch_size=17.0).curve, replace(base, seed=9).curve}
+    assert same_curve == {base.curve}
+    assert replace(base, target=0.3).curve != base.curve
+
+
+def test_a_definition_comes_back_from_json_as_it_was() -> None:
+    text = json.dumps(definition().to_json())
+    assert StudyDefinition.from_json(json.loads(text)) == definition()
+    assert StudyDefinition.from_json(json.loads(text)).fingerprint == definition().fingerprint
+
+
+def test_whole_batch_sizes_are_written_out_in_names() -> None:
+    assert "-B1048576-" in replace(definition(), batch_size=2.0**20).default_name
