@@ -280,10 +280,13 @@ def adam_run(
             q = h * h * a + variance[k]
             v = b2 * state[3, k] + (1.0 - b2) * q
             # A mode that has neither signal nor noise left has nothing to move: 0 / 0 is 0 there.
-            r = rate / max(np.sqrt(v) + small, 1e-300)
+            # The bound keeps r^2 finite.
+            root_v = np.sqrt(v) + small
+            r = rate / root_v if root_v > 1e-150 else 0.0
             q2 = b1 * b1 * q2 + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * q
             f = b1 * d + (1.0 - b1) * h * a
-            a = a - 2.0 * r * f + r * r * q2
+            # Without noise, rounding could leave a square below zero, and its root undefined.
+            a = max(a - 2.0 * r * f + r * r * q2, 0.0)
             state[0, k] = a
             state[1, k] = q2
             state[2, k] = f - r * q2

@@ -40,7 +40,7 @@ def bayes_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> int:
                     spectrum.noise,
                     spectrum.noise + gathered,
                     out=np.zeros_like(prior),
-                    where=prior > 0.0,
+                    where=(prior > 0.0) & (spectrum.noise > 0.0),
                 )
             )
         )

@@ -18,6 +18,9 @@ Array = npt.NDArray[np.float64]
 
 CONSTANT = Constant()
 
+MOST_STEPS = 2**62
+"""Twice as many still fit a 64-bit integer, as the search's jumps need."""
+
 
 def steps_to_target(
     problem: NoisyQuadratic,
@@ -78,6 +81,8 @@ def risk_curve(
         ValueError: if a value is outside its range or of the wrong kind.
     """
     require_run(problem, optimizer, schedule)
+    if not isinstance(steps, (Sequence, np.ndarray)):
+        raise ValueError(f"steps={steps!r}: must be a sequence of integers")
     wanted = [_count(f"steps[{index}]", step) for index, step in enumerate(steps)]
     if horizon is not None:
         end = _count("horizon", horizon)
@@ -102,6 +107,7 @@ def require_run(problem: object, optimizer: object, schedule: object) -> None:
 
 
 def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name}={value!r}: must be an integer of at least 0")
-    return int(value)
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or not 0 <= value <= MOST_STEPS:  # type: ignore[operator]  # checked before
+        raise ValueError(f"{name}={value!r}: must be an integer of at least 0 and at most 2**62")
+    return int(value)  # type: ignore[call-overload, no-any-return]  # checked above

@@ -124,11 +124,14 @@ def linear_crossing(
             break
         coarse = engine.risks(checks)
         fine = Engine.build(problem, optimizer, level + 1, int(checks[-1])).risks(checks)
-        if _agree(coarse, fine) and np.all(np.abs(coarse / target - 1.0) > 2.0 * TOLERANCE):
+        far = np.abs(coarse - target) > 2.0 * TOLERANCE * target
+        if _agree(coarse, fine) and np.all(far | np.isnan(coarse)):
             break
     if reason == _kernels.REACHED:
         return Crossing(step, "reached", risk)
-    if not is_stable(optimizer, problem.spectrum.curvature):
+    # Modes with neither signal nor noise never move, whatever their transition.
+    moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
+    if not all(is_stable(optimizer, measure.curvature) for measure in moving):
         return Crossing(None, "diverged", risk)
     if reason == _kernels.NOISE_ABOVE_TARGET:
         return Crossing(None, "floor_above_target", risk)

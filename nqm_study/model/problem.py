@@ -60,7 +60,10 @@ def require_number(
     number = isinstance(value, (int, float, np.integer, np.floating))
     if isinstance(value, bool) or not number:
         raise ValueError(f"{name}={value!r}: must be {allowed}")
-    result = float(value)  # type: ignore[arg-type]  # checked above
+    try:
+        result = float(value)  # type: ignore[arg-type]  # checked above
+    except OverflowError:  # an int that no float can hold
+        result = np.inf
     inside = (
         np.isfinite(result)
         and (above is None or result > above)

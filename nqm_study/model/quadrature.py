@@ -39,12 +39,15 @@ class Measure:
 
     @classmethod
     def of(cls, curvature: Array, weight: Array) -> Measure:
-        """The measure with these weights: equal curvatures merged, zero weights dropped."""
+        """The measure with these weights: equal curvatures merged, zero weights dropped.
+
+        Equal means of equal logarithm: no bin could separate two curvatures that share theirs.
+        """
         kept = weight > 0.0
-        ascending, index = np.unique(curvature[kept], return_inverse=True)
-        total = np.zeros_like(ascending)
+        _, first, index = np.unique(np.log(curvature[kept]), return_index=True, return_inverse=True)
+        total = np.zeros(first.size)
         np.add.at(total, index, weight[kept])
-        return cls(ascending[::-1].copy(), total[::-1].copy())
+        return cls(curvature[kept][first][::-1].copy(), total[::-1].copy())
 
     def nodes(self, level: int) -> tuple[Array, Array]:
         """Curvatures and weights of the rule at a level, from 0 (coarsest) to ``last_level``."""

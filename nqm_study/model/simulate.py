@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
@@ -90,6 +89,8 @@ def simulate(
 
 
 def _starts(problem: NoisyQuadratic, n_replicas: int, rng: np.random.Generator) -> Array:
+    from scipy.special import ndtri  # noqa: PLC0415 (slow to import, and only needed here)
+
     spectrum = problem.spectrum
     shape = (n_replicas, len(spectrum))
     stratum = rng.permuted(np.broadcast_to(np.arange(n_replicas)[:, None], shape), axis=0)

@@ -132,10 +132,11 @@ def power_law(dim: int, exponent: float = 1.0) -> Spectrum:
     Raises:
         ValueError: if dim or exponent is out of range.
     """
-    if isinstance(dim, bool) or int(dim) != dim or dim < 1:
-        raise ValueError(f"dim={dim}: must be an integer of at least 1")
-    if not (np.isfinite(exponent) and exponent >= 0.0):
-        raise ValueError(f"exponent={exponent}: must be a finite number of at least 0")
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1:
+        raise ValueError(f"dim={dim!r}: must be an integer of at least 1")
+    number = isinstance(exponent, (int, float, np.integer, np.floating))
+    if isinstance(exponent, bool) or not (number and 0.0 <= exponent < np.inf):
+        raise ValueError(f"exponent={exponent!r}: must be a finite number of at least 0")
     curvature = np.arange(1, int(dim) + 1, dtype=np.float64) ** -float(exponent)
     return Spectrum(curvature)
 
