@@ -26,6 +26,9 @@ Steps = npt.NDArray[np.int64]
 TOLERANCE = 1e-9
 """Relative error of the risk that a compression may have."""
 
+HORIZON = 10**9
+"""Steps within which an unstable run has shown whether it crosses the target first."""
+
 
 @dataclass(frozen=True, eq=False)
 class Engine:
@@ -132,6 +135,10 @@ def linear_crossing(
     # Modes with neither signal nor noise never move, whatever their transition.
     moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
     if not all(is_stable(optimizer, measure.curvature) for measure in moving):
+        # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
+        cut_short = reason == _kernels.MAX_STEPS and max_steps < HORIZON
+        if cut_short and linear_crossing(problem, optimizer, target, HORIZON).steps is not None:
+            return Crossing(None, "max_steps", risk)
         return Crossing(None, "diverged", risk)
     if reason == _kernels.NOISE_ABOVE_TARGET:
         return Crossing(None, "floor_above_target", risk)

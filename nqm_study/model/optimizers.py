@@ -8,7 +8,7 @@ lr, in PyTorch's conventions:
 | SGD | (theta) | theta' = theta - lr P g |
 | heavy ball | (theta, u) | u' = mu u + P g;  theta' = theta - lr u' |
 | Nesterov | (theta, u) | u' = mu u + P g;  theta' = theta - lr (P g + mu u') |
-| EMA on top | (..., e) | e' = gamma e + (1 - gamma) theta', and the risk is that of e |
+| EMA on top | (theta - e, ..., e) | e' = gamma e + (1 - gamma) theta'; the risk is that of e |
 
 Each is z' = A z + b e with a matrix A and a vector b, so a new linear optimizer is one more pair.
 """
@@ -121,19 +121,27 @@ def transition(optimizer: SGD, curvature: Array) -> Transition:
     start[0] = 1.0
     if optimizer.ema_decay > 0.0:
         matrix, noise = _average(matrix, noise, optimizer.ema_decay)
-        start = np.append(start, 1.0)
+        start = np.append(np.zeros(len(start)), 1.0)
         return Transition(matrix, noise, start, readout=len(start) - 1)
     return Transition(matrix, noise, start, readout=0)
 
 
 def _average(matrix: Array, noise: Array, gamma: float) -> tuple[Array, Array]:
-    """The same transition with e' = gamma e + (1 - gamma) theta' as one more component."""
+    """The same transition with e' = gamma e + (1 - gamma) theta' as one more component.
+
+    theta is held as theta - e, which is small where the average keeps up: e then moves slowly by
+    itself, and the bounds of the search, which take each component alone, stay tight.
+    """
     k, _, n = matrix.shape
     wide = np.zeros((k + 1, k + 1, n))
     wide[:k, :k] = matrix
-    wide[k, :k] = (1.0 - gamma) * matrix[0]
-    wide[k, k] = gamma
-    return wide, np.concatenate((noise, (1.0 - gamma) * noise[:1]))
+    wide[:k, k] = matrix[:, 0]  # theta = (theta - e) + e
+    ahead = wide[0].copy()
+    ahead[k] -= 1.0  # theta' - e
+    wide[0] = gamma * ahead
+    wide[k] = (1.0 - gamma) * ahead
+    wide[k, k] += 1.0
+    return wide, np.concatenate((gamma * noise[:1], noise[1:], (1.0 - gamma) * noise[:1]))
 
 
 def is_stable(optimizer: SGD, curvature: Array) -> bool:

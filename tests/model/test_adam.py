@@ -1,0 +1,210 @@
+"""Adam's closure: its arithmetic, its agreement with simulation, its statuses and its laws."""
+
+import numpy as np
+import pytest
+import textbook
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import logarithmic, repeatable, spectra
+
+import nqm_study as nqm
+from nqm_study.model.adam import adam_crossing, adam_risks
+
+PAPER = nqm.power_law(10_000)
+
+
+@st.composite
+def adams(draw):
+    """Optimizers whose v varies slowly; with beta2 near 0 the closure is chaotic."""
+    return nqm.Adam(
+        draw(logarithmic(1e-4, 0.05)),
+        draw(st.just(0.0) | st.floats(0.1, 0.99)),
+        1.0 - draw(logarithmic(1e-4, 0.05)),
+        draw(st.sampled_from([1e-8, 1e-3])),
+    )
+
+
+@repeatable
+@given(spectra(most=4), adams(), logarithmic(1.0, 1e5))
+def test_closure_is_the_textbooks(spectrum, optimizer, batch_size):
+    # Without noise the closure divides one rounding error by another; see the tests below.
+    noisy = nqm.Spectrum(spectrum.curvature, spectrum.noise + 1e-4, spectrum.multiplicity,
+                         spectrum.initial_mean, spectrum.initial_variance)  # fmt: skip
+    problem = nqm.NoisyQuadratic(noisy, batch_size)
+    steps = [0, 1, 2, 5, 40, 150]
+    risks = textbook.adam_risks(problem, optimizer, max(steps))
+    slack = 1e-12 * risks.max()
+    curve = nqm.risk_curve(problem, optimizer, steps=steps)
+    np.testing.assert_allclose(curve, risks[steps], rtol=1e-7, atol=slack)
+    target = float(risks[90]) * (1.0 + 1e-6) + slack + 1e-12
+    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=150)
+    assert found.steps == textbook.first_at_most(risks, target)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [nqm.Adam(0.01), nqm.Adam(0.03, 0.95, 0.99), nqm.Adam(0.003, 0.0, 0.9999)]
+)
+@pytest.mark.parametrize("batch_size", [256, 2**14])
+def test_compression_agrees_with_all_modes(optimizer, batch_size):
+    steps = [0, 1, 10, 100, 300]
+    problem = nqm.NoisyQuadratic(PAPER, batch_size)
+    np.testing.assert_allclose(
+        adam_risks(problem, optimizer, steps),
+        adam_risks(problem, optimizer, steps, level=None),
+        rtol=1e-5,
+    )
+
+
+def test_compressed_crossing_agrees_with_that_of_all_modes():
+    problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(3000), 4096), nqm.Adam(0.01)
+    compressed = adam_crossing(problem, optimizer, 0.02, 10_000)
+    whole = adam_crossing(problem, optimizer, 0.02, 10_000, level=None)
+    assert compressed.steps == whole.steps
+    assert whole.status == "reached"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer", "target"),
+    [
+        (3_000, nqm.Adam(0.012), 0.02),
+        (30_000, nqm.Adam(0.01), 0.01),
+        (131_072, nqm.Adam(0.02, 0.5, 0.99), 0.01),
+    ],
+)
+def test_first_crossing_of_the_mean_simulated_risk_agrees(batch_size, optimizer, target):
+    problem = nqm.NoisyQuadratic(nqm.power_law(1000), batch_size)
+    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=5000)
+    assert found.steps is not None
+    assert found.steps > 100, "the closure is not meant for very few steps"
+    run = nqm.simulate(problem, optimizer, n_steps=int(1.1 * found.steps), n_replicas=64, seed=0)
+    simulated = textbook.first_at_most(run.mean, target)
+    assert simulated is not None, "the simulation does not reach the target"
+    assert found.steps == pytest.approx(simulated, rel=0.03)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.5, -1.5])
+def test_starts_off_zero_agree_with_simulation(mean):
+    spectrum = nqm.Spectrum(nqm.power_law(200).curvature, initial_mean=mean)
+    problem, optimizer = nqm.NoisyQuadratic(spectrum, 8192), nqm.Adam(0.01)
+    steps = np.arange(0, 241, 20)
+    run = nqm.simulate(problem, optimizer, n_steps=240, n_replicas=256, seed=3)
+    np.testing.assert_allclose(
+        nqm.risk_curve(problem, optimizer, steps=steps), run.mean[steps], rtol=0.05
+    )
+
+
+def test_sign_of_the_start_is_irrelevant():
+    half = nqm.power_law(50).curvature
+    steps = [0, 1, 30, 200]
+    one, other = (
+        nqm.risk_curve(
+            nqm.NoisyQuadratic(nqm.Spectrum(half, initial_mean=mean), 512),
+            nqm.Adam(0.02),
+            steps=steps,
+        )
+        for mean in (0.7, -0.7)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [64, 256])
+@pytest.mark.parametrize(
+    ("target", "rate", "steps_times_batch", "tolerance"),
+    [(0.01, 1.71e-4, 1.39e6, 0.02), (0.1, 1.6e-3, 8.0e4, 0.04)],
+)
+def test_rate_follows_the_square_root_of_small_batches(
+    batch_size, target, rate, steps_times_batch, tolerance
+):
+    # There v tracks the noise, and Adam is SGD preconditioned by H^-1/2.
+    problem = nqm.NoisyQuadratic(PAPER, batch_size)
+
+    def steps(factor):
+        optimizer = nqm.Adam(factor * rate * batch_size**0.5)
+        found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=60_000)
+        return found.steps or 10**9
+
+    best = min(steps(factor) for factor in (0.97, 1.0, 1.03))
+    assert best * batch_size == pytest.approx(steps_times_batch, rel=tolerance)
+    assert steps(0.75) > best, "the best rate is lower"
+    assert steps(1.3) > best, "the best rate is higher"
+
+
+@pytest.mark.parametrize("beta2", [0.9, 0.999])
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+@pytest.mark.parametrize("rate", [0.003, 0.1, 10.0])
+def test_floor_above_the_target_is_said_only_where_no_step_reaches_it(rate, beta1, beta2):
+    problem = nqm.NoisyQuadratic(nqm.power_law(30), 64)
+    optimizer = nqm.Adam(rate, beta1, beta2)
+    risks = adam_risks(problem, optimizer, range(40_000))
+    for target in (0.5 * risks.min(), 0.99 * risks.min(), 1.0001 * risks.min()):
+        found = nqm.steps_to_target(problem, optimizer, target=float(target), max_steps=40_000)
+        assert found.steps == textbook.first_at_most(risks, target)
+        if found.steps is None:
+            assert found.risk >= target
+            if target < 0.6 * risks.min():
+                assert found.status == "floor_above_target"
+        else:
+            assert found.status == "reached"
+
+
+def test_steps_stop_at_the_limit():
+    problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(30), 64), nqm.Adam(1e-3)
+    steps = nqm.steps_to_target(problem, optimizer, target=0.5).steps
+    assert nqm.steps_to_target(problem, optimizer, target=0.5, max_steps=steps).steps == steps
+    short = nqm.steps_to_target(problem, optimizer, target=0.5, max_steps=steps - 1)
+    assert (short.steps, short.status) == (None, "max_steps")
+
+
+def test_mode_with_neither_signal_nor_noise_stays():
+    # 0 / 0 is 0 there, not the infinity that 0 over a smallest number squared would be.
+    still = nqm.Spectrum([1.0, 0.5], 0.0, 1.0, 0.0, [0.0, 1.0])
+    problem, optimizer = nqm.NoisyQuadratic(still, 64), nqm.Adam(1e-3, eps=0.0)
+    curve = nqm.risk_curve(problem, optimizer, steps=[0, 1, 5, 100])
+    alone = nqm.risk_curve(
+        nqm.NoisyQuadratic(nqm.Spectrum([0.5], 0.0), 64), optimizer, steps=[0, 1, 5, 100]
+    )
+    np.testing.assert_allclose(curve, alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("beta2", [0.0, 0.5, 0.99, 0.999])
+def test_risks_without_noise_stay_numbers(beta1, beta2):
+    problem = nqm.NoisyQuadratic(nqm.Spectrum([1.0, 0.1, 0.01], noise=0.0), 1)
+    curve = nqm.risk_curve(problem, nqm.Adam(0.01, beta1, beta2), steps=[10, 1000, 100_000])
+    assert np.all(np.isfinite(curve))
+    assert np.all(curve >= 0.0)
+
+
+@repeatable
+@given(spectra(most=4), adams(), logarithmic(1.0, 1e4), logarithmic(1e-2, 1e2))
+def test_rescaling_the_curvature_leaves_the_risk_curve(spectrum, optimizer, batch_size, k):
+    noise = spectrum.noise + 1e-3
+    rest = (spectrum.multiplicity, spectrum.initial_mean, spectrum.initial_variance)
+    steps = [0, 1, 10, 100]
+    scaled = nqm.Adam(optimizer.learning_rate, optimizer.beta1, optimizer.beta2, k * optimizer.eps)
+    one, other = (
+        nqm.risk_curve(nqm.NoisyQuadratic(each, batch_size), by, steps=steps)
+        for each, by in (
+            (nqm.Spectrum(spectrum.curvature, noise, *rest), optimizer),
+            (nqm.Spectrum(k * spectrum.curvature, k**2 * noise, *rest), scaled),
+        )
+    )
+    np.testing.assert_allclose(other / k, one, rtol=1e-7, atol=1e-11 * one.max())
+
+
+def test_rescaling_leaves_the_steps():
+    k = 5.0
+    problem = nqm.NoisyQuadratic(nqm.power_law(100), 1024)
+    scaled = nqm.NoisyQuadratic(
+        nqm.Spectrum(k * problem.spectrum.curvature, k**2 * problem.spectrum.noise), 1024
+    )
+    found = nqm.steps_to_target(problem, nqm.Adam(0.01), target=0.05)
+    rescaled = nqm.steps_to_target(scaled, nqm.Adam(0.01, eps=k * 1e-8), target=0.05 * k)
+    assert found.steps is not None
+    assert rescaled.steps == found.steps
+
+
+@pytest.mark.parametrize("rate", [1e-300, 5e-324, 1e10, 1e100])
+def test_extreme_rates_end(rate):
+    found = nqm.steps_to_target(nqm.NoisyQuadratic(PAPER, 256), nqm.Adam(rate), max_steps=500)
+    assert found.status in {"max_steps", "floor_above_target"}

@@ -1,0 +1,182 @@
+"""Every compiled kernel against its NumPy twin, and the twins against the textbook."""
+
+import itertools
+
+import numpy as np
+import pytest
+import textbook
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import linear_optimizers, problems, repeatable, spectra
+
+import nqm_study as nqm
+from nqm_study.model import _kernels, moments
+from nqm_study.model.optimizers import is_stable, transition
+
+LEVELS = 9
+
+
+@st.composite
+def tables(draw):
+    """The transition of a random stable optimizer and its powers, from the twins."""
+    curvature = np.unique(draw(spectra()).curvature)
+    optimizer = draw(linear_optimizers(curvature).filter(lambda o: is_stable(o, curvature)))
+    step = transition(optimizer, curvature)
+    return step, moments.power_table(step.matrix, LEVELS)
+
+
+@repeatable
+@given(problems(), st.data())
+def test_reference_recursion_is_the_textbooks(problem, data):
+    optimizer = data.draw(linear_optimizers(problem.spectrum.curvature))
+    risks = textbook.linear_risks(problem, optimizer, 120)
+    reference = list(itertools.islice(moments.recursion(problem, optimizer), 121))
+    # The textbook's differences of large moments round beside the largest risk so far.
+    slack = 1e-8 * risks + 1e-11 * np.maximum.accumulate(risks)
+    assert np.all(np.abs(reference - risks) <= slack), optimizer
+
+
+@repeatable
+@given(tables())
+def test_power_table_equals_its_twin(table):
+    step, power = table
+    compiled = _kernels.power_table(step.matrix, LEVELS)
+    np.testing.assert_allclose(compiled, power, rtol=1e-9, atol=1e-9 * np.abs(power).max())
+
+
+@repeatable
+@given(tables())
+def test_spread_table_equals_its_twin(table):
+    step, power = table
+    twin = moments.spread_table(power, step.noise)
+    compiled = _kernels.spread_table(power, step.noise)
+    np.testing.assert_allclose(compiled, twin, rtol=1e-9, atol=1e-12 * np.abs(twin).max())
+    np.testing.assert_array_equal(compiled, np.swapaxes(compiled, 1, 2), "covariances")
+
+
+@repeatable
+@given(tables())
+def test_spread_never_falls(table):
+    step, power = table
+    spread = _kernels.spread_table(power, step.noise)[:, step.readout, step.readout]
+    assert np.all(np.diff(spread, axis=0) >= 0.0), "the search takes the noise part as growing"
+
+
+@repeatable
+@given(tables())
+def test_bound_table_equals_its_twin(table):
+    step, power = table
+    twin = moments.bound_table(power, step.readout)
+    compiled = _kernels.bound_table(power, step.readout)
+    for one, other in zip(compiled, twin, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(other).max())
+
+
+@repeatable
+@given(tables(), st.integers(0, 2**32 - 1))
+def test_signal_bound_equals_its_twin(table, seed):
+    step, power = table
+    rng = np.random.default_rng(seed)
+    z, weight = rng.normal(size=step.noise.shape), rng.exponential(size=power.shape[-1])
+    for low, high in zip(*moments.bound_table(power, step.readout), strict=True):
+        assert _kernels.signal_bound(low, high, z, weight) == pytest.approx(
+            moments.signal_bound(low, high, z, weight),
+            rel=1e-9,
+            abs=1e-12 * np.abs(high).max() ** 2,
+        )
+
+
+@repeatable
+@given(tables(), st.integers(0, 2**32 - 1))
+def test_signal_bound_is_a_lower_bound_for_every_step_it_covers(table, seed):
+    step, power = table
+    rng = np.random.default_rng(seed)
+    start, weight = rng.normal(size=step.noise.shape), rng.exponential(size=power.shape[-1])
+    # Flipping the sign of A flips nothing that is squared, and the search makes use of it.
+    for sign in (1.0, -1.0):
+        low, high = _kernels.bound_table(
+            _kernels.power_table(sign * step.matrix, LEVELS), step.readout
+        )
+        z, risks = start, []
+        for _ in range(2 ** (LEVELS - 1)):
+            z = np.einsum("ijn,jn->in", sign * step.matrix, z)
+            risks.append(np.sum(weight * z[step.readout] ** 2))
+        lowest = np.minimum.accumulate(risks)
+        for level in range(LEVELS):
+            bound = _kernels.signal_bound(low[level], high[level], start, weight)
+            known = lowest[2**level - 1]
+            assert bound <= known * (1.0 + 1e-9) + 1e-13, (
+                f"a crossing within {2**level} steps could be jumped over"
+            )
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        nqm.SGD(1e-6),
+        nqm.SGD(1e-6, ema_decay=0.6),
+        nqm.SGD(1e-6, momentum=0.9, ema_decay=0.9),
+        nqm.SGD(1e-6, momentum=0.9, nesterov=True),
+        nqm.SGD(2.0 - 1e-6),
+    ],
+)
+def test_signal_bound_is_tight_where_the_risk_moves_slowly(optimizer):
+    # A loose bound is not wrong, but the search then takes tens of millions of single steps.
+    step = transition(optimizer, np.array([1.0]))
+    sign = np.sign(np.trace(step.matrix)).item()
+    power = _kernels.power_table(sign * step.matrix, 13)
+    low, high = _kernels.bound_table(power, step.readout)
+    z = step.start[:, None].copy()
+    _kernels.advance_signal(power[12], z, np.empty_like(z))
+    risk = z[step.readout, 0] ** 2
+    bound = _kernels.signal_bound(low[12], high[12], z, np.ones(1))
+    assert bound > 0.9 * risk, "4096 steps that change the risk by 1 % cannot be jumped"
+
+
+@repeatable
+@given(tables(), st.integers(0, 2**32 - 1))
+def test_jumps_equal_single_steps(table, seed):
+    step, _ = table
+    power = _kernels.power_table(step.matrix, LEVELS)
+    spread = _kernels.spread_table(power, step.noise)
+    z = np.random.default_rng(seed).normal(size=step.noise.shape)
+    root = np.random.default_rng(seed + 1).normal(size=step.matrix.shape)
+    covariance = np.einsum("ijn,kjn->ikn", root, root)
+    jumped_z, jumped = z.copy(), covariance.copy()
+    _kernels.advance_signal(power[-1], jumped_z, np.empty_like(z))
+    _kernels.advance_noise(power[-1], spread[-1], jumped, np.empty_like(covariance))
+    entering = np.einsum("in,jn->ijn", step.noise, step.noise)
+    a, largest, largest_z = step.matrix, 0.0, 0.0
+    for _ in range(2 ** (LEVELS - 1)):
+        z = np.einsum("ijn,jn->in", a, z)
+        covariance = np.einsum("ijn,jkn,lkn->iln", a, covariance, a) + entering
+        largest = max(largest, np.abs(covariance).max())
+        largest_z = max(largest_z, np.abs(z).max())
+    np.testing.assert_allclose(jumped_z, z, rtol=1e-7, atol=1e-10 * largest_z)
+    np.testing.assert_allclose(jumped, covariance, rtol=1e-7, atol=1e-9 * largest)
+
+
+def test_risks_are_weighted_sums():
+    rng = np.random.default_rng(0)
+    z, weight = rng.normal(size=37), rng.exponential(size=37)
+    assert _kernels.signal_risk(z, weight) == pytest.approx(np.sum(weight * z**2))
+    assert _kernels.noise_risk(z, weight) == pytest.approx(np.sum(weight * z))
+    assert _kernels.signal_risk(z[:0], weight[:0]) == 0.0
+
+
+@repeatable
+@given(tables())
+def test_stability_is_that_of_the_spectral_radius(table):
+    step, _ = table
+    radius = np.abs(np.linalg.eigvals(np.moveaxis(step.matrix, -1, 0))).max()
+    assert radius < 1.0 + 1e-7, "is_stable accepts a transition that grows"
+
+
+@repeatable
+@given(spectra(), st.data())
+def test_growth_is_that_of_the_spectral_radius(spectrum, data):
+    optimizer = data.draw(linear_optimizers(spectrum.curvature))
+    matrix = transition(optimizer, spectrum.curvature).matrix
+    radius = np.abs(np.linalg.eigvals(np.moveaxis(matrix, -1, 0))).max()
+    if abs(radius - 1.0) > 1e-6:
+        assert is_stable(optimizer, spectrum.curvature) == (radius < 1.0), optimizer

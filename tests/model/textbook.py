@@ -1,0 +1,94 @@
+"""The recursions as a textbook writes them, one step at a time, as oracles for the package.
+
+Nothing here comes from the package: the second moments of (theta, u, e) are written out one by one
+rather than as a transition, and Adam's closure is plain NumPy. The linear recursion is compiled
+only so that it can be run on many modes.
+"""
+
+import numba
+import numpy as np
+
+
+@numba.njit
+def _linear(h, noise, weight, second_moment, lr, mu, nesterov, power, gamma, n_steps):
+    risks = np.zeros(n_steps + 1)
+    for i in np.flatnonzero(weight > 0.0):
+        k = h[i] ** (1.0 - power)  # P g = k theta + eps, and v is the variance of eps
+        v = noise[i] * h[i] ** (-2.0 * power)
+        tt = second_moment[i]  # E theta^2
+        tu = 0.0  # E theta u
+        uu = 0.0  # E u^2
+        ee = tt  # E e^2, with e_0 = theta_0
+        et = tt  # E e theta
+        eu = 0.0  # E e u
+        risks[0] += weight[i] * ee
+        for t in range(1, n_steps + 1):
+            tu_new = mu * tu + k * tt  # E theta u', with the old theta
+            eu_new = mu * eu + k * et  # E e u', with the old e
+            uu = mu * mu * uu + 2.0 * mu * k * tu + k * k * tt + v
+            if nesterov:
+                # theta' = (1 - lr k) theta - lr mu u' - lr eps, and E u' eps = v
+                r = 1.0 - lr * k
+                tt = (
+                    r * r * tt
+                    - 2.0 * r * lr * mu * tu_new
+                    + lr * lr * (mu * mu * uu + 2.0 * mu * v + v)
+                )
+                tu = r * tu_new - lr * mu * uu - lr * v
+                et_new = r * et - lr * mu * eu_new
+            else:
+                tt = tt - 2.0 * lr * tu_new + lr * lr * uu
+                tu = tu_new - lr * uu
+                et_new = et - lr * eu_new
+            ee = gamma * gamma * ee + 2.0 * gamma * (1.0 - gamma) * et_new + (1.0 - gamma) ** 2 * tt
+            et = gamma * et_new + (1.0 - gamma) * tt
+            eu = gamma * eu_new + (1.0 - gamma) * tu
+            risks[t] += weight[i] * ee
+    return risks
+
+
+def linear_risks(problem, optimizer, n_steps):
+    """L_0 .. L_n of a linear optimizer, over every mode."""
+    spectrum = problem.spectrum
+    return _linear(
+        np.array(spectrum.curvature),
+        spectrum.noise / problem.batch_size,
+        0.5 * spectrum.multiplicity * spectrum.curvature,
+        spectrum.initial_mean**2 + spectrum.initial_variance,
+        float(optimizer.learning_rate),
+        float(optimizer.momentum),
+        bool(optimizer.nesterov),
+        float(optimizer.preconditioner_power),
+        float(optimizer.ema_decay),
+        n_steps,
+    )
+
+
+def adam_risks(problem, optimizer, n_steps, start_nodes=8):
+    """L_0 .. L_n of Adam's closure, over every mode and both signs of every start node."""
+    spectrum = problem.spectrum
+    b1, b2 = optimizer.beta1, optimizer.beta2
+    x, start_weight = np.polynomial.hermite.hermgauss(2 * start_nodes)
+    z = np.sqrt(2.0) * x[:, None]
+    h = spectrum.curvature[None, :]
+    weight = 0.5 * (start_weight / np.sqrt(np.pi))[:, None] * spectrum.multiplicity * h
+    noise = spectrum.noise / problem.batch_size
+    A = (spectrum.initial_mean + z * np.sqrt(spectrum.initial_variance)) ** 2
+    Q, D, V = np.zeros_like(A), np.zeros_like(A), np.zeros_like(A)
+    risks = [np.sum(weight * A)]
+    for t in range(1, n_steps + 1):
+        q = h**2 * A + noise
+        V = b2 * V + (1 - b2) * q
+        r = optimizer.learning_rate / (1 - b1**t) / (np.sqrt(V / (1 - b2**t)) + optimizer.eps)
+        Q = b1**2 * Q + 2 * b1 * (1 - b1) * h * D + (1 - b1) ** 2 * q
+        F = b1 * D + (1 - b1) * h * A
+        A = A - 2 * r * F + r**2 * Q
+        D = F - r * Q
+        risks.append(np.sum(weight * A))
+    return np.array(risks)
+
+
+def first_at_most(risks, target):
+    """The first index whose risk is at most the target; None where there is none."""
+    hits = np.flatnonzero(risks <= target)
+    return int(hits[0]) if hits.size else None
