@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
@@ -20,6 +21,7 @@ from nqm_study.model.spectrum import Spectrum, power_law
 from nqm_study.study.records import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.run import OnTrial, run
 from nqm_study.study.samplers import NAMES as SAMPLERS
+from nqm_study.study.samplers import SETTINGS as SAMPLER_SETTINGS
 from nqm_study.study.samplers import grid_points
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import KINDS as STORAGES
@@ -53,6 +55,30 @@ class StudyPlan:
     named: bool
 
 
+MOST_BATCH_SIZE = 2**53
+"""Up to here a batch size is exact as a floating-point number."""
+
+MOST_SEED = 2**32 - 1
+"""The largest seed that every sampler takes."""
+
+MOST_STEPS = 2**62
+"""The largest number of steps that the search counts."""
+
+MOST_MODES = 10**7
+"""The largest spectrum that is made mode by mode."""
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "study": ("n_trials", "seed", "name", "max_steps"),
+    "optimizer": ("name", "algorithm", "learning_rate"),
+    "spectrum": ("name", "kind", "dim", "exponent"),
+    "schedule": ("name",),
+    "sampler": ("name",),
+    "storage": ("name",),
+    "tracking": ("name",),
+}
+"""The groups of a configuration, and the keys that none may lack."""
+
+
 def conf_dir() -> Path:
     """The configuration's directory: beside the package's modules in a wheel, above in a checkout.
 
@@ -72,14 +98,12 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    data = OmegaConf.to_container(cfg, resolve=True)
-    if not isinstance(data, dict):
-        raise ValueError("the configuration must be a mapping")
-    batch_size = _integer("batch_size", data["batch_size"], 1)
+    data = _sections(cfg)
+    batch_size = _integer("batch_size", data["batch_size"], 1, MOST_BATCH_SIZE)
     study = data["study"]
     n_trials = _integer("study.n_trials", study["n_trials"], 1)
-    seed = _integer("study.seed", study["seed"], 0)
-    max_steps = _integer("study.max_steps", study["max_steps"], 1)
+    seed = _integer("study.seed", study["seed"], 0, MOST_SEED)
+    max_steps = _integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
     spectrum = _spectrum(data["spectrum"])
     initial = spectrum.initial_risk
     require_number("target", data["target"], above=0.0)
@@ -89,9 +113,9 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         )
     algorithm, hyperparameters = _optimizer(data["optimizer"])
     definition = StudyDefinition(
-        optimizer=str(data["optimizer"]["name"]),
+        optimizer=_text("optimizer.name", data["optimizer"]["name"]),
         hyperparameters=hyperparameters,
-        spectrum=str(data["spectrum"]["name"]),
+        spectrum=_text("spectrum.name", data["spectrum"]["name"]),
         spectrum_digest=spectrum.digest,
         schedule=_choice("schedule", data["schedule"]["name"], ("constant",)),
         batch_size=float(batch_size),
@@ -99,16 +123,21 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         seed=seed,
         sampler=_sampler(data["sampler"], SearchSpace(hyperparameters), n_trials),
         max_steps=max_steps,
+        spectrum_settings={key: float(data["spectrum"][key]) for key in ("dim", "exponent")},
     )
     tracking = _choice("tracking", data["tracking"]["name"], ("mlflow", "none"))
     return StudyPlan(
-        name=definition.default_name if study["name"] is None else str(study["name"]),
+        name=definition.default_name
+        if study["name"] is None
+        else _text("study.name", study["name"]),
         definition=definition,
         algorithm=algorithm,
         problem=NoisyQuadratic(spectrum, batch_size),
         n_trials=n_trials if SearchSpace(hyperparameters).searched else 1,
         storage=_choice("storage", data["storage"]["name"], tuple(STORAGES)),
-        experiment=str(data["tracking"]["experiment"]) if tracking == "mlflow" else None,
+        experiment=_text("tracking.experiment", data["tracking"]["experiment"])
+        if tracking == "mlflow"
+        else None,
         named=study["name"] is not None,
     )
 
@@ -212,15 +241,60 @@ def run_study(
     return stored
 
 
-def _integer(key: str, value: object, least: int) -> int:
+def _sections(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, with every key that is needed and no other."""
+    try:
+        data: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    known = ("batch_size", "target", *SECTIONS)
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{key}={_typed(data[key])}: no such key; there are {_list(known)}")
+    for key in known:
+        if key not in data:
+            raise ValueError(f"{key}: is missing")
+    for key, needed in SECTIONS.items():
+        section = data[key]
+        if not isinstance(section, dict):
+            raise ValueError(f"{key}={_typed(section)}: must be a group with {_list(needed)}")
+        for name in needed:
+            if name not in section:
+                raise ValueError(f"{key}.{name}: is missing")
+    for name in data["study"]:
+        if name not in SECTIONS["study"]:
+            raise ValueError(f"study.{name}: no such key; there are {_list(SECTIONS['study'])}")
+    return dict(data)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _typed(value: object) -> str:
+    """A value as it would be typed on the command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _integer(key: str, value: object, least: int, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{key}={value}: must be an integer of at least {least}")
+        raise ValueError(f"{key}={_typed(value)}: must be an integer of at least {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{key}={value}: must be at most {most}")
+    return value
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError(f"{key}={_typed(value)}: must be a text, not empty")
     return value
 
 
 def _choice(key: str, value: object, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ValueError(f"{key}={value}: must be one of {', '.join(allowed)}")
+        raise ValueError(f"{key}={_typed(value)}: must be one of {_list(allowed)}")
     return str(value)
 
 
@@ -234,6 +308,8 @@ def _under(prefix: str, make: Callable[[], Any]) -> Any:
 
 def _spectrum(section: Mapping[str, Any]) -> Spectrum:
     _choice("spectrum.kind", section["kind"], ("power_law",))
+    _integer("spectrum.dim", section["dim"], 1, MOST_MODES)
+    require_number("spectrum.exponent", section["exponent"], least=0.0)
     make = functools.partial(_power_law, section["dim"], section["exponent"])
     spectrum: Spectrum = _under("spectrum", make)
     return spectrum
@@ -247,6 +323,7 @@ def _power_law(dim: int, exponent: float) -> Spectrum:
 
 def _optimizer(section: Mapping[str, Any]) -> tuple[str, dict[str, Hyperparameter]]:
     algorithm = _choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
+    _text("optimizer.name", section["name"])
     known = tuple(each.name for each in fields(ALGORITHMS[algorithm]))
     given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
     for key, value in given.items():
@@ -275,14 +352,18 @@ def _hyperparameter(key: str, value: Any) -> Hyperparameter:
         each: Range = _under(f"optimizer.{key}", functools.partial(Range, **value))
         return each
     if not isinstance(value, (int, float)):
-        raise ValueError(f"optimizer.{key}={value}: must be a number or a range")
+        raise ValueError(f"optimizer.{key}={_typed(value)}: must be a number or a range")
     # 0 and 0.0 are one value, and must make one fingerprint.
     return value if isinstance(value, bool) else float(value)
 
 
 def _sampler(section: Mapping[str, Any], space: SearchSpace, n_trials: int) -> dict[str, Any]:
     settings = dict(section)
-    _choice("sampler", settings["name"], SAMPLERS)
+    name = _choice("sampler.name", settings["name"], SAMPLERS)
+    for key, value in settings.items():
+        if key not in ("name", *SAMPLER_SETTINGS[name]):
+            has = _list(SAMPLER_SETTINGS[name]) or "none"
+            raise ValueError(f"sampler.{key}={_typed(value)}: the settings of {name} are {has}")
     for key in ("n_startup_trials", "size"):
         if key in settings:
             _integer(f"sampler.{key}", settings[key], 1)

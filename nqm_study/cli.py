@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import signal
 import sys
-import tempfile
+import traceback
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hydra
 import optuna
-from filelock import FileLock
+from filelock import Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,10 +25,21 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from nqm_study.build import StudyPlan, conf_dir, open_planned, run_planned, study_plan
-from nqm_study.progress import Board, Message, send
+from nqm_study.progress import Board, Message, orphaned, send
 from nqm_study.publish import publish
 from nqm_study.study.records import TrialRecord
-from nqm_study.study.storage import KINDS, check_definition, read_study, study_record
+from nqm_study.study.run import undisturbed
+from nqm_study.study.storage import (
+    KINDS,
+    check_definition,
+    read_study,
+    require_writable,
+    study_lock,
+    study_record,
+)
+
+FAILED = 1
+"""Exit status when a study failed."""
 
 REFUSED = 2
 """Exit status of our own refusals."""
@@ -68,12 +80,13 @@ class Planner(Callback):
             )
             batches = BasicSweeper.split_arguments(parsed, None)
             jobs = [loader.load_sweep_config(config, job) for batch in batches for job in batch]
-        except HydraException:
-            # An option or key that does not exist: Hydra is about to say so itself.
-            return
+        except HydraException as error:
+            # No such option or key. Hydra would say the same, after it made its folders.
+            print(error, file=sys.stderr)  # noqa: T201 (this is the terminal)
+            raise SystemExit(FAILED) from None
         self._begin(config, jobs)
 
-    def _begin(self, config: DictConfig, jobs: Iterable[DictConfig]) -> None:
+    def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
         root = Path(config.hydra.runtime.cwd) / "mlruns"
         try:
             plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
@@ -81,57 +94,82 @@ class Planner(Callback):
         except ValueError as error:
             print(f"nqm_study: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
             raise SystemExit(REFUSED) from None
+        except Exception:  # noqa: BLE001 (shown whole, and the call ends)
+            # A defect of ours. Hydra would make a warning of it and start the jobs.
+            traceback.print_exc()
+            raise SystemExit(FAILED) from None
         CALL.root, CALL.plans = root, plans
-        CALL.board = Board(Console(stderr=True), len(plans))
+        CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
 
 
-def check_plans(root: Path, plans: Iterable[StudyPlan]) -> None:
+def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
     """Refuse what would fail only later, or spoil what is stored.
 
     Raises:
         ValueError: in one line that says what is wrong and what is allowed.
     """
-    plans = tuple(plans)
-    _check_writable(root)
+    require_writable(root, "mlflow.db", *(filename for filename, _ in KINDS.values()))
+    if any(plan.experiment is not None for plan in plans) and set(str(root)) & set("%?"):
+        raise ValueError(f"{root}: must have no % or ? in it, MLflow cannot open it")
     name, times = Counter(plan.name for plan in plans).most_common(1)[0]
     if times > 1:
-        same = len({plan.definition.fingerprint for plan in plans if plan.name == name}) == 1
-        reason = "is swept twice" if same else "names several studies of the sweep"
-        raise ValueError(f"study.name={name}: {reason}; each study needs a name of its own")
-    for kind in {plan.storage for plan in plans}:
-        filename, open_storage = KINDS[kind]
+        same = [plan for plan in plans if plan.name == name]
+        if len({plan.definition.fingerprint for plan in same}) > 1:
+            raise ValueError(
+                f"study.name={name}: names several studies of the sweep; leave it out, or run one"
+            )
+        definition = same[0].definition
+        raise ValueError(
+            f"optimizer={definition.optimizer} batch_size={definition.batch_size:.15g}: is "
+            "listed twice in the sweep; list each study once"
+        )
+    for kind, (filename, open_storage) in KINDS.items():
         if not (root / filename).is_file():
             continue
         storage = open_storage(root / filename)
         for plan in plans:
-            stored = read_study(storage, plan.name) if plan.named else None
+            stored = read_study(storage, plan.name)
+            if stored is not None and plan.storage != kind:
+                raise ValueError(
+                    f"storage={plan.storage}: the study {plan.name} is in mlruns/{filename}; "
+                    f"continue it there with storage={kind}"
+                )
             if stored is not None:
                 check_definition(stored, plan.definition)
 
 
-def _check_writable(root: Path) -> None:
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"{root}: must be a directory, it is a file")
-    folder = root if root.exists() else root.parent
-    try:
-        # A file without a name: it proves the point and leaves nothing.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"{root}: must be writable, {error.strerror}") from error
+def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
+    """A short name for each study of a call, by its full name; different for each."""
+
+    def label(plan: StudyPlan) -> str:
+        made = plan.definition
+        if plan.named:
+            return plan.name
+        return f"{made.optimizer} B={made.batch_size:.15g} C={made.target:g} seed={made.seed}"
+
+    times = Counter(label(plan) for plan in plans)
+    return {
+        plan.name: label(plan)
+        if times[label(plan)] == 1
+        else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
+        for plan in plans
+    }
 
 
 def job(cfg: DictConfig) -> None:
     """Run one study, and mirror it; Hydra calls this once for each study of a sweep."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     plan = study_plan(cfg)
     root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
     filename, open_storage = KINDS[plan.storage]
-    locks = root / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    # One writer a study: a second call of the same command waits, and then finds it done.
-    with FileLock(locks / f"{hashlib.sha256(plan.name.encode()).hexdigest()[:16]}.lock"):
+    lock = study_lock(root, plan.name)
+    try:
+        held = lock.acquire(timeout=1)
+    except Timeout:
+        send(Message(plan.name, waiting=True))
+        held = lock.acquire()
+    with held:
         stored = open_planned(plan, open_storage(root / filename))
         before = study_record(stored)
         mirror = None
@@ -139,41 +177,50 @@ def job(cfg: DictConfig) -> None:
             from nqm_study.tracking.mlflow import Mirror  # noqa: PLC0415 (slow to import)
 
             mirror = Mirror.local(root, plan.experiment).study(before)
-        done, best = len(before.trials), before.best
-        steps = best.steps if best is not None else None
-        label = f"{plan.definition.optimizer} B={plan.definition.batch_size:.15g}"
-        if plan.definition.seed:
-            label += f" seed={plan.definition.seed}"
+        found = list(before.trials)
 
-        def tell(*, over: bool) -> None:
-            ran = done - len(before.trials)
-            send(Message(label, done, max(plan.n_trials, done), steps, over, ran))
+        def tell(*, over: bool = False) -> None:
+            steps = min((t.steps for t in found if t.steps is not None), default=None)
+            send(
+                Message(
+                    plan.name,
+                    done=len(found),
+                    total=max(plan.n_trials, len(found)),
+                    steps=steps,
+                    new=len(found) - len(before.trials),
+                    over=over,
+                )
+            )
 
         def on_trial(trial: TrialRecord) -> None:
-            nonlocal done, steps
             if mirror is not None:
                 mirror.trial(trial)
-            done += 1
-            if trial.steps is not None:
-                steps = trial.steps if steps is None else min(steps, trial.steps)
-            tell(over=False)
+            found.append(trial)
+            tell()
+            if orphaned():
+                # Nobody waits for this worker any more, and it would wait for them forever.
+                os._exit(FAILED)
 
-        tell(over=False)
+        tell()
         try:
             run_planned(plan, stored, on_trial)
         finally:
             if mirror is not None:
-                mirror.finish(study_record(stored))
+                with undisturbed():
+                    mirror.finish(study_record(stored))
         tell(over=True)
 
 
 def main() -> None:
     """Run the command line."""
+    # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     status = 0
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else 1
+        status = stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
         status = INTERRUPTED
     if CALL.board is not None:
@@ -184,7 +231,14 @@ def main() -> None:
             Console(),
             experiment=experiments[0] if experiments else None,
             only=frozenset(plan.name for plan in CALL.plans),
+            catch_up=status != 0,
         )
+        unfinished = CALL.board.unfinished
+        if status != 0 and unfinished:
+            print(  # noqa: T201 (this is the terminal)
+                f"nqm_study: not finished: {', '.join(unfinished)}; the same command continues",
+                file=sys.stderr,
+            )
     sys.exit(status)
 
 

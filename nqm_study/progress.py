@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.progress import (
 )
 
 ADDRESS = "NQM_STUDY_PROGRESS"
-"""Environment variable with the port that takes messages."""
+"""Environment variable: machine/process:port of the process that draws."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +33,61 @@ class Message:
     """How far a study is.
 
     Attributes:
-        study: its label.
+        study: its name.
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
+        new: trials that this call added.
         over: whether the study has ended.
-        ran: trials that this call added.
+        waiting: whether it waits for another call that is running it.
     """
 
     study: str
-    done: int
-    total: int
-    steps: int | None
-    over: bool
-    ran: int
+    done: int = 0
+    total: int = 0
+    steps: int | None = None
+    new: int = 0
+    over: bool = False
+    waiting: bool = False
 
 
 def send(message: Message) -> None:
     """Tell the process that draws, if there is one."""
-    port = os.environ.get(ADDRESS)
-    if port is None:
+    address = _address()
+    if address is None:
         return
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.sendto(json.dumps(asdict(message)).encode(), ("127.0.0.1", int(port)))
+        channel.sendto(json.dumps(asdict(message)).encode(), ("127.0.0.1", address[1]))
+
+
+def orphaned() -> bool:
+    """Whether the process that draws, and waits for this one, has ended."""
+    address = _address()
+    if address is None:
+        return False
+    try:
+        os.kill(address[0], 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _address() -> tuple[int, int] | None:
+    """Process and port; None without one, or on another machine, where they mean nothing."""
+    machine, _, rest = os.environ.get(ADDRESS, "").rpartition("/")
+    if not rest or machine != socket.gethostname():
+        return None
+    process, port = rest.split(":")
+    return int(process), int(port)
 
 
 class Board:
     """A bar for each running study and one for all; plain lines when the output is no terminal."""
 
-    def __init__(self, console: Console, studies: int) -> None:
+    def __init__(self, console: Console, labels: Mapping[str, str]) -> None:
+        """Draw on a console what the studies with these names send, under these labels."""
         self._console = console
-        self._studies = studies
-        self._over = 0
+        self._labels = labels
+        self._over: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -75,12 +100,19 @@ class Board:
             console=console,
             disable=not console.is_terminal,
         )
-        self._all = self._progress.add_task("studies", total=studies, note="")
+        self._all = self._progress.add_task("studies", total=len(labels), note="starting")
         self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The labels of the studies that have not said that they are over."""
+        return [label for name, label in self._labels.items() if name not in self._over]
 
     def start(self) -> None:
         """Listen and draw until ``stop``."""
-        os.environ[ADDRESS] = str(self._socket.getsockname()[1])
+        os.environ[ADDRESS] = (
+            f"{socket.gethostname()}/{os.getpid()}:{self._socket.getsockname()[1]}"
+        )
         self._progress.start()
         self._thread.start()
 
@@ -98,20 +130,23 @@ class Board:
             self._show(Message(**json.loads(data)))
 
     def _show(self, message: Message) -> None:
+        label = self._labels.get(message.study, message.study)
+        if message.waiting:
+            self._print(f"{label}: another call is running it; waiting")
+            return
         if message.study not in self._tasks:
-            self._tasks[message.study] = self._progress.add_task(
-                message.study, total=message.total, note=""
-            )
+            self._tasks[message.study] = self._progress.add_task(label, total=None, note="")
+            self._progress.update(self._all, note="")
         task = self._tasks[message.study]
         note = "" if message.steps is None else f"{message.steps:,} steps"
-        self._progress.update(task, completed=message.done, note=note)
+        self._progress.update(task, completed=message.done, total=message.total, note=note)
         if message.over:
-            self._over += 1
+            self._over.add(message.study)
             self._progress.update(task, visible=False)
-            self._progress.update(self._all, completed=self._over)
-            reached = note or "target not reached"
-            self._console.print(
-                f"{self._over}/{self._studies}  {message.study}: {reached}, "
-                f"{message.done} trials ({message.ran} new)",
-                highlight=False,
-            )
+            self._progress.update(self._all, completed=len(self._over))
+            trials = f"{message.done} trial{'' if message.done == 1 else 's'} ({message.new} new)"
+            place = f"{len(self._over)}/{len(self._labels)}"
+            self._print(f"{place}  {label}: {note or 'target not reached'}, {trials}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

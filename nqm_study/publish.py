@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import optuna
+from filelock import Timeout
 from rich.console import Console
 
 from nqm_study.report.figures import describe, write_figures
 from nqm_study.report.grouping import by_problem
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
-from nqm_study.study.records import StudyRecord
-from nqm_study.study.storage import KINDS, read_records
+from nqm_study.study.records import StudyDefinition, StudyRecord
+from nqm_study.study.storage import (
+    KINDS,
+    read_records,
+    require_writable,
+    study_lock,
+    study_record,
+)
+
+if TYPE_CHECKING:
+    from nqm_study.tracking.mlflow import Mirror
+
+PAGE = "http://127.0.0.1:5000"
+"""Where `mlflow ui` serves unless told otherwise."""
 
 
 def stored_records(root: Path) -> tuple[StudyRecord, ...]:
@@ -32,76 +49,143 @@ def publish(
     *,
     experiment: str | None,
     only: frozenset[str] | None = None,
+    catch_up: bool = False,
 ) -> None:
     """Write figures and summaries of the stored studies, and print their table.
 
-    Figures and summaries are of whole scaling curves, the studies of earlier calls included; the
-    table has the studies asked for.
+    The table has the studies asked for. The figures have every stored curve of their spectrum and
+    target, so that what is studied on different days comes together, and a call for a part of the
+    batch sizes takes nothing away.
 
     Args:
         root: the directory with the storages, where the figures go as well.
         console: where the table is printed.
         experiment: the MLflow experiment for the summaries; None for none.
-        only: names of the studies to report; None for all, which are then first brought up to
-            date in MLflow.
+        only: names of the studies to report; None for all.
+        catch_up: first bring the runs of these studies up to date in MLflow.
     """
     records = stored_records(root)
     chosen = [r for r in records if r.trials and (only is None or r.name in only)]
     if not chosen:
         return
+    mirror = None
+    if experiment is not None:
+        from nqm_study.tracking.mlflow import Mirror  # noqa: PLC0415 (slow to import)
+
+        mirror = Mirror.local(root, experiment)
+        if catch_up:
+            _catch_up(root, mirror, frozenset(record.name for record in chosen), console)
+    problems = {_problem(record.definition) for record in chosen}
     wanted = {record.definition.curve for record in chosen}
-    whole = [record for record in records if record.definition.curve in wanted]
-    if experiment is not None and only is None:
-        _catch_up(root, experiment, records)
     folders = []
-    for group in by_problem(whole):
+    for group in by_problem([r for r in records if _problem(r.definition) in problems]):
         drawn = curves(group)
-        folder = root / "figures" / _folder(group[0])
+        folder = root / "figures" / _folder(group[0].definition)
         files = write_figures(drawn, folder)
         folders.append(folder)
-        if experiment is not None:
-            _summarize(root, experiment, drawn, files)
+        if mirror is not None:
+            definitions = {record.definition.curve: record.definition for record in group}
+            for curve in drawn:
+                if curve.key in wanted:
+                    _summarize(mirror, curve, definitions[curve.key], files)
     for group in by_problem(chosen):
         console.print(table(curves(group)))
     for folder in folders:
         console.print(f"figures: {folder}", highlight=False, soft_wrap=True)
-    if experiment is not None:
-        uri = shlex.quote(f"sqlite:///{root / 'mlflow.db'}")
-        line = f"mlflow ui --backend-store-uri {uri}"
+    if mirror is not None:
+        console.print(f"runs, once the server is up: {PAGE}{mirror.page}", highlight=False,
+                      markup=False, soft_wrap=True)  # fmt: skip
+        line = f"mlflow ui --backend-store-uri {shlex.quote(mirror.uri)}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _folder(record: StudyRecord) -> str:
-    definition = record.definition
+def main() -> None:
+    """Rebuild the report of a directory; running it again changes nothing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nqm_study.report",
+        description="Rebuild every summary, table and figure from storage.",
+    )
+    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="default: ./mlruns")
+    parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
+    parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    root = arguments.mlruns.absolute()
+    try:
+        require_writable(root)
+    except ValueError as error:
+        print(f"nqm_study.report: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
+        sys.exit(2)
+    if not any(record.trials for record in stored_records(root)):
+        print(  # noqa: T201 (this is the terminal)
+            f"nqm_study.report: {root} holds no finished trial; run `python -m nqm_study -m` first",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    publish(
+        root,
+        Console(),
+        experiment=None if arguments.no_mlflow else arguments.experiment,
+        catch_up=not arguments.no_mlflow,
+    )
+
+
+def _problem(definition: StudyDefinition) -> tuple[str, str, float]:
+    return definition.spectrum, definition.spectrum_digest, definition.target
+
+
+def _folder(definition: StudyDefinition) -> str:
     return f"{definition.spectrum}-{definition.spectrum_digest[:6]}-C{definition.target:.15g}"
 
 
-def _catch_up(root: Path, experiment: str, records: Sequence[StudyRecord]) -> None:
-    from nqm_study.tracking.mlflow import Mirror  # noqa: PLC0415 (MLflow takes seconds to import)
+def _catch_up(root: Path, mirror: Mirror, names: frozenset[str], console: Console) -> None:
+    """Mirror studies as the storage has them; one that a process is running is left to it."""
+    for filename, open_storage in KINDS.values():
+        if not (root / filename).is_file():
+            continue
+        storage = open_storage(root / filename)
+        for name in sorted(names & set(optuna.study.get_all_study_names(storage))):
+            try:
+                with study_lock(root, name).acquire(timeout=5):
+                    record = study_record(optuna.load_study(study_name=name, storage=storage))
+                    mirror.study(record).finish(record)
+            except Timeout:
+                line = f"{name}: is running, and left to its own process"
+                console.print(line, highlight=False, soft_wrap=True)
 
-    mirror = Mirror.local(root, experiment)
-    for record in records:
-        mirror.study(record).finish(record)
 
+def _summarize(
+    mirror: Mirror, curve: Curve, definition: StudyDefinition, files: Sequence[Path]
+) -> None:
+    """One summary run, which says nothing but what its own curve decides."""
+    from nqm_study.tracking.mlflow import SummaryPoint  # noqa: PLC0415 (slow to import)
 
-def _summarize(root: Path, experiment: str, drawn: Sequence[Curve], files: Sequence[Path]) -> None:
-    from nqm_study.tracking.mlflow import Mirror, SummaryPoint  # noqa: PLC0415
-
-    mirror = Mirror.local(root, experiment)
-    for curve in drawn:
-        mirror.summary(
-            key=curve.key,
-            name=f"{curve.label}: scaling with batch size",
-            params={
-                "optimizer": curve.optimizer,
-                "spectrum": curve.spectrum,
-                "schedule": curve.schedule,
-                "target": f"{curve.target:g}",
-            },
-            points=[
-                SummaryPoint(int(point.batch_size), point.steps, point.hyperparameters)
-                for point in curve.points
-            ],
-            note=describe(drawn),
-            files=files,
-        )
+    shown = {"learning_rate", *curve.searched}
+    fixed = {
+        name: f"{value:.15g}"
+        for name, value in definition.hyperparameters.items()
+        if name not in curve.searched and isinstance(value, float)
+    }
+    mirror.summary(
+        key=curve.key,
+        name=f"{curve.optimizer} scaling, {curve.spectrum}, target={curve.target:g}",
+        params={
+            "optimizer": curve.optimizer,
+            "spectrum": curve.spectrum,
+            **{f"spectrum.{k}": f"{v:.15g}" for k, v in definition.spectrum_settings.items()},
+            "schedule": curve.schedule,
+            "target": f"{curve.target:.15g}",
+            "sampler": str(definition.sampler["name"]),
+            **{f"fixed.{name}": text for name, text in fixed.items()},
+        },
+        points=[
+            SummaryPoint(
+                int(point.batch_size),
+                point.steps,
+                {name: v for name, v in point.hyperparameters.items() if name in shown},
+            )
+            for point in curve.points
+        ],
+        note=describe([curve]),
+        files=files,
+    )

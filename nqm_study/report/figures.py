@@ -187,7 +187,7 @@ def _check_one_problem(curves: Sequence[Curve]) -> None:
 
 
 def _caption(curves: Sequence[Curve]) -> str:
-    spectra = ", ".join(dict.fromkeys(curve.spectrum for curve in curves))
+    spectra = ", ".join(dict.fromkeys(curve.spectrum_text for curve in curves))
     targets = ", ".join(dict.fromkeys(f"{curve.target:g}" for curve in curves))
     schedules = ", ".join(dict.fromkeys(curve.schedule for curve in curves))
     text = f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}."

@@ -88,6 +88,7 @@ class Curve:
     points: tuple[Point, ...]
     unreached: tuple[float, ...]
     spectrum_digest: str = ""
+    spectrum_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
         points=tuple(point for point in points.values() if point is not None),
         unreached=tuple(batch_size for batch_size, point in points.items() if point is None),
         spectrum_digest=definition.spectrum_digest,
+        spectrum_text=definition.spectrum_text,
     )
 
 

@@ -69,7 +69,7 @@ def _rows(curve: Curve) -> list[tuple[float, Point | None]]:
 def _leading(curves: Sequence[Curve]) -> list[_Column]:
     """What names a row's curve: the label, and the spectrum and target where they differ."""
     readers: dict[str, Callable[[Curve], str]] = {
-        "spectrum": lambda curve: curve.spectrum,
+        "spectrum": lambda curve: curve.spectrum_text,
         "target": lambda curve: f"{curve.target:g}",
         "optimizer": lambda curve: curve.label,
     }
@@ -109,7 +109,7 @@ def _title(curves: Sequence[Curve]) -> Text:
         return Text("no finished trials")
     shared: dict[str, set[str]] = {
         "target loss": {f"{curve.target:g}" for curve in curves},
-        "spectrum": {curve.spectrum for curve in curves},
+        "spectrum": {curve.spectrum_text for curve in curves},
         "schedule": {curve.schedule for curve in curves},
     }
     parts = [f"{name} {min(found)}" for name, found in shared.items() if len(found) == 1]

@@ -72,6 +72,7 @@ class StudyDefinition:
         seed: seed of the sampler.
         sampler: name and settings of the sampler.
         max_steps: steps after which a trial counts as not having reached the target.
+        spectrum_settings: the numbers the spectrum was made from (``dim``, ``exponent``).
     """
 
     optimizer: str
@@ -84,6 +85,7 @@ class StudyDefinition:
     seed: int
     sampler: Mapping[str, Any]
     max_steps: int
+    spectrum_settings: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse."""
@@ -97,6 +99,12 @@ class StudyDefinition:
             for name, value in data["hyperparameters"].items()
         }
         return cls(**{**data, "hyperparameters": hyperparameters})
+
+    @property
+    def spectrum_text(self) -> str:
+        """The spectrum's name with its settings."""
+        settings = ", ".join(f"{k} {v:.15g}" for k, v in self.spectrum_settings.items())
+        return f"{self.spectrum} ({settings})" if settings else self.spectrum
 
     @property
     def fingerprint(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import optuna
 from optuna.study import Study
@@ -24,6 +27,23 @@ OnTrial = Callable[[TrialRecord], None]
 
 CONSTRAINT = "not_reached"
 """Optuna's constraint of a trial: 0 where the target was reached, 1 where not."""
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: a write that is cut in half helps nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        # Python interrupts the main thread only.
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def loss(crossing: Crossing, target: float, max_steps: int) -> float:
@@ -93,9 +113,10 @@ def run(
         return loss(crossing, definition.target, definition.max_steps)
 
     def keep(_: Study, trial: FrozenTrial) -> None:
-        stored.add_trial(trial)
-        if on_trial is not None:
-            on_trial(trial_record(trial))
+        with undisturbed():
+            stored.add_trial(trial)
+            if on_trial is not None:
+                on_trial(trial_record(trial))
 
     with warnings.catch_warnings():
         # Samplers that know no constraints say so; the penalty tells them the same.

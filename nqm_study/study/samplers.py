@@ -28,7 +28,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.space import SearchSpace
 
-NAMES = ("tpe", "cmaes", "random", "qmc", "grid")
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "tpe": ("n_startup_trials",),
+    "cmaes": ("n_startup_trials",),
+    "random": (),
+    "qmc": ("qmc_type",),
+    "grid": ("size",),
+}
+"""The settings of each sampler, in Optuna's names but for the grid's size."""
+
+NAMES = tuple(SETTINGS)
 
 
 def make_sampler(

@@ -7,7 +7,10 @@ trials are read in 0.2 s (1.1).
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,35 @@ ATTRIBUTE = "nqm_study"
 
 class StudyMismatchError(ValueError):
     """A stored study of this name was made from another definition."""
+
+
+def study_lock(root: Path, name: str) -> FileLock:
+    """The lock of whoever runs or mirrors a study; not yet acquired.
+
+    One writer a study: a second call of the same command waits, and then finds it done.
+    """
+    folder = root / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock")
+
+
+def require_writable(root: Path, *files: str) -> None:
+    """Refuse a directory that cannot be written, or a file in it that cannot; writes nothing.
+
+    Raises:
+        ValueError: naming the path and what is wrong with it.
+    """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"{root}: must be a directory, it is a file")
+    try:
+        # A file without a name: it proves the point and leaves nothing.
+        with tempfile.TemporaryFile(dir=root if root.exists() else root.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"{root}: must be writable, {error.strerror}") from error
+    for path in (root / file for file in files):
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            raise ValueError(f"{path}: must be readable and writable")
 
 
 class KernelLock:

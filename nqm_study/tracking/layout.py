@@ -73,6 +73,7 @@ def results(record: StudyRecord) -> list[Point]:
         points += [
             Point(f"best_{name}", value, count)
             for name, value in record.best.hyperparameters.items()
+            if isinstance(record.definition.hyperparameters.get(name), Range)
         ]
     return points
 
@@ -83,9 +84,8 @@ def title(record: StudyRecord) -> str:
     if record.name != definition.default_name:
         return record.name
     return (
-        f"{definition.optimizer} {definition.spectrum} {definition.schedule} "
-        f"B={number(definition.batch_size)} target={number(definition.target)} "
-        f"seed={definition.seed}"
+        f"{definition.optimizer} B={number(definition.batch_size)} {definition.spectrum} "
+        f"{definition.schedule} target={number(definition.target)} seed={definition.seed}"
     )
 
 
@@ -103,6 +103,8 @@ def params(record: StudyRecord) -> dict[str, str]:
         # Few digits: the last ones may differ on another machine.
         "initial_risk": f"{record.initial_risk:.6g}",
     }
+    for name, setting in definition.spectrum_settings.items():
+        said[f"spectrum.{name}"] = number(setting)
     for name, setting in definition.sampler.items():
         said["sampler" if name == "name" else f"sampler.{name}"] = str(setting)
     for name, value in definition.hyperparameters.items():
@@ -119,8 +121,8 @@ def note(record: StudyRecord) -> str:
     definition = record.definition
     text = (
         f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
-        f"loss of {number(definition.target)} on the spectrum {definition.spectrum}, with batch "
-        f"size {number(definition.batch_size)} and the schedule {definition.schedule}. No "
+        f"loss of {number(definition.target)} on the spectrum {definition.spectrum_text}, with "
+        f"batch size {number(definition.batch_size)} and the schedule {definition.schedule}. No "
         f"algorithm can need fewer than {record.bayes_bound} steps."
     )
     if not record.trials:

@@ -93,6 +93,11 @@ class Mirror:
         return cls(RunStore(client, uri, _experiment_id(client, experiment, None)))
 
     @property
+    def page(self) -> str:
+        """The path at which MLflow's server shows the runs: its front page shows none of them."""
+        return f"/#/experiments/{self.store.experiment_id}/runs?workflowType=machine_learning"
+
+    @property
     def uri(self) -> str:
         """The tracking URI, as ``mlflow ui --backend-store-uri`` takes it."""
         return self.store.uri

@@ -12,6 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from program import TINY, mirrored, run, runs, stored
 
+from nqm_study.study.storage import study_lock
+
 SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
 
 
@@ -66,14 +68,15 @@ def test_runs_say_what_the_contract_says(swept: Path) -> None:
 def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Path) -> None:
     lines = (swept / "output").read_text().splitlines()
     assert lines[-1] == f"mlflow ui --backend-store-uri sqlite:///{swept}/mlruns/mlflow.db"
-    folder = Path(lines[-2].removeprefix("figures: "))
+    assert "workflowType=machine_learning" in lines[-2]
+    folder = Path(lines[-3].removeprefix("figures: "))
     assert sorted(path.name for path in folder.iterdir()) == [
         "learning_rate.png",
         "learning_rate.svg",
         "steps_to_target.png",
         "steps_to_target.svg",
     ]
-    table = "\n".join(lines[:-2])
+    table = "\n".join(lines[:-3])
     assert all(word in table for word in ("sgd", "adam", "16", "64", "Bayes"))
 
 
@@ -85,6 +88,7 @@ def test_a_summary_holds_the_curve_and_the_figures(swept: Path) -> None:
         for metric in ("steps_to_target", "learning_rate"):
             history = client.get_metric_history(summary.info.run_id, metric)
             assert [point.step for point in history] == [16, 64]
+        assert set(summary.data.metrics) == {"steps_to_target", "learning_rate"}
         files = {Path(f.path).name for f in client.list_artifacts(summary.info.run_id, "figures")}
         assert {"steps_to_target.png", "steps_to_target.svg"} <= files
 
@@ -115,6 +119,64 @@ def test_the_report_rebuilds_mlflow_from_storage_and_changes_nothing_when_run_ag
         assert mirrored(folder) == stored(folder)
         assert len(runs(folder, "study")) == 4
         assert len(runs(folder, "summary")) == 2
+
+
+def test_a_call_for_a_part_takes_nothing_away_from_the_whole(swept: Path, tmp_path: Path) -> None:
+    folder = _copy(swept, tmp_path)
+    run(folder, module="nqm_study.report")
+    before = {r.info.run_id for r in runs(folder, "summary")}
+    figure = next((folder / "mlruns" / "figures").rglob("steps_to_target.svg")).read_bytes()
+    run(folder, *TINY, "optimizer=sgd", "batch_size=64", "study.n_trials=6")
+    assert {r.info.run_id for r in runs(folder, "summary")} == before
+    after = next((folder / "mlruns" / "figures").rglob("steps_to_target.svg")).read_bytes()
+    assert after == figure, "the figure lost a curve or a point"
+
+
+def test_a_report_leaves_a_running_study_to_its_own_process(swept: Path, tmp_path: Path) -> None:
+    folder = _copy(swept, tmp_path)
+    name = min(stored(folder))
+    for trial in runs(folder, "trial"):
+        if trial.data.tags["optuna.study_name"] == name:
+            MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db").delete_run(trial.info.run_id)
+    with study_lock(folder / "mlruns", name):
+        done = run(folder, module="nqm_study.report")
+    assert f"{name}: is running, and left to its own process" in done.stdout
+    assert mirrored(folder)[name] == 0
+    run(folder, module="nqm_study.report")
+    assert mirrored(folder) == stored(folder)
+
+
+def test_the_settings_of_a_spectrum_are_on_the_study_and_in_the_table(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, "spectrum=power_law", "spectrum.dim=50", "spectrum.exponent=1.5",
+        "target=0.05", "study.n_trials=4",
+    )  # fmt: skip
+    assert "power_law (dim 50, exponent 1.5)" in " ".join(done.stdout.split())
+    (study,) = runs(tmp_path, "study")
+    assert study.data.params["spectrum.dim"] == "50"
+    assert study.data.params["spectrum.exponent"] == "1.5"
+
+
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nqm_study", *SWEEP, "study.n_trials=3000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as sweep:  # fmt: skip
+        journal = tmp_path / "mlruns" / "optuna.journal"
+        while not journal.exists() or journal.stat().st_size < 10_000:
+            assert sweep.poll() is None
+            time.sleep(0.02)
+        sweep.kill()
+    deadline = time.monotonic() + 60
+    while _writes(journal):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+
+
+def _writes(path: Path) -> bool:
+    before = path.stat().st_size
+    time.sleep(3)
+    return path.stat().st_size != before
 
 
 def test_a_killed_sweep_ends_with_exactly_its_budget_at_the_next_start(tmp_path: Path) -> None:
@@ -152,6 +214,7 @@ def test_ctrl_c_keeps_what_is_finished_and_reports_it(tmp_path: Path) -> None:
     assert study.returncode == 130, errors
     assert "Traceback" not in errors
     assert "mlflow ui" in output
+    assert "the same command continues" in errors
     assert mirrored(tmp_path) == stored(tmp_path)
     assert 0 < sum(stored(tmp_path).values()) < 900
 

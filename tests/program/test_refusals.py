@@ -12,7 +12,7 @@ from program import TINY, run, stored
         (["batch_size=0"], "batch_size=0: must be an integer of at least 1"),
         (["batch_size=64,0", "-m"], "batch_size=0: must be an integer of at least 1"),
         (["target=5", "-m"], "target=5: must be below the initial risk, 4.8938"),
-        (["batch_size=64,64", "-m"], "is swept twice"),
+        (["batch_size=64,64", "-m"], "optimizer=sgd batch_size=64: is listed twice in the sweep"),
         (["study.name=a", "-m"], "study.name=a: names several studies of the sweep"),
     ],
 )
@@ -32,6 +32,7 @@ def test_our_refusals_are_one_line_and_leave_nothing(
     [
         (["batch_size=64,256"], "Ambiguous value for argument 'batch_size=64,256'"),
         (["optimizer=adamw"], "Could not find 'optimizer/adamw'"),
+        (["optimizer=sgd,adamw", "-m"], "Could not find 'optimizer/adamw'"),
         (["learning_rate=1"], "Key 'learning_rate' is not in struct"),
     ],
 )
@@ -64,6 +65,22 @@ def test_a_name_whose_study_was_made_with_another_search_space_is_refused(tmp_pa
         p: t for p, t in before.items() if p.name[0] != "."
     }
     assert stored(tmp_path) == {"mine": 3}
+
+
+def test_a_study_is_not_begun_again_in_another_storage(tmp_path: Path) -> None:
+    """MLflow knows a study by its name: two of one name would delete each other's runs."""
+    run(tmp_path, *TINY, "tracking=none", "study.n_trials=2")
+    done = run(tmp_path, *TINY, "tracking=none", "study.n_trials=2", "storage=sqlite", status=2)
+    assert "continue it there with storage=journal" in done.stderr
+    assert not (tmp_path / "mlruns" / "optuna.db").exists()
+
+
+def test_a_folder_that_mlflow_cannot_name_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "100%"
+    folder.mkdir()
+    done = run(folder, status=2)
+    assert "must have no % or ? in it" in done.stderr
+    assert list(folder.iterdir()) == []
 
 
 def test_a_report_on_nothing_says_what_to_run_first(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "seed": 4,
         "sampler": {"name": "random"},
         "max_steps": 10,
+        "spectrum_settings": {"dim": 50},
     }
     assert set(changes) == set(base.to_json())
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]

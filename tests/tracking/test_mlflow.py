@@ -187,7 +187,7 @@ def test_a_study_says_what_is_studied_and_what_was_found(mirror: Mirror) -> None
     mirror_all(mirror, record)
     assert_mirrors(mirror, record)
     study = the_study(mirror)
-    assert study.info.run_name == "momentum paper constant B=1048576 target=0.01 seed=3"
+    assert study.info.run_name == "momentum B=1048576 paper constant target=0.01 seed=3"
     assert study.data.params == {
         "optimizer": "momentum",
         "spectrum": "paper",
