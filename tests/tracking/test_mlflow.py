@@ -207,7 +207,6 @@ def test_a_study_says_what_is_studied_and_what_was_found(mirror: Mirror) -> None
         "n_trials": 5,
         "best_steps_to_target": 960,
         "best_learning_rate": 0.02,
-        "best_momentum": 0.9,
         "bayes_bound": 40,
     }
     note = study.data.tags["mlflow.note.content"]
