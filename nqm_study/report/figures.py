@@ -74,6 +74,9 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
 def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     """The best learning rate found against batch size, both in powers of two.
 
+    With momentum it is the effective rate, lr / (1 - momentum): many pairs of the two are equally
+    good, and only this is the same for all of them.
+
     A wide pale line is the power law fitted over the small-batch regime. Its slope, the slope's
     standard error and the batch sizes fitted stand beside it, or in the legend where there is no
     room.
@@ -83,19 +86,14 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     """
     _check_one_problem(curves)
     with nqm_style():
-        figure, axes = log2_axes(
-            _BATCH_SIZE, "best learning rate (as in PyTorch)", _caption(curves)
-        )
+        figure, axes = log2_axes(_BATCH_SIZE, _rate_label(curves), _caption(curves))
         entries: list[Entry] = []
         notes: dict[int, Note] = {}
         rates: list[float] = []
         for i, (curve, look) in enumerate(zip(curves, looks(len(curves)), strict=True)):
-            found = [p for p in curve.points if p.hyperparameters.get("learning_rate", 0.0) > 0.0]
-            values = [point.hyperparameters["learning_rate"] for point in found]
-            ranges = [
-                point.hyperparameter_ranges.get("learning_rate", (value, value))
-                for point, value in zip(found, values, strict=True)
-            ]
+            found = [point for point in curve.points if point.effective_rate > 0.0]
+            values = [point.effective_rate for point in found]
+            ranges = [point.effective_rate_range for point in found]
             rates += [edge for pair in ranges for edge in pair]
             draw_points(axes, look, [point.batch_size for point in found], values, ranges)
             note = draw_fit(axes, curve, look)
@@ -177,6 +175,13 @@ def _describe_curve(curve: Curve) -> str:
         lead = "Target" if curve.points else f"{curve.label}: target"
         sentences.append(f"{lead} not reached at B = {sizes}.")
     return " ".join(sentences)
+
+
+def _rate_label(curves: Sequence[Curve]) -> str:
+    points = [point for curve in curves for point in curve.points]
+    if any(point.hyperparameters.get("momentum", 0.0) > 0.0 for point in points):
+        return "best learning rate; with momentum, lr / (1 - momentum)"
+    return "best learning rate (as in PyTorch)"
 
 
 def _check_one_problem(curves: Sequence[Curve]) -> None:

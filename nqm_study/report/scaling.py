@@ -24,6 +24,9 @@ from nqm_study.study.records import Range, StudyRecord, TrialRecord
 
 OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)
 
+MOST_UNCERTAIN = 0.25
+"""Standard error above which a fitted slope is not shown."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -39,6 +42,9 @@ class Point:
         bayes_bound: the fewest steps any algorithm could need.
         hyperparameter_ranges: lowest and highest value over seeds.
         seeds_unreached: seeds with finished trials of which none reached the target.
+        effective_rate: lr / (1 - momentum) of the best trials, median over seeds; the learning rate
+            itself without momentum. It is what sets the pace: lr and momentum alone trade off.
+        effective_rate_range: lowest and highest over seeds.
     """
 
     batch_size: float
@@ -51,6 +57,8 @@ class Point:
     bayes_bound: int
     hyperparameter_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     seeds_unreached: int = 0
+    effective_rate: float = math.nan
+    effective_rate_range: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def ratio_to_bound(self) -> float:
@@ -149,14 +157,15 @@ def perfect_scaling(curve: Curve) -> float | None:
 
 
 def fit_learning_rate(curve: Curve) -> SlopeFit | None:
-    """The power law of the best learning rate over the small-batch regime.
+    """The power law of the best effective rate over the small-batch regime.
 
-    None with fewer than two points in it.
+    None with fewer than two points in it, or where they follow no power law: a slope that is
+    uncertain by more than 0.25 tells none from another.
     """
     pairs = [
-        (point.batch_size, point.hyperparameters["learning_rate"])
+        (point.batch_size, point.effective_rate)
         for point in small_batches(curve)
-        if point.hyperparameters.get("learning_rate", 0.0) > 0.0
+        if point.effective_rate > 0.0
     ]
     if len(pairs) < 2:
         return None
@@ -167,6 +176,8 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     freedom = len(pairs) - 2
     misfit = float(np.sum((y - intercept - slope * x) ** 2))
     error = math.sqrt(misfit / freedom / spread) if freedom else None
+    if error is not None and error > MOST_UNCERTAIN:
+        return None
     return SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
 
 
@@ -203,6 +214,7 @@ def _point(records: Sequence[StudyRecord]) -> Point | None:
     if not bests:
         return None
     steps = [count for count, _ in bests]
+    rates = [_effective_rate(best.hyperparameters) for _, best in bests]
     values = {
         name: [best.hyperparameters[name] for _, best in bests]
         for name in bests[0][1].hyperparameters
@@ -218,4 +230,11 @@ def _point(records: Sequence[StudyRecord]) -> Point | None:
         bayes_bound=records[0].bayes_bound,
         hyperparameter_ranges={name: (min(found), max(found)) for name, found in values.items()},
         seeds_unreached=len(records) - len(bests),
+        effective_rate=float(median(rates)),
+        effective_rate_range=(min(rates), max(rates)),
     )
+
+
+def _effective_rate(hyperparameters: Mapping[str, float]) -> float:
+    learning_rate = hyperparameters.get("learning_rate", math.nan)
+    return learning_rate / (1.0 - hyperparameters.get("momentum", 0.0))

@@ -70,6 +70,28 @@ def test_one_point_gives_no_slope_and_no_scaling_constant() -> None:
     assert perfect_scaling(curve) is None
 
 
+def test_rate_with_momentum_is_the_effective_one() -> None:
+    # The rate and the momentum jump about, together: their trade-off says nothing.
+    momenta = {4: 0.9, 16: 0.0, 64: 0.99}
+    records = sweep(
+        lambda b: 1e6 / b,
+        lambda b: 3e-3 * b * (1 - momenta[int(b)]),
+        [4, 16, 64],
+        others={"momentum": lambda b: momenta[int(b)]},
+    )
+    fit = fit_learning_rate(only(records))
+    assert fit is not None
+    assert fit.slope == pytest.approx(1.0)
+    assert fit.learning_rate(1.0) == pytest.approx(3e-3)
+
+
+def test_points_on_no_power_law_have_no_slope() -> None:
+    scattered = {4: 1.0, 16: 1e-3, 64: 0.5, 256: 1e-4}
+    curve = only(sweep(lambda b: 1e6 / b, lambda b: scattered[int(b)], list(scattered)))
+    assert len(curve.points) == 4
+    assert fit_learning_rate(curve) is None
+
+
 def test_seeds_become_median_and_range() -> None:
     records = [
         study(trial(900, learning_rate=9.0), trial(steps, 1, learning_rate=rate), seed=seed)
