@@ -8,7 +8,6 @@ takes a second or two.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from nqm_study.study.records import StudyRecord
 from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
@@ -45,7 +43,7 @@ class SummaryPoint:
 
 @dataclass(frozen=True)
 class Mirror:
-    """One MLflow experiment that shows studies. ``local`` and ``server`` make it."""
+    """One MLflow experiment that shows studies. ``local`` makes it."""
 
     store: RunStore
 
@@ -76,21 +74,6 @@ class Mirror:
             location = (root / "artifacts").as_uri()
             experiment_id = _experiment_id(client, experiment, location)
         return cls(RunStore(client, uri, experiment_id, page_size))
-
-    @classmethod
-    def server(cls, experiment: str = "nqm_study") -> Mirror:
-        """A mirror on the MLflow server that the variable MLFLOW_TRACKING_URI names.
-
-        Raises:
-            ValueError: if the variable is not set.
-        """
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if not uri:
-            raise ValueError("MLFLOW_TRACKING_URI is not set: must be the address of the server")
-        # MLflow would print two lines and ask the server once more for every trial.
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        client = MlflowClient(tracking_uri=uri)
-        return cls(RunStore(client, uri, _experiment_id(client, experiment, None)))
 
     @property
     def page(self) -> str:
@@ -150,17 +133,11 @@ class Mirror:
             self.store.client.log_artifact(run_id, str(file), "figures")
 
 
-def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str) -> str:
     """The experiment's identifier; it is created, or restored if it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=artifact_location)
-        except MlflowException:
-            # On a server another process may have created it in the meantime.
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
+        return client.create_experiment(name, artifact_location=artifact_location)
     experiment_id: str = found.experiment_id
     if found.lifecycle_stage == "deleted":
         # A deleted experiment keeps its name taken.

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import nqm_study as nqm
-from nqm_study.build import ALGORITHMS, conf_dir, make_optimizer, study_plan
+from nqm_study.build import conf_dir, study_plan
+from nqm_study.parts import ALGORITHMS, make_optimizer
 from nqm_study.study.records import Range
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace

@@ -437,21 +437,6 @@ def test_a_root_mlflow_cannot_open_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(ValueError, match=r"^MLFLOW_TRACKING_URI is not set"):
-        Mirror.server()
-
-
-def test_a_tracking_uri_in_the_environment_is_honoured(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mirror.uri)
-    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    mirror_all(Mirror.server(), make_record(2))
-    assert_mirrors(mirror, make_record(2))
-
-
 def test_two_processes_create_the_database_at_once_without_a_word(tmp_path: Path) -> None:
     root = tmp_path / "a directory with # é" / "mlruns"
     program = (

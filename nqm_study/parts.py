@@ -1,0 +1,145 @@
+"""From the sections of a configuration to the parts of a study."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nqm_study.checks import choice, integer, listed, text, typed, under
+from nqm_study.model.optimizers import SGD, Adam, Optimizer
+from nqm_study.model.problem import require_number
+from nqm_study.model.spectrum import Spectrum, power_law
+from nqm_study.study.records import Hyperparameter, Range
+from nqm_study.study.samplers import NAMES, SETTINGS, grid_points
+from nqm_study.study.space import SearchSpace
+
+ALGORITHMS: Mapping[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
+"""The optimizers' classes, by name."""
+
+MOST_MODES = 10**7
+"""The largest spectrum that is made mode by mode."""
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "study": ("n_trials", "seed", "name", "max_steps"),
+    "optimizer": ("name", "algorithm", "learning_rate"),
+    "spectrum": ("name", "kind", "dim", "exponent"),
+    "schedule": ("name",),
+    "sampler": ("name",),
+    "storage": ("name",),
+    "tracking": ("name",),
+}
+"""The groups of a configuration, and the keys that none may lack."""
+
+
+def sections(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, with every key that is needed and no other."""
+    try:
+        data: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    known = ("batch_size", "target", *SECTIONS)
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{key}={typed(data[key])}: no such key; there are {listed(known)}")
+    for key in known:
+        if key not in data:
+            raise ValueError(f"{key}: is missing")
+    for key, needed in SECTIONS.items():
+        section = data[key]
+        if not isinstance(section, dict):
+            raise ValueError(f"{key}={typed(section)}: must be a group with {listed(needed)}")
+        for name in needed:
+            if name not in section:
+                raise ValueError(f"{key}.{name}: is missing")
+    for name in data["study"]:
+        if name not in SECTIONS["study"]:
+            raise ValueError(f"study.{name}: no such key; there are {listed(SECTIONS['study'])}")
+    return dict(data)
+
+
+def make_spectrum(section: Mapping[str, Any]) -> Spectrum:
+    """The spectrum of its section."""
+    choice("spectrum.kind", section["kind"], ("power_law",))
+    integer("spectrum.dim", section["dim"], 1, MOST_MODES)
+    require_number("spectrum.exponent", section["exponent"], least=0.0)
+    make = functools.partial(_power_law, section["dim"], section["exponent"])
+    spectrum: Spectrum = under("spectrum", make)
+    return spectrum
+
+
+@functools.lru_cache(maxsize=8)
+def _power_law(dim: int, exponent: float) -> Spectrum:
+    # One spectrum for all the studies of a call: its compressions are kept on it.
+    return power_law(dim, exponent)
+
+
+def make_optimizer(algorithm: str, values: Mapping[str, float]) -> Optimizer:
+    """The optimizer with these hyperparameters."""
+    return ALGORITHMS[algorithm](**values)  # type: ignore[arg-type]  # nesterov is a bool
+
+
+def search_space(section: Mapping[str, Any]) -> tuple[str, dict[str, Hyperparameter]]:
+    """The optimizer's class, a key of ``ALGORITHMS``, and its hyperparameters."""
+    algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
+    text("optimizer.name", section["name"])
+    known = tuple(each.name for each in fields(ALGORITHMS[algorithm]))
+    given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"optimizer.{key}={value}: {algorithm} has only {', '.join(known)}")
+    hyperparameters = {key: _hyperparameter(key, value) for key, value in given.items()}
+    # Both ends of every range must make an optimizer; so a bad bound is told before any trial.
+    for end in ("low", "high"):
+        values = {
+            key: getattr(v, end) if isinstance(v, Range) else v
+            for key, v in hyperparameters.items()
+        }
+        under("optimizer", functools.partial(make_optimizer, algorithm, values))
+    return algorithm, hyperparameters
+
+
+def _hyperparameter(key: str, value: Any) -> Hyperparameter:
+    if isinstance(value, Range):
+        return value
+    if isinstance(value, Mapping):
+        odd = [name for name in value if name not in ("low", "high", "scale")]
+        if odd or not {"low", "high"} <= set(value):
+            raise ValueError(
+                f"optimizer.{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}"
+            )
+        each: Range = under(f"optimizer.{key}", functools.partial(Range, **value))
+        return each
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"optimizer.{key}={typed(value)}: must be a number or a range")
+    # 0 and 0.0 are one value, and must make one fingerprint.
+    return value if isinstance(value, bool) else float(value)
+
+
+def sampler_settings(
+    section: Mapping[str, Any], space: SearchSpace, n_trials: int
+) -> dict[str, Any]:
+    """The sampler's name and settings, checked against the space and the budget."""
+    settings = dict(section)
+    name = choice("sampler.name", settings["name"], NAMES)
+    for key, value in settings.items():
+        if key not in ("name", *SETTINGS[name]):
+            has = listed(SETTINGS[name]) or "none"
+            raise ValueError(f"sampler.{key}={typed(value)}: the settings of {name} are {has}")
+    for key in ("n_startup_trials", "size"):
+        if key in settings:
+            integer(f"sampler.{key}", settings[key], 1)
+    if "qmc_type" in settings:
+        choice("sampler.qmc_type", settings["qmc_type"], ("sobol", "halton"))
+    if settings["name"] == "grid" and space.searched:
+        held = grid_points(settings, space) ** len(space.searched)
+        if n_trials > held:
+            raise ValueError(
+                f"study.n_trials={n_trials}: must be at most {held}, the points of the grid; "
+                "sampler.size makes it finer"
+            )
+    return settings

@@ -1,0 +1,64 @@
+"""What must hold of all the studies of a call together, before any of them starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from nqm_study.build import StudyPlan
+from nqm_study.study.storage import KINDS, check_definition, read_study, require_writable
+
+
+def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
+    """Refuse what would fail only later, or spoil what is stored.
+
+    Raises:
+        ValueError: in one line that says what is wrong and what is allowed.
+    """
+    require_writable(root, "mlflow.db", *(filename for filename, _ in KINDS.values()))
+    if any(plan.experiment is not None for plan in plans) and set(str(root)) & set("%?"):
+        raise ValueError(f"{root}: must have no % or ? in it, MLflow cannot open it")
+    name, times = Counter(plan.name for plan in plans).most_common(1)[0]
+    if times > 1:
+        same = [plan for plan in plans if plan.name == name]
+        if len({plan.definition.fingerprint for plan in same}) > 1:
+            raise ValueError(
+                f"study.name={name}: names several studies of the sweep; leave it out, or run one"
+            )
+        definition = same[0].definition
+        raise ValueError(
+            f"optimizer={definition.optimizer} batch_size={definition.batch_size:.15g}: is "
+            "listed twice in the sweep; list each study once"
+        )
+    for kind, (filename, open_storage) in KINDS.items():
+        if not (root / filename).is_file():
+            continue
+        storage = open_storage(root / filename)
+        for plan in plans:
+            stored = read_study(storage, plan.name)
+            if stored is not None and plan.storage != kind:
+                raise ValueError(
+                    f"storage={plan.storage}: the study {plan.name} is in mlruns/{filename}; "
+                    f"continue it there with storage={kind}"
+                )
+            if stored is not None:
+                check_definition(stored, plan.definition)
+
+
+def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
+    """A short name for each study of a call, by its full name; different for each."""
+
+    def label(plan: StudyPlan) -> str:
+        made = plan.definition
+        if plan.named:
+            return plan.name
+        return f"{made.optimizer} B={made.batch_size:.15g} C={made.target:g} seed={made.seed}"
+
+    times = Counter(label(plan) for plan in plans)
+    return {
+        plan.name: label(plan)
+        if times[label(plan)] == 1
+        else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
+        for plan in plans
+    }
