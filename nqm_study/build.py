@@ -14,7 +14,9 @@ from optuna.study import Study
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.model.bounds import bayes_bound
+from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic, require_number
+from nqm_study.model.spectrum import Spectrum
 from nqm_study.parts import (
     make_optimizer,
     make_spectrum,
@@ -33,9 +35,6 @@ MOST_BATCH_SIZE = 2**53
 
 MOST_SEED = 2**32 - 1
 """The largest seed that every sampler takes."""
-
-MOST_STEPS = 2**62
-"""The largest number of steps that the search counts."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +88,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     seed = integer("study.seed", study["seed"], 0, MOST_SEED)
     max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
     spectrum = make_spectrum(data["spectrum"])
-    initial = spectrum.initial_risk
-    require_number("target", data["target"], above=0.0)
-    if data["target"] >= initial:
-        raise ValueError(
-            f"target={data['target']:g}: must be below the initial risk, {initial:.6g}"
-        )
+    target = _target(data["target"], spectrum)
     algorithm, hyperparameters = search_space(data["optimizer"])
     definition = StudyDefinition(
         optimizer=text("optimizer.name", data["optimizer"]["name"]),
@@ -103,7 +97,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         spectrum_digest=spectrum.digest,
         schedule=choice("schedule", data["schedule"]["name"], ("constant",)),
         batch_size=float(batch_size),
-        target=float(data["target"]),
+        target=target,
         seed=seed,
         sampler=sampler_settings(data["sampler"], SearchSpace(hyperparameters), n_trials),
         max_steps=max_steps,
@@ -187,10 +181,6 @@ def run_study(
     choice("family", family, known)
     given = OmegaConf.to_container(OmegaConf.load(folder / "optimizer" / f"{family}.yaml"))
     algorithm, space = search_space({**given, **(hyperparameters or {})})  # type: ignore[dict-item]
-    initial = problem.spectrum.initial_risk
-    require_number("target", target, above=0.0)
-    if target >= initial:
-        raise ValueError(f"target={target:g}: must be below the initial risk, {initial:.6g}")
     settings = OmegaConf.to_container(OmegaConf.load(folder / "sampler" / "tpe.yaml"))
     defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     definition = StudyDefinition(
@@ -200,7 +190,7 @@ def run_study(
         spectrum_digest=problem.spectrum.digest,
         schedule="constant",
         batch_size=float(problem.batch_size),
-        target=float(target),
+        target=_target(target, problem.spectrum),
         seed=integer("seed", seed, 0),
         sampler=settings,  # type: ignore[arg-type]  # a mapping, as the file is
         max_steps=int(defaults["study"]["max_steps"]),  # type: ignore[call-overload,index]  # as the file is
@@ -218,3 +208,11 @@ def run_study(
     stored = open_planned(plan, optuna.storages.get_storage(storage))
     run_planned(plan, stored)
     return stored
+
+
+def _target(value: object, spectrum: Spectrum) -> float:
+    """A target that is not met before the first step."""
+    target, initial = require_number("target", value, above=0.0), spectrum.initial_risk
+    if target >= initial:
+        raise ValueError(f"target={target:g}: must be below the initial risk, {initial:.6g}")
+    return target

@@ -29,11 +29,7 @@ from nqm_study.progress import Board, Message, orphaned, send
 from nqm_study.publish import publish
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.run import undisturbed
-from nqm_study.study.storage import (
-    KINDS,
-    study_lock,
-    study_record,
-)
+from nqm_study.study.storage import KINDS, study_lock, study_record
 
 FAILED = 1
 """Exit status when a study failed."""

@@ -67,9 +67,7 @@ def make_spectrum(section: Mapping[str, Any]) -> Spectrum:
     choice("spectrum.kind", section["kind"], ("power_law",))
     integer("spectrum.dim", section["dim"], 1, MOST_MODES)
     require_number("spectrum.exponent", section["exponent"], least=0.0)
-    make = functools.partial(_power_law, section["dim"], section["exponent"])
-    spectrum: Spectrum = under("spectrum", make)
-    return spectrum
+    return _power_law(section["dim"], section["exponent"])
 
 
 @functools.lru_cache(maxsize=8)
@@ -91,7 +89,7 @@ def search_space(section: Mapping[str, Any]) -> tuple[str, dict[str, Hyperparame
     given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
     for key, value in given.items():
         if key not in known:
-            raise ValueError(f"optimizer.{key}={value}: {algorithm} has only {', '.join(known)}")
+            raise ValueError(f"optimizer.{key}={value}: {algorithm} has only {listed(known)}")
     hyperparameters = {key: _hyperparameter(key, value) for key, value in given.items()}
     # Both ends of every range must make an optimizer; so a bad bound is told before any trial.
     for end in ("low", "high"):

@@ -6,8 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import optuna
+
 from nqm_study.build import StudyPlan
-from nqm_study.study.storage import KINDS, check_definition, read_study, require_writable
+from nqm_study.study.storage import (
+    KINDS,
+    check_definition,
+    existing_storages,
+    require_writable,
+)
 
 
 def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
@@ -31,19 +38,18 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             f"optimizer={definition.optimizer} batch_size={definition.batch_size:.15g}: is "
             "listed twice in the sweep; list each study once"
         )
-    for kind, (filename, open_storage) in KINDS.items():
-        if not (root / filename).is_file():
-            continue
-        storage = open_storage(root / filename)
+    for kind, storage in existing_storages(root).items():
+        names = set(optuna.study.get_all_study_names(storage))
         for plan in plans:
-            stored = read_study(storage, plan.name)
-            if stored is not None and plan.storage != kind:
+            if plan.name not in names:
+                continue
+            if plan.storage != kind:
                 raise ValueError(
-                    f"storage={plan.storage}: the study {plan.name} is in mlruns/{filename}; "
-                    f"continue it there with storage={kind}"
+                    f"storage={plan.storage}: the study {plan.name} is in "
+                    f"mlruns/{KINDS[kind][0]}; continue it there with storage={kind}"
                 )
-            if stored is not None:
-                check_definition(stored, plan.definition)
+            stored = optuna.load_study(study_name=plan.name, storage=storage)
+            check_definition(stored, plan.definition)
 
 
 def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:

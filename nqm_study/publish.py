@@ -14,12 +14,12 @@ from filelock import Timeout
 from rich.console import Console
 
 from nqm_study.report.figures import describe, write_figures
-from nqm_study.report.grouping import by_problem
+from nqm_study.report.grouping import by_problem, problem
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
 from nqm_study.study.records import StudyDefinition, StudyRecord
 from nqm_study.study.storage import (
-    KINDS,
+    existing_storages,
     read_records,
     require_writable,
     study_lock,
@@ -36,10 +36,7 @@ PAGE = "http://127.0.0.1:5000"
 def stored_records(root: Path) -> tuple[StudyRecord, ...]:
     """Every study in the storages of a directory."""
     return tuple(
-        record
-        for filename, open_storage in KINDS.values()
-        if (root / filename).is_file()
-        for record in read_records(open_storage(root / filename))
+        record for storage in existing_storages(root).values() for record in read_records(storage)
     )
 
 
@@ -75,10 +72,10 @@ def publish(
         mirror = Mirror.local(root, experiment)
         if catch_up:
             _catch_up(root, mirror, frozenset(record.name for record in chosen), console)
-    problems = {_problem(record.definition) for record in chosen}
+    problems = {problem(record.definition) for record in chosen}
     wanted = {record.definition.curve for record in chosen}
     folders = []
-    for group in by_problem([r for r in records if _problem(r.definition) in problems]):
+    for group in by_problem([r for r in records if problem(r.definition) in problems]):
         drawn = curves(group)
         folder = root / "figures" / _folder(group[0].definition)
         files = write_figures(drawn, folder)
@@ -130,20 +127,13 @@ def main() -> None:
     )
 
 
-def _problem(definition: StudyDefinition) -> tuple[str, str, float]:
-    return definition.spectrum, definition.spectrum_digest, definition.target
-
-
 def _folder(definition: StudyDefinition) -> str:
     return f"{definition.spectrum}-{definition.spectrum_digest[:6]}-C{definition.target:.15g}"
 
 
 def _catch_up(root: Path, mirror: Mirror, names: frozenset[str], console: Console) -> None:
     """Mirror studies as the storage has them; one that a process is running is left to it."""
-    for filename, open_storage in KINDS.values():
-        if not (root / filename).is_file():
-            continue
-        storage = open_storage(root / filename)
+    for storage in existing_storages(root).values():
         for name in sorted(names & set(optuna.study.get_all_study_names(storage))):
             try:
                 with study_lock(root, name).acquire(timeout=5):

@@ -11,7 +11,7 @@ from nqm_study.model.adam import adam_crossing, adam_risks
 from nqm_study.model.linear import linear_crossing, linear_risks
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import Crossing
-from nqm_study.model.problem import NoisyQuadratic, require_number
+from nqm_study.model.problem import NoisyQuadratic, require_integer, require_number
 from nqm_study.model.schedules import Constant
 
 Array = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ def steps_to_target(
         ValueError: if a value is outside its range or of the wrong kind.
     """
     target = require_number("target", target, above=0.0)
-    max_steps = _count("max_steps", max_steps)
+    max_steps = require_integer("max_steps", max_steps, least=0, most=MOST_STEPS)
     require_run(problem, optimizer, schedule)
     if isinstance(optimizer, SGD):
         return linear_crossing(problem, optimizer, target, max_steps)
@@ -83,9 +83,12 @@ def risk_curve(
     require_run(problem, optimizer, schedule)
     if not isinstance(steps, (Sequence, np.ndarray)):
         raise ValueError(f"steps={steps!r}: must be a sequence of integers")
-    wanted = [_count(f"steps[{index}]", step) for index, step in enumerate(steps)]
+    wanted = [
+        require_integer(f"steps[{index}]", step, least=0, most=MOST_STEPS)
+        for index, step in enumerate(steps)
+    ]
     if horizon is not None:
-        end = _count("horizon", horizon)
+        end = require_integer("horizon", horizon, least=0, most=MOST_STEPS)
         beyond = max(wanted, default=0)
         if beyond > end:
             raise ValueError(f"steps={beyond}: must be at most horizon={end}")
@@ -104,10 +107,3 @@ def require_run(problem: object, optimizer: object, schedule: object) -> None:
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
-
-
-def _count(name: str, value: object) -> int:
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not integer or not 0 <= value <= MOST_STEPS:  # type: ignore[operator]  # checked before
-        raise ValueError(f"{name}={value!r}: must be an integer of at least 0 and at most 2**62")
-    return int(value)  # type: ignore[call-overload, no-any-return]  # checked above

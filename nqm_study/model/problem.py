@@ -32,6 +32,19 @@ class NoisyQuadratic:
         require_number("batch_size", self.batch_size, above=0.0)
 
 
+def require_integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: naming field, value and bounds, if it is no integer inside them.
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]  # checked before
+        upper = "" if most is None else f" and at most {most}"
+        raise ValueError(f"{name}={value!r}: must be an integer of at least {least}{upper}")
+    return int(value)  # type: ignore[call-overload, no-any-return]  # checked above
+
+
 def require_number(
     name: str,
     value: object,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
-from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.problem import NoisyQuadratic, require_integer
 from nqm_study.model.schedules import Constant
 
 Array = npt.NDArray[np.float64]
@@ -63,8 +63,7 @@ def simulate(
         ("n_replicas", n_replicas, 1),
         ("seed", seed, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name}={value!r}: must be an integer of at least {least}")
+        require_integer(name, value, least=least)
     start_seed, noise_seed = np.random.SeedSequence(seed).spawn(2)
     spectrum = problem.spectrum
     h = spectrum.curvature

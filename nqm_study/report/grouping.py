@@ -11,13 +11,17 @@ from nqm_study.study.records import StudyDefinition, StudyRecord
 _ORDER = ("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop")
 
 
+def problem(definition: StudyDefinition) -> tuple[str, str, float]:
+    """What studies of one figure share: spectrum, its digest, target."""
+    return definition.spectrum, definition.spectrum_digest, definition.target
+
+
 def by_problem(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
     """The records of each spectrum and target apart, as one figure shows them."""
     groups: dict[tuple[str, str, float], list[StudyRecord]] = defaultdict(list)
     for record in records:
-        definition = record.definition
-        groups[definition.spectrum, definition.spectrum_digest, definition.target].append(record)
-    return tuple(tuple(groups[problem]) for problem in sorted(groups))
+        groups[problem(record.definition)].append(record)
+    return tuple(tuple(groups[key]) for key in sorted(groups))
 
 
 def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
@@ -37,8 +41,8 @@ def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], .
 def _place(definition: StudyDefinition) -> tuple[str, float, int, str, str, str]:
     known = definition.optimizer in _ORDER
     rank = _ORDER.index(definition.optimizer) if known else len(_ORDER)
-    problem = (definition.spectrum, definition.target)
-    return (*problem, rank, definition.optimizer, definition.schedule, definition.curve)
+    shared = (definition.spectrum, definition.target)
+    return (*shared, rank, definition.optimizer, definition.schedule, definition.curve)
 
 
 def _one_per_definition(records: Sequence[StudyRecord]) -> list[StudyRecord]:

@@ -105,6 +105,15 @@ KINDS = {"journal": ("optuna.journal", open_journal), "sqlite": ("optuna.db", op
 """The embedded storages: the file's name under mlruns/, and how it is opened."""
 
 
+def existing_storages(root: Path) -> dict[str, BaseStorage]:
+    """The embedded storages that a directory holds, by kind."""
+    return {
+        kind: open_storage(root / filename)
+        for kind, (filename, open_storage) in KINDS.items()
+        if (root / filename).is_file()
+    }
+
+
 def _drop_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         end = file.seek(0, 2)
@@ -172,13 +181,6 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
             )
         ]
     return [] if stored == asked else [f"{path}={stored} (now {asked})"]
-
-
-def read_study(storage: BaseStorage, name: str) -> Study | None:
-    """The stored study of this name, or None."""
-    if name not in optuna.study.get_all_study_names(storage):
-        return None
-    return optuna.load_study(study_name=name, storage=storage)
 
 
 def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
