@@ -11,7 +11,18 @@ from nqm_study.model.optimizers import SGD, Adam
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.power_law import power_law
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.schedules import Constant
+from nqm_study.model.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    OneCycle,
+    PiecewiseConstant,
+    Polynomial,
+    StepDecay,
+    WarmupStableDecay,
+)
 from nqm_study.model.simulate import Simulation, simulate
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.model.tuned import Tuned, tuned
@@ -26,12 +37,21 @@ __all__ = [
     "SGD",
     "Adam",
     "Constant",
+    "Cosine",
     "Crossing",
     "DensitySpectrum",
+    "Exponential",
+    "InverseSqrt",
+    "Linear",
     "NoisyQuadratic",
+    "OneCycle",
+    "PiecewiseConstant",
+    "Polynomial",
     "Simulation",
     "Spectrum",
+    "StepDecay",
     "Tuned",
+    "WarmupStableDecay",
     "__version__",
     "bayes_bound",
     "load_spectrum",

@@ -15,6 +15,7 @@ def adam_run(
     n_steps: int,
     first_step: int,
     optimizer: tuple[float, float, float, float],
+    factors: Array,
     curvature: Array,
     variance: Array,
     weight: Array,
@@ -24,7 +25,8 @@ def adam_run(
     """Advance the conditional moments of adam.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
-    is how many steps came before.
+    is how many steps came before. ``factors`` multiply the learning rate, one for each of the steps
+    to come; an empty array stands for 1.
 
     Returns:
         steps taken, the risk there, the smallest risk seen, 1 if the target was reached.
@@ -36,7 +38,8 @@ def adam_run(
         t = first_step + i + 1
         root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
         correction = -np.expm1(t * np.log(b1)) if b1 > 0.0 else 1.0
-        rate, small = learning_rate * root / correction, eps * root
+        factor = factors[i] if factors.size > 0 else 1.0
+        rate, small = factor * learning_rate * root / correction, eps * root
         risk = 0.0
         for k in range(n):
             h, a, q2, d = curvature[k], state[0, k], state[1, k], state[2, k]

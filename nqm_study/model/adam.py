@@ -28,9 +28,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._adam_kernel import adam_run
+from nqm_study.model.horizon import Look, Search
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
 
 Array = npt.NDArray[np.float64]
 
@@ -39,6 +41,9 @@ START_NODES = 8
 
 COMPRESSION_LEVEL = 1
 """Level of the spectrum's compression; its error is far below the closure's own."""
+
+CONSTANT = np.ones(0)
+"""Factors of a constant rate, as the kernel takes them."""
 
 STEPS_PER_CHECK = 256
 """Steps between two looks at whether the risk has settled."""
@@ -119,9 +124,16 @@ def adam_crossing(
     optimizer: Adam,
     target: float,
     max_steps: int,
+    schedule: Schedule | None = None,
     level: int | None = COMPRESSION_LEVEL,
 ) -> Crossing:
-    """The first crossing of Adam's risk at a constant learning rate, one step at a time."""
+    """The fewest steps to the target, one step at a time; without a schedule the rate is constant.
+
+    Under a schedule it is the smallest horizon whose last risk is at most the target, and every
+    horizon that is looked at is a run of its own.
+    """
+    if schedule is not None:
+        return _scheduled(problem, optimizer, target, max_steps, schedule, level)
     nodes = Nodes.of(problem, level)
     state = nodes.start()
     best = float(np.sum(nodes.weight * state[0]))
@@ -132,8 +144,8 @@ def adam_crossing(
     taken = 0
     while taken < max_steps:
         steps, risk, seen, reached = adam_run(
-            min(STEPS_PER_CHECK, max_steps - taken), taken, _tuple(optimizer), nodes.curvature,
-            nodes.variance, nodes.weight, state, target,
+            min(STEPS_PER_CHECK, max_steps - taken), taken, _tuple(optimizer), CONSTANT,
+            nodes.curvature, nodes.variance, nodes.weight, state, target,
         )  # fmt: skip
         taken += steps
         best = min(best, seen)
@@ -144,22 +156,63 @@ def adam_crossing(
     return Crossing(None, "max_steps", best)
 
 
+def _scheduled(
+    problem: NoisyQuadratic,
+    optimizer: Adam,
+    target: float,
+    max_steps: int,
+    schedule: Schedule,
+    level: int | None,
+) -> Crossing:
+    """The smallest horizon whose last risk is at most the target."""
+    initial = problem.spectrum.initial_risk
+    if initial <= target:
+        return Crossing(0, "reached", initial)
+    if max_steps == 0:
+        return Crossing(None, "max_steps", initial)
+    nodes = Nodes.of(problem, level)
+    looks: dict[int, Look] = {}
+
+    def look(horizon: int, _: int) -> Look:
+        if horizon not in looks:
+            state = nodes.start()
+            factors = schedule.at_steps(np.arange(horizon, dtype=np.float64), horizon)
+            adam_run(
+                horizon, 0, _tuple(optimizer), factors, nodes.curvature, nodes.variance,
+                nodes.weight, state, -np.inf,
+            )  # fmt: skip
+            risk = float(np.sum(nodes.weight * state[0]))
+            looks[horizon] = Look(risk, risk, 0.0)
+        return looks[horizon]
+
+    found = Search(look, target, max_steps).smallest()
+    if found.steps is not None:
+        return Crossing(found.steps, "reached", found.risk)
+    risk = min(initial, found.risk)
+    return Crossing(None, "floor_above_target" if found.settled else "max_steps", risk)
+
+
 def adam_risks(
     problem: NoisyQuadratic,
     optimizer: Adam,
     steps: Sequence[int],
+    schedule: Schedule | None = None,
+    horizon: int = 0,
     level: int | None = COMPRESSION_LEVEL,
 ) -> Array:
-    """Adam's risks after the given numbers of steps, in the order given."""
+    """Adam's risks after the given numbers of steps of one run, in the order given."""
     ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
     nodes = Nodes.of(problem, level)
     state = nodes.start()
     risks = np.empty(ordered.size)
     now = 0
     for index, step in enumerate(ordered.tolist()):
+        factors = CONSTANT
+        if schedule is not None:
+            factors = schedule.at_steps(np.arange(now, step, dtype=np.float64), horizon)
         adam_run(
-            step - now, now, _tuple(optimizer), nodes.curvature,
-            nodes.variance, nodes.weight, state, -np.inf,
+            step - now, now, _tuple(optimizer), factors, nodes.curvature, nodes.variance,
+            nodes.weight, state, -np.inf,
         )  # fmt: skip
         now = step
         risks[index] = np.sum(nodes.weight * state[0])

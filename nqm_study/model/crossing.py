@@ -13,7 +13,8 @@ from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
-from nqm_study.model.schedules import Constant
+from nqm_study.model.scheduled import scheduled_crossing, scheduled_risks
+from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 
 Array = npt.NDArray[np.float64]
 
@@ -26,23 +27,30 @@ MOST_STEPS = 2**62
 def steps_to_target(
     problem: NoisyQuadratic,
     optimizer: Optimizer,
-    schedule: Constant = CONSTANT,
+    schedule: ScheduleLike = CONSTANT,
     *,
     target: float = 0.01,
     max_steps: int = 10**9,
     tolerance: float = TOLERANCE,
 ) -> Crossing:
-    """The first step t >= 0 at which the expected loss is at most the target.
+    """The fewest steps after which the expected loss is at most the target.
 
-    SGD in all its forms is exact: the integer is the one the step-by-step recursion over all modes
-    gives. The spectrum is compressed as far as the tolerance allows, and ``Crossing.error`` says
-    how far the risks were from those of a finer compression. Adam is the conditional closure of
-    ``nqm_study.model.adam``.
+    Where the learning rate does not depend on the length of the run (``Constant`` and
+    ``InverseSqrt``, without a warm-up) it is the first step t >= 0 with L_t <= target. With other
+    schedules each number of steps T is a run of its own, and it is the smallest T >= 0 whose last
+    risk L_T is at most the target.
+
+    SGD in all its forms is exact at a constant rate, and under a schedule in runs of up to 8192
+    steps: the integer is the one the step-by-step recursion over all modes gives. The risks of
+    longer runs are extrapolated from stretches of constant rate. ``Crossing.error`` is the relative
+    error of the risk, by that and by the compression of the spectrum. Adam is the conditional
+    closure of ``nqm_study.model.adam``, one step at a time.
 
     Args:
         problem: spectrum and batch size.
         optimizer: ``SGD`` or ``Adam``.
-        schedule: ``Constant()``.
+        schedule: multiplies the learning rate; a schedule, such as ``Cosine()``, or a function from
+            the fraction of the run, in [0, 1), to the factor, >= 0.
         target: expected loss to reach, > 0.
         max_steps: give up after so many steps, >= 0.
         tolerance: relative error of the risk that a compression of the spectrum may have, from 0 to
@@ -58,16 +66,19 @@ def steps_to_target(
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=MOST_STEPS)
     tolerance = _require_tolerance(tolerance)
-    require_run(problem, optimizer, schedule)
-    if isinstance(optimizer, SGD):
+    shape = require_run(problem, optimizer, schedule)
+    if isinstance(optimizer, Adam):
+        level = _adam_level(tolerance)
+        return adam_crossing(problem, optimizer, target, max_steps, _varying(shape), level)
+    if _varying(shape) is None:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance)
-    return adam_crossing(problem, optimizer, target, max_steps, level=_adam_level(tolerance))
+    return scheduled_crossing(problem, optimizer, shape, target, max_steps, tolerance)
 
 
 def risk_curve(
     problem: NoisyQuadratic,
     optimizer: Optimizer,
-    schedule: Constant = CONSTANT,
+    schedule: ScheduleLike = CONSTANT,
     *,
     steps: Sequence[int] | npt.NDArray[np.integer],
     horizon: int | None = None,
@@ -78,10 +89,10 @@ def risk_curve(
     Args:
         problem: spectrum and batch size.
         optimizer: ``SGD`` or ``Adam``.
-        schedule: ``Constant()``.
+        schedule: multiplies the learning rate, as in ``steps_to_target``.
         steps: numbers of steps >= 0, in any order.
-        horizon: the length of the run, which a constant schedule does not need; no step may lie
-            beyond it.
+        horizon: the length of the run; no step may lie beyond it. Only a schedule that does not
+            depend on it can go without.
         tolerance: relative error that a compression of the spectrum may have, as in
             ``steps_to_target``.
 
@@ -92,7 +103,7 @@ def risk_curve(
         ValueError: if a value is outside its range or of the wrong kind, or a power law's finest
             compression does not meet the tolerance.
     """
-    require_run(problem, optimizer, schedule)
+    shape = require_run(problem, optimizer, schedule)
     if not isinstance(steps, (Sequence, np.ndarray)):
         raise ValueError(f"steps={steps!r}: must be a sequence of integers")
     wanted = [
@@ -104,10 +115,17 @@ def risk_curve(
         beyond = max(wanted, default=0)
         if beyond > end:
             raise ValueError(f"steps={beyond}: must be at most horizon={end}")
+    elif shape.needs_horizon:
+        raise ValueError("horizon=None: must be given, the schedule depends on it")
+    else:
+        end = max(wanted, default=0)
     tolerance = _require_tolerance(tolerance)
-    if isinstance(optimizer, SGD):
+    if isinstance(optimizer, Adam):
+        level = _adam_level(tolerance)
+        return adam_risks(problem, optimizer, wanted, _varying(shape), end, level)
+    if _varying(shape) is None:
         return linear_risks(problem, optimizer, wanted, tolerance)
-    return adam_risks(problem, optimizer, wanted, level=_adam_level(tolerance))
+    return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance)
 
 
 def _adam_level(tolerance: float) -> int | None:
@@ -118,13 +136,22 @@ def _require_tolerance(value: object) -> float:
     return require_number("tolerance", value, least=0.0, most=1e-6)
 
 
-def require_run(problem: object, optimizer: object, schedule: object) -> None:
-    """Refuse a run whose parts are of the wrong kind, with a ValueError that names the part."""
+def _varying(schedule: Schedule) -> Schedule | None:
+    """The schedule, or None where it is the factor 1 at every step."""
+    return None if schedule == CONSTANT else schedule
+
+
+def require_run(problem: object, optimizer: object, schedule: object) -> Schedule:
+    """The schedule of a run whose parts are all of the right kind.
+
+    Raises:
+        ValueError: naming the part that is not.
+    """
     for name, value, kinds in (
         ("problem", problem, (NoisyQuadratic,)),
         ("optimizer", optimizer, (SGD, Adam)),
-        ("schedule", schedule, (Constant,)),
     ):
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
+    return as_schedule(schedule)

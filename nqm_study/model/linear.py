@@ -202,7 +202,7 @@ def search(
         risk = engine(level).risks(end)
         while level < last:
             finer = engine(level + 1).risks(end)
-            if _difference(risk, finer) <= tolerance:
+            if difference(risk, finer) <= tolerance:
                 break
             level, risk = level + 1, finer
         if level > searched:
@@ -210,7 +210,7 @@ def search(
         # A law has no finer level than its last; a coarser one then tells more than the error.
         other = level + 1 if level < last else level - 1
         risks = engine(level).risks(checks)
-        error = _difference(risks, engine(other).risks(checks))
+        error = difference(risks, engine(other).risks(checks))
         certain = np.abs(risks - target) > (ROUNDING + SAFETY * error) * target
         if level == last or (error <= tolerance and np.all(certain | np.isnan(risks))):
             return Answer(found.reason, found.step, found.risk, error, level)
@@ -249,16 +249,16 @@ def converged(
     while level < last and error > tolerance:
         level += 1
         coarser, engine = engine, Engine.build(problem, optimizer, level, int(steps[-1]))
-        error = _difference(coarser.risks(steps), engine.risks(steps))
+        error = difference(coarser.risks(steps), engine.risks(steps))
     if level == last and spectrum.law is None:
         error = 0.0
     elif error == np.inf:  # a law, from its last level on
         coarser = Engine.build(problem, optimizer, level - 1, int(steps[-1]))
-        error = _difference(coarser.risks(steps), engine.risks(steps))
+        error = difference(coarser.risks(steps), engine.risks(steps))
     return engine, level, error
 
 
-def _difference(ours: Array, theirs: Array) -> float:
+def difference(ours: Array, theirs: Array) -> float:
     """The largest relative difference of risks by two compressions.
 
     Risks that are infinite in both, after a divergence, are no difference.

@@ -12,7 +12,9 @@ step adds a square. This split holds for every optimizer of the form z' = A z + 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,14 @@ from nqm_study.model.problem import NoisyQuadratic
 Array = npt.NDArray[np.float64]
 
 
-def recursion(problem: NoisyQuadratic, optimizer: SGD) -> Iterator[float]:
+def recursion(
+    problem: NoisyQuadratic, optimizer: SGD, factors: Iterable[float] | None = None
+) -> Iterator[float]:
     """The risks L_0, L_1, L_2, ... over all modes, one step at a time.
 
-    This is the reference: no compression, no jumps. Everything faster is tested against it.
+    This is the reference: no compression, no jumps. Everything faster is tested against it. The
+    factors multiply the learning rate, step by step, and there is one risk more than factors;
+    without them the rate is constant, and the risks go on.
     """
     spectrum = problem.spectrum
     step = transition(optimizer, spectrum.curvature)
@@ -36,11 +42,20 @@ def recursion(problem: NoisyQuadratic, optimizer: SGD) -> Iterator[float]:
     r = step.readout
     z = np.repeat(step.start[:, None], len(spectrum), axis=1)
     covariance = np.zeros_like(step.matrix)
-    entering = np.einsum("in,jn->ijn", step.noise, step.noise)
-    while True:
-        yield float(np.sum(signal_weight * z[r] ** 2) + np.sum(noise_weight * covariance[r, r]))
+
+    def risk() -> float:
+        return float(np.sum(signal_weight * z[r] ** 2) + np.sum(noise_weight * covariance[r, r]))
+
+    yield risk()
+    for factor in itertools.repeat(1.0) if factors is None else factors:
+        if factors is not None:
+            # An optimizer's rate is never 0; one this small moves nothing.
+            rate = max(factor * optimizer.learning_rate, 1e-300)
+            step = transition(replace(optimizer, learning_rate=rate), spectrum.curvature)
+        entering = np.einsum("in,jn->ijn", step.noise, step.noise)
         z = np.einsum("ijn,jn->in", step.matrix, z)
         covariance = np.einsum("ijn,jkn,lkn->iln", step.matrix, covariance, step.matrix) + entering
+        yield risk()
 
 
 def power_table(matrix: Array, levels: int) -> Array:

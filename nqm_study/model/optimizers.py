@@ -166,3 +166,27 @@ def is_stable(optimizer: SGD, curvature: Array) -> bool:
         x = optimizer.learning_rate * curvature ** (1.0 - optimizer.preconditioner_power)
     limit = 2.0 * (1.0 + mu) / (1.0 + 2.0 * mu if optimizer.nesterov else 1.0)
     return bool(np.all(x < limit))
+
+
+def swing(optimizer: SGD, curvature: Array, learning_rate: float | Array) -> Array:
+    """Steps from one swing of a mode's square to the next, at each curvature; inf: it does not.
+
+    With x = lr h^(1-p) and the trace t and determinant d of the 2 x 2 matrix (heavy ball:
+    t = 1 + mu - x, d = mu; Nesterov: t = (1 + mu) (1 - x), d = mu (1 - x)), complex eigenvalues
+    have the angle arccos(t / (2 sqrt(d))). A negative eigenvalue flips its sign at every step,
+    which shows in a square where there is another beside it.
+    """
+    mu = optimizer.momentum
+    if mu == 0.0 and optimizer.ema_decay == 0.0:
+        return np.full_like(curvature, np.inf)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        x = learning_rate * curvature ** (1.0 - optimizer.preconditioner_power)
+        if mu == 0.0:
+            return np.where(x > 1.0, 2.0, np.inf)
+        if optimizer.nesterov:
+            trace, determinant = (1.0 + mu) * (1.0 - x), mu * (1.0 - x)
+        else:
+            trace, determinant = 1.0 + mu - x, np.full_like(x, mu)
+        cosine = trace / (2.0 * np.sqrt(determinant))  # NaN where d < 0
+        period = np.pi / np.arccos(np.clip(cosine, -1.0, 1.0))
+        return np.where(cosine >= 1.0, np.inf, np.where(cosine > -1.0, period, 2.0))

@@ -12,10 +12,11 @@ from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer
-from nqm_study.model.schedules import Constant
+from nqm_study.model.schedules import ScheduleLike
 
 Array = npt.NDArray[np.float64]
-Update = Callable[[Array, Array], Array]
+Update = Callable[[Array, float], Array]
+"""Gradient and learning rate -> what is added to theta."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +36,12 @@ class Simulation:
 def simulate(
     problem: NoisyQuadratic,
     optimizer: Optimizer,
-    schedule: Constant = CONSTANT,
+    schedule: ScheduleLike = CONSTANT,
     *,
     n_steps: int,
     n_replicas: int = 8,
     seed: int = 0,
+    horizon: int | None = None,
 ) -> Simulation:
     """Run the optimizer on drawn gradients, in several replicas at once.
 
@@ -50,21 +52,28 @@ def simulate(
     Args:
         problem: spectrum and batch size.
         optimizer: ``SGD`` or ``Adam``.
-        schedule: ``Constant()``.
+        schedule: multiplies the learning rate, as in ``steps_to_target``.
         n_steps: steps to take, >= 0.
         n_replicas: independent runs, >= 1.
         seed: seed of a ``numpy.random.SeedSequence``, >= 0.
+        horizon: the length of the run that the schedule is made for, >= n_steps; n_steps where not
+            given.
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind.
     """
-    require_run(problem, optimizer, schedule)
+    shape = require_run(problem, optimizer, schedule)
     for name, value, least in (
         ("n_steps", n_steps, 0),
         ("n_replicas", n_replicas, 1),
         ("seed", seed, 0),
     ):
         require_integer(name, value, least=least)
+    length = n_steps
+    if horizon is not None:
+        length = require_integer("horizon", horizon, least=n_steps)
+    factors = shape.at_steps(np.arange(n_steps, dtype=np.float64), length)
+    rates = (optimizer.learning_rate * factors).tolist()
     start_seed, noise_seed = np.random.SeedSequence(seed).spawn(2)
     spectrum = problem.spectrum
     h = spectrum.curvature
@@ -79,7 +88,7 @@ def simulate(
     losses[0] = theta**2 @ weight
     for step in range(n_steps):
         gradient = h * theta + scale * rng.standard_normal(theta.shape)
-        theta = theta + update(theta, gradient)
+        theta = theta + update(gradient, rates[step])
         averaged = decay * averaged + (1.0 - decay) * theta
         losses[step + 1] = averaged**2 @ weight
     error = np.full(n_steps + 1, np.nan)
@@ -99,11 +108,11 @@ def _starts(problem: NoisyQuadratic, n_replicas: int, rng: np.random.Generator) 
 
 
 def _sgd(optimizer: SGD, curvature: Array) -> Update:
-    lr, mu = optimizer.learning_rate, optimizer.momentum
+    mu = optimizer.momentum
     preconditioner = curvature**-optimizer.preconditioner_power
     buffer = np.zeros(1)
 
-    def update(_: Array, gradient: Array) -> Array:
+    def update(gradient: Array, lr: float) -> Array:
         nonlocal buffer
         scaled = preconditioner * gradient
         buffer = mu * buffer + scaled
@@ -116,7 +125,7 @@ def _adam(optimizer: Adam) -> Update:
     b1, b2 = optimizer.beta1, optimizer.beta2
     m, v, t = np.zeros(1), np.zeros(1), 0
 
-    def update(_: Array, gradient: Array) -> Array:
+    def update(gradient: Array, lr: float) -> Array:
         nonlocal m, v, t
         t += 1
         m = b1 * m + (1.0 - b1) * gradient
@@ -124,8 +133,6 @@ def _adam(optimizer: Adam) -> Update:
         root = np.sqrt(v / (1.0 - b2**t)) + optimizer.eps
         moved = m / (1.0 - b1**t)
         # A mode without gradient has nothing to move: 0 / 0 is 0 there.
-        return -optimizer.learning_rate * np.divide(
-            moved, root, out=np.zeros_like(moved), where=root > 0.0
-        )
+        return -lr * np.divide(moved, root, out=np.zeros_like(moved), where=root > 0.0)
 
     return update

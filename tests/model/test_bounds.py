@@ -1,4 +1,4 @@
-"""The Bayes bound: no algorithm needs fewer steps, whatever it does."""
+"""The Bayes bound, below which no algorithm comes, and the classical one, which is not strict."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
+from nqm_study.model.bounds import classical_bound
 
 
 def bayes_risk(problem, steps):
@@ -79,3 +80,57 @@ def test_no_tuned_optimizer_beats_the_bound(batch_size):
 def test_bad_targets_are_refused(target):
     with pytest.raises(ValueError, match=r"^target=.*must be a finite number greater than 0"):
         nqm.bayes_bound(nqm.NoisyQuadratic(nqm.power_law(3), 1), target=target)
+    with pytest.raises(ValueError, match=r"^target=.*must be a finite number greater than 0"):
+        classical_bound(nqm.NoisyQuadratic(nqm.power_law(3), 1), target=target)
+
+
+@pytest.mark.parametrize(
+    ("dim", "exponent"),
+    [(1, 1.0), (10_000, 1.0), (10**6, 1.0), (10**6, 2.0), (10**12, 1.0), (10**12, 0.5)],
+)
+def test_classical_bound_of_a_power_law_counts_its_modes(dim, exponent):
+    # The law's arrays are a quadrature beyond 2^17 modes; its weights must still sum to d.
+    for batch_size, target in ((1.0, 0.01), (256, 0.3)):
+        problem = nqm.NoisyQuadratic(nqm.power_law(dim, exponent), batch_size)
+        expected = dim / (2.0 * target * batch_size)
+        assert classical_bound(problem, target=target) == pytest.approx(expected, rel=1e-14)
+        scaled = nqm.NoisyQuadratic(problem.spectrum.scaled(3.0), batch_size)
+        assert classical_bound(scaled, target=3.0 * target) == pytest.approx(expected, rel=1e-14)
+
+
+def test_classical_bound_of_the_papers_problem_lies_above_the_strict_one():
+    problem = nqm.NoisyQuadratic(nqm.power_law(10_000), 1)
+    assert classical_bound(problem) == pytest.approx(500_000, rel=1e-14)
+    assert nqm.bayes_bound(problem) < 0.995 * classical_bound(problem)
+
+
+@repeatable
+@given(problems(), logarithmic(1e-3, 1.0))
+def test_classical_bound_is_the_bayes_bound_of_a_start_that_is_not_known(problem, fraction):
+    spectrum = problem.spectrum
+    target = fraction * problem.spectrum.initial_risk
+    total = sum(
+        m * c / h
+        for m, c, h in zip(spectrum.multiplicity, spectrum.noise, spectrum.curvature, strict=True)
+    )
+    bound = classical_bound(problem, target=target)
+    assert bound == pytest.approx(total / (2.0 * target * problem.batch_size), rel=1e-12)
+    # One gradient is needed where nothing is known, and whole steps are counted.
+    wide = nqm.Spectrum(spectrum.curvature, spectrum.noise, spectrum.multiplicity,
+                        initial_variance=1e30)  # fmt: skip
+    strict = nqm.bayes_bound(nqm.NoisyQuadratic(wide, problem.batch_size), target=target)
+    assert strict == pytest.approx(max(1.0, np.ceil(bound)), abs=1.0, rel=1e-9)
+    assert nqm.bayes_bound(problem, target=target) <= max(1.0, np.ceil(bound * (1.0 + 1e-12)))
+
+
+def test_modes_that_start_at_their_minimum_count_in_the_classical_bound():
+    spectrum = nqm.Spectrum([1.0, 0.5], noise=[2.0, 3.0], initial_variance=[1.0, 0.0])
+    problem = nqm.NoisyQuadratic(spectrum, 4)
+    assert classical_bound(problem, target=0.1) == pytest.approx((2.0 + 6.0) / (2 * 0.1 * 4))
+
+
+def test_classical_bound_of_modes_too_flat_to_be_seen_is_infinite_without_a_warning():
+    flat = nqm.Spectrum([1.0, 1e-300], noise=[1.0, 1e200])
+    assert classical_bound(nqm.NoisyQuadratic(flat, 1)) == np.inf
+    absent = nqm.Spectrum([1.0, 1e-300], noise=[1.0, 1e200], multiplicity=[1.0, 0.0])
+    assert classical_bound(nqm.NoisyQuadratic(absent, 1)) == pytest.approx(50.0)

@@ -10,7 +10,8 @@ import numpy as np
 
 
 @numba.njit
-def _linear(h, noise, weight, second_moment, lr, mu, nesterov, power, gamma, n_steps):
+def _linear(h, noise, weight, second_moment, rates, mu, nesterov, power, gamma):
+    n_steps = rates.size
     risks = np.zeros(n_steps + 1)
     for i in np.flatnonzero(weight > 0.0):
         k = h[i] ** (1.0 - power)  # P g = k theta + eps, and v is the variance of eps
@@ -23,6 +24,7 @@ def _linear(h, noise, weight, second_moment, lr, mu, nesterov, power, gamma, n_s
         eu = 0.0  # E e u
         risks[0] += weight[i] * ee
         for t in range(1, n_steps + 1):
+            lr = rates[t - 1]
             tu_new = mu * tu + k * tt  # E theta u', with the old theta
             eu_new = mu * eu + k * et  # E e u', with the old e
             uu = mu * mu * uu + 2.0 * mu * k * tu + k * k * tt + v
@@ -47,25 +49,25 @@ def _linear(h, noise, weight, second_moment, lr, mu, nesterov, power, gamma, n_s
     return risks
 
 
-def linear_risks(problem, optimizer, n_steps):
-    """L_0 .. L_n of a linear optimizer, over every mode."""
+def linear_risks(problem, optimizer, n_steps, factors=None):
+    """L_0 .. L_n of a linear optimizer, over every mode; the factors multiply its rate."""
     spectrum = problem.spectrum
     return _linear(
         np.array(spectrum.curvature),
         spectrum.noise / problem.batch_size,
         0.5 * spectrum.multiplicity * spectrum.curvature,
         spectrum.initial_mean**2 + spectrum.initial_variance,
-        float(optimizer.learning_rate),
+        optimizer.learning_rate * (np.ones(n_steps) if factors is None else np.array(factors)),
         float(optimizer.momentum),
         bool(optimizer.nesterov),
         float(optimizer.preconditioner_power),
         float(optimizer.ema_decay),
-        n_steps,
     )
 
 
-def adam_risks(problem, optimizer, n_steps, start_nodes=8):
+def adam_risks(problem, optimizer, n_steps, start_nodes=8, factors=None):
     """L_0 .. L_n of Adam's closure, over every mode and both signs of every start node."""
+    rates = optimizer.learning_rate * (np.ones(n_steps) if factors is None else np.array(factors))
     spectrum = problem.spectrum
     b1, b2 = optimizer.beta1, optimizer.beta2
     x, start_weight = np.polynomial.hermite.hermgauss(2 * start_nodes)
@@ -79,7 +81,7 @@ def adam_risks(problem, optimizer, n_steps, start_nodes=8):
     for t in range(1, n_steps + 1):
         q = h**2 * A + noise
         V = b2 * V + (1 - b2) * q
-        r = optimizer.learning_rate / (1 - b1**t) / (np.sqrt(V / (1 - b2**t)) + optimizer.eps)
+        r = rates[t - 1] / (1 - b1**t) / (np.sqrt(V / (1 - b2**t)) + optimizer.eps)
         Q = b1**2 * Q + 2 * b1 * (1 - b1) * h * D + (1 - b1) ** 2 * q
         F = b1 * D + (1 - b1) * h * A
         A = A - 2 * r * F + r**2 * Q

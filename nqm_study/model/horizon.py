@@ -1,0 +1,298 @@
+"""The smallest horizon whose last risk is at most a target.
+
+With a schedule, every number of steps T is a run of its own, and L_T its last risk. L_T need not
+fall with T: it may dip below the target and rise again; with under-damped momentum it swings; and
+where the schedule jumps, it jitters by what one step more or less in a part of the run makes. What
+is smooth is its lower bound by the modes that do not swing. So:
+
+1. Look at horizons 1, 2, 4, ... until one is at most the target. Where three in a row show a dip
+   near the target, look for its bottom. Where modes swing, and the others alone allow the target,
+   walk through the octave in steps that resolve the fastest swing.
+2. Narrow the bracket, with better and better looks, to two neighbours: L_T is at most the target,
+   and L_(T-1) above it.
+3. Where the schedule jumps, look at some horizons before.
+
+What can be missed is a dip that is no swing, deep, and narrower than an octave of horizons, and a
+swing's dip that only just reaches the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+ROUGH, FAIR, GOOD = 0, 1, 2
+"""How good a look is: a percent, about 1e-4, and as good as it gets."""
+
+PRECISION = {ROUGH: 0.05, FAIR: 1e-4, GOOD: 0.0}
+"""Width of the narrowest bracket that is worth finding with such looks, over its upper end."""
+
+LARGEST = 1e290
+"""A risk that has no use any more."""
+
+NEAR = 2.0
+"""A dip whose bottom may be below the target has a look within this times the target."""
+
+PER_SWING = 8
+"""Looks for each swing of a walk."""
+
+PROBES, FAR = 8, 30.0
+"""A walk is worth its cost where one of so many looks is within this times the target."""
+
+MARGIN = 1.1
+"""On a walk, what seems to be within this times the target is looked at as it is."""
+
+MOST_WALKED = 400
+"""The most looks of a walk through an octave; its steps grow where swings would ask for more."""
+
+SETTLED = 1e-6
+"""A risk that changes by less over two octaves does not change any more."""
+
+
+class Look(NamedTuple):
+    """What is seen at a horizon.
+
+    Attributes:
+        risk: L_T.
+        steady: the part of it that is smooth in T, a lower bound.
+        error: relative error of the risk, as estimated.
+    """
+
+    risk: float
+    steady: float
+    error: float
+
+
+class Horizon(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        steps: the smallest horizon; None where there is none.
+        risk: the last risk there; with none, the smallest risk seen.
+        error: the relative error of that risk.
+        at: the horizon of that risk.
+        settled: whether longer runs do not change the risk any more; only where there is none.
+        last: the last risk of the longest run looked at.
+    """
+
+    steps: int | None
+    risk: float
+    error: float
+    at: int
+    settled: bool
+    last: float
+
+
+Seen = list[tuple[int, Look]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search among the horizons from 1 to max_steps.
+
+    Attributes:
+        look: horizon and how good -> what is seen; asked again, it should know.
+        target: the risk to reach.
+        max_steps: the longest horizon.
+        swinging: horizon -> the part of L_T that is not steady, perhaps a little off; None: 0.
+        swing: horizons from one of the fastest swings of it to the next.
+        jitter: horizons over which what jumps in the schedule makes L_T jitter.
+    """
+
+    look: Callable[[int, int], Look]
+    target: float
+    max_steps: int
+    swinging: Callable[[int], float] | None = None
+    swing: float = math.inf
+    jitter: int = 0
+
+    def smallest(self) -> Horizon:
+        """The smallest horizon whose last risk is at most the target."""
+        seen: Seen = []
+        horizon = 1
+        while True:
+            found = self.look(horizon, ROUGH)
+            seen.append((horizon, found))
+            low = seen[-2][0] if len(seen) > 1 else 0
+            walked = self._walk(seen[-2:])
+            if walked is not None:
+                return self._narrow(*walked, FAIR)
+            dip = self._dip([(t, each.risk) for t, each in seen[-3:]])
+            if dip is not None:
+                return self._narrow(max(t for t, _ in seen if t < dip), dip, FAIR)
+            if found.risk <= self.target:
+                return self._narrow(low, horizon, ROUGH)
+            settled = _settled(seen[-3:])
+            if horizon == self.max_steps or settled or _diverged(seen[-3:]):
+                at, best = min(seen, key=lambda each: _order(each[1].risk))
+                return Horizon(None, best.risk, best.error, at, settled, found.risk)
+            horizon = min(2 * horizon, self.max_steps)
+
+    def around(self, steps: int) -> Horizon:
+        """The horizon that good looks find where others found it."""
+        return self._at(self._halve(*self._move(steps - 1, steps, GOOD), GOOD)[1])
+
+    def _walk(self, octave: Seen) -> tuple[int, int] | None:
+        """The first neighbours on a walk between which L_T gets below the target, if it does."""
+        swinging = self.swinging
+        if swinging is None or len(octave) < 2:
+            return None
+        (low, start), (high, end) = octave
+        if max(each.risk - each.steady for each in (start, end)) <= SETTLED * self.target:
+            return None
+        # What is smooth needs few looks; what swings is cheap to see.
+        places = sorted({low, (low + high) // 2, high})
+        steady = [self.look(place, FAIR).steady for place in places]
+
+        def seems(place: int) -> float:
+            return swinging(place) + float(np.interp(place, places, steady))
+
+        probes = range(high, low, -max(1, (high - low) // PROBES))
+        if min(steady) > self.target or min(map(seems, probes)) > FAR * self.target:
+            return None
+        stride = max(1, int(self.swing / PER_SWING), (high - low) // MOST_WALKED)
+        passed = [(low, start.risk)]
+        while passed[-1][0] < high:
+            place = min(passed[-1][0] + stride, high)
+            passed = [*passed[-2:], (place, seems(place))]
+            below = self._dip(passed)
+            if passed[-1][1] <= MARGIN * self.target and below is None:
+                below = place if self.look(place, FAIR).risk <= self.target else None
+            if below is not None:
+                return max(t for t, _ in passed if t < below), below
+        return None
+
+    def _dip(self, last: list[tuple[int, float]]) -> int | None:
+        """A horizon below the target in a dip that three risks show, if there is one."""
+        if len(last) < 3:
+            return None
+        (low, left), (middle, least), (high, right) = last
+        if not (least < left and least < right and least < NEAR * self.target):
+            return None
+        while high - low > 2 and high > 1.001 * low:
+            # The wider side is halved; the three always show the dip.
+            right_side = high - middle > middle - low
+            probe = (middle + high) // 2 if right_side else (low + middle) // 2
+            if probe in (low, middle, high):
+                break
+            risk = self.look(probe, FAIR).risk
+            if risk <= self.target:
+                return probe
+            if risk < least:
+                low, middle, high = (middle, probe, high) if right_side else (low, probe, middle)
+                least = risk
+            elif right_side:
+                high = probe
+            else:
+                low = probe
+        return None
+
+    def _narrow(self, low: int, high: int, quality: int) -> Horizon:
+        """The horizon between low, above the target, and high, at most it, to such looks."""
+        if quality == ROUGH:
+            low, high = self._halve(low, high, ROUGH)
+            low, high = self._move(low, high, FAIR)
+        low, high = self._halve(low, high, FAIR)
+        # A fair look is off by nearly the same share at neighbours: one good look tells it.
+        good, fair = self.look(high, GOOD), self.look(high, FAIR)
+        if good != fair and 0.0 < good.risk < LARGEST and 0.0 < fair.risk < LARGEST:
+            aiming = Search(self.look, self.target * fair.risk / good.risk, self.max_steps)
+            low, high = aiming._move(low, high, FAIR)
+            low, high = aiming._halve(low, high, FAIR, 0.0)
+        low, high = self._move(low, high, GOOD)
+        low, high = self._halve(low, high, GOOD)
+        for before in range(max(1, low - self.jitter), low):
+            if self.look(before, GOOD).risk <= self.target:
+                return self._at(before)
+        return self._at(high)
+
+    def _at(self, horizon: int) -> Horizon:
+        there = self.look(horizon, GOOD)
+        # Only max_steps can have kept a bracket from growing until it held a crossing.
+        steps = horizon if there.risk <= self.target else None
+        return Horizon(steps, there.risk, there.error, horizon, settled=False, last=there.risk)
+
+    def _move(self, low: int, high: int, quality: int) -> tuple[int, int]:
+        """The bracket, moved and widened until such looks agree that it is one."""
+        width = max(1, high - low)
+        while high < self.max_steps and not self.look(high, quality).risk <= self.target:
+            low, high = high, min(high + width, self.max_steps)
+            width *= 2
+        width = max(1, high - low)
+        while low > 0 and self.look(low, quality).risk <= self.target:
+            low, high = max(low - width, 0), low
+            width *= 2
+        return low, high
+
+    def _halve(
+        self, low: int, high: int, quality: int, share: float | None = None
+    ) -> tuple[int, int]:
+        """A bracket that is a share of its upper end wide, or one step; as narrow as looks allow.
+
+        By the secant of ln L over ln T, and by halves where that does not get ahead.
+        """
+        narrow = PRECISION[quality] if share is None else share
+        ends = {True: self.look(high, quality)}  # by whether the risk is at most the target
+        if low > 0:
+            ends[False] = self.look(low, quality)
+        place = {False: low, True: high}
+
+        def done() -> bool:
+            return place[True] - place[False] <= max(1.0, narrow * place[True])
+
+        def probe(at: int) -> bool:
+            found = self.look(at, quality)
+            below = found.risk <= self.target
+            place[below], ends[below] = at, found
+            return below
+
+        while not done():
+            width = place[True] - place[False]
+            root = (place[False] + place[True]) // 2
+            if len(ends) == 2:
+                heights = [_height(ends[below], self.target) for below in (False, True)]
+                root = _secant(place[False], heights[0], place[True], heights[1])
+            below = probe(min(max(root, place[False] + 1), place[True] - 1))
+            # From the root to its other side, in ever longer steps: mostly the first one ends it.
+            step = max(1, int(narrow * place[True]))
+            while not done():
+                ahead = place[below] - step if below else place[below] + step
+                if not place[False] < ahead < place[True] or probe(ahead) is not below:
+                    break
+                step *= 8
+            if not done() and 2 * (place[True] - place[False]) > width:
+                probe((place[False] + place[True]) // 2)
+        return place[False], place[True]
+
+
+def _order(risk: float) -> float:
+    return risk if math.isfinite(risk) else math.inf
+
+
+def _height(look: Look, target: float) -> float:
+    return math.log(look.risk / target) if look.risk > 0.0 else -math.inf
+
+
+def _secant(low: int, above: float, high: int, below: float) -> int:
+    """Where ln L, linear in ln T, meets the target."""
+    if not (math.isfinite(above) and math.isfinite(below)) or above - below <= 0.0:
+        return (low + high) // 2
+    root: float = low * (high / low) ** (above / (above - below))
+    return math.ceil(root)
+
+
+def _diverged(last: Seen) -> bool:
+    """Whether the last three looks saw no finite risk."""
+    return len(last) == 3 and not any(each.risk < LARGEST for _, each in last)
+
+
+def _settled(last: Seen) -> bool:
+    """Whether the last three looks saw the same risk, with nothing that swings."""
+    risks = [risk for _, each in last for risk in (each.risk, each.steady)]
+    return len(last) == 3 and all(
+        abs(risk - risks[0]) <= SETTLED * risks[0] < LARGEST for risk in risks
+    )

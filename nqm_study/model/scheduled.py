@@ -1,0 +1,442 @@
+"""Runs of the linear optimizers under a learning-rate schedule.
+
+A short run is stepped through, each step at its own rate: exactly the recursion. A long one is cut
+into stretches of constant rate, the mean of the schedule's over the stretch. On K stretches for
+each smooth part of the schedule, shorter ones towards its ends, the risk is off by a series in
+1/K^2. With momentum there is one in 1/K as well, where a stretch is longer than the buffer's
+memory: the rate multiplies after the buffer, which still holds the stretch before. Runs on K, 2K,
+4K and 8K stretches are extrapolated, and their differences tell the error; where it is too large, K
+doubles. A part of constant rate is one stretch, and exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model import _schedule_kernel
+from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
+from nqm_study.model.linear import difference
+from nqm_study.model.optimizers import SGD, is_stable, swing, transition
+from nqm_study.model.outcome import Crossing, Status
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
+"""Up to so many steps a run is stepped through, by how good a look has to be."""
+
+ROUGHLY, FAIRLY = 24, 32
+"""Stretches for each smooth part, of a rough look, and of the first run of better ones."""
+
+LONGEST_STEPPED = 2**18
+"""Up to so many steps a run is stepped through if nothing else gets near the error asked for."""
+
+MOST_STRETCHES = 2**16
+"""A good look has at most so many for each smooth part."""
+
+PRECISE = 1e-6
+"""Relative error of the risk that a good look tries to stay below."""
+
+HUGE = 2.0**90
+"""A rate beside which 1 is nothing."""
+
+MOST_JITTER = 30
+"""The most horizons that are looked at for what jumps in a schedule."""
+
+LONG = 2**20
+"""A horizon at which the shape of any schedule shows."""
+
+SAMPLES = 1024
+"""Fractions of the run at which a schedule's largest factor is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """A run as stretches of constant rate.
+
+    Attributes:
+        factors: the schedule's mean over each.
+        lengths: the steps of each, >= 1.
+        exact: whether the rate is the same at all steps of each.
+    """
+
+    factors: Array
+    lengths: Integers
+    exact: bool
+
+    @property
+    def steps(self) -> int:
+        """The steps of the run."""
+        return int(self.lengths.sum())
+
+
+def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
+    """A run whose stretches are its steps, or the first so many of them."""
+    count = horizon if steps is None else steps
+    factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
+    return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
+
+
+def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
+    """A run in up to ``count`` stretches for each smooth part of its schedule.
+
+    Args:
+        schedule: gives the factors.
+        horizon: steps of the run.
+        count: stretches for each smooth part.
+        ends: further steps at which a stretch has to end.
+    """
+    knots = [_first_step(knot, horizon) for knot in schedule.knots or ()]
+    parts = np.unique(np.array([0, *knots, horizon], dtype=np.int64))
+    graded = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count))
+    bounds = [parts, np.array(ends, dtype=np.int64)]
+    exact = True
+    for first, last in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
+        if schedule.knots is not None and _is_flat(schedule, first, last, horizon):
+            continue
+        exact = exact and last - first <= count
+        inner = np.rint(graded * (last - first)).astype(np.int64)
+        bounds.append(first + (inner if last - first > count else np.arange(1, last - first)))
+    bound = np.unique(np.concatenate(bounds))
+    lengths = np.diff(bound)
+    # The mean over n steps by the two nodes that make it exact for cubics.
+    middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
+    aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
+    two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
+    factors = two.reshape(2, -1).mean(axis=0)
+    return Stretches(factors, lengths, exact)
+
+
+def _first_step(fraction: float, horizon: int) -> int:
+    """The first step t with t / T >= fraction, whatever the rounding of fraction * T."""
+    step = max(0, math.floor(fraction * horizon) - 1)
+    while step / horizon < fraction:
+        step += 1
+    return step
+
+
+def _is_flat(schedule: Schedule, first: int, last: int, horizon: int) -> bool:
+    inside = first + np.array([0.0, 0.37, 0.81, 1.0]) * (last - 1 - first)
+    factors = schedule.at_steps(inside, horizon)
+    return bool(np.all(factors == factors[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The transition of an optimizer as base + rate * slope, on a compression of a spectrum."""
+
+    like: tuple[float, ...]
+    base: Array
+    slope: Array
+    noise_base: Array
+    noise_slope: Array
+    start: Array
+    readout: int
+    signal_weight: Array
+    first_noise: int
+    noise_weight: Array
+    first_steady: int
+
+    @classmethod
+    def build(
+        cls, problem: NoisyQuadratic, optimizer: SGD, level: int, largest_factor: float
+    ) -> Tables:
+        """Tables at a level of compression; the largest factor tells which modes swing."""
+        nodes = problem.spectrum.nodes(level)
+        # Affine in the rate: at a tiny one the base alone is left, at a huge one the slope.
+        with np.errstate(over="ignore"):
+            none, huge = (
+                transition(replace(optimizer, learning_rate=rate), nodes.curvature)
+                for rate in (1.0 / HUGE**8, HUGE)
+            )
+        slope, noise_slope = (huge.matrix - none.matrix) / HUGE, huge.noise / HUGE
+        signal = nodes.curvature[: nodes.signal_weight.size]
+        steady = swing(optimizer, signal, largest_factor * optimizer.learning_rate) == math.inf
+        return cls(
+            like=(0.0,) * len(none.matrix),
+            base=none.matrix,
+            slope=slope,
+            noise_base=none.noise - noise_slope / HUGE**8,
+            noise_slope=noise_slope,
+            start=none.start,
+            readout=none.readout,
+            signal_weight=nodes.signal_weight,
+            first_noise=nodes.first_noise,
+            noise_weight=nodes.noise_weight / problem.batch_size,
+            # Nodes descend in curvature, and what swings has the larger one.
+            first_steady=int(np.argmax(steady)) if np.any(steady) else steady.size,
+        )
+
+    def parts(self, rates: Array, lengths: Integers, marks: Integers) -> tuple[Array, Array]:
+        """The risks after the stretches that are marked: of the modes that swing, and the rest."""
+        swinging = self.signal(rates, lengths, marks, 0, self.first_steady)
+        steady = self.signal(rates, lengths, marks, self.first_steady, self.signal_weight.size)
+        noise = np.empty(marks.size)
+        _schedule_kernel.run_noise(
+            self.like, self.base, self.slope, self.noise_base, self.noise_slope, self.first_noise,
+            self.readout, self.noise_weight, rates, lengths, marks, noise,
+        )  # fmt: skip
+        return swinging, steady + noise
+
+    def signal(
+        self, rates: Array, lengths: Integers, marks: Integers, first: int, last: int
+    ) -> Array:
+        """The signal part of some of the modes after the stretches that are marked."""
+        sums = np.empty(marks.size)
+        _schedule_kernel.run_signal(
+            self.like, self.base, self.slope, first, self.start, self.readout,
+            self.signal_weight[first:last], rates, lengths, marks, sums,
+        )  # fmt: skip
+        return sums
+
+
+class Runs:
+    """All the runs of one optimizer under one schedule, on one compression of the spectrum."""
+
+    def __init__(
+        self, problem: NoisyQuadratic, optimizer: SGD, schedule: Schedule, level: int
+    ) -> None:
+        self._schedule = schedule
+        self._rate = optimizer.learning_rate
+        self.largest_factor = largest_factor(schedule)
+        self._tables = Tables.build(problem, optimizer, level, self.largest_factor)
+        self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
+        self._looks: dict[tuple[int, int], Look] = {}
+        self._runs: dict[tuple[int, int], tuple[tuple[float, float], bool]] = {}
+
+    def look(self, horizon: int, quality: int) -> Look:
+        """The last risk of a run."""
+        exact = horizon <= STEPPED[quality]
+        key = (horizon, GOOD if exact else quality)
+        if key not in self._looks:
+            self._looks[key] = self._stepped(horizon) if exact else self._look(horizon, quality)
+        return self._looks[key]
+
+    def swinging(self, horizon: int) -> float:
+        """The part of the last risk that is not steady, to some digits."""
+        tables = self._tables
+        if tables.first_steady == 0:
+            return 0.0
+        run = (
+            stepped(self._schedule, horizon)
+            if horizon <= STEPPED[FAIR]
+            else stretched(self._schedule, horizon, 2 * FAIRLY)
+        )
+        marks = np.array([run.lengths.size])
+        rates = self._rate * run.factors
+        return float(tables.signal(rates, run.lengths, marks, 0, tables.first_steady)[0])
+
+    def _stepped(self, horizon: int) -> Look:
+        risk, steady = self._run(stepped(self._schedule, horizon))
+        return Look(risk, steady, 0.0)
+
+    def _look(self, horizon: int, quality: int) -> Look:
+        if quality == ROUGH:
+            found, exact = self._stretched(horizon, ROUGHLY)
+            return Look(*found, 0.0 if exact else math.inf)
+        count = FAIRLY
+        found, exact = self._stretched(horizon, count)
+        if exact:
+            return Look(*found, 0.0)
+        series = [found]
+        while True:
+            count *= 2
+            series.append(self._stretched(horizon, count)[0])
+            look = _limit(series[-4:])
+            if quality == FAIR or not math.isfinite(look.risk):
+                return look
+            if len(series) >= 4 and look.error <= PRECISE:
+                return look
+            if 4 * count >= horizon and horizon <= LONGEST_STEPPED:
+                return self._stepped(horizon)
+            if count >= MOST_STRETCHES:
+                return look
+
+    def _stretched(self, horizon: int, count: int) -> tuple[tuple[float, float], bool]:
+        """The last risk of a run in stretches, its steady part, and whether it is exact."""
+        key = (horizon, count)
+        if key not in self._runs:
+            run = stretched(self._schedule, horizon, count)
+            self._runs[key] = (self._run(run), run.exact)
+        return self._runs[key]
+
+    def _run(self, run: Stretches) -> tuple[float, float]:
+        """The last risk of a run, and its steady part."""
+        marks = np.array([run.lengths.size])
+        swinging, steady = self._tables.parts(self._rate * run.factors, run.lengths, marks)
+        return float(swinging[0] + steady[0]), float(steady[0])
+
+    def risks(self, steps: Integers, horizon: int) -> Array:
+        """The risks after some ascending numbers of steps of one run."""
+        last = int(steps[-1])
+        if last <= LONGEST_STEPPED:
+            run = stepped(self._schedule, horizon, last)
+            parts = self._tables.parts(self._rate * run.factors, run.lengths, steps)
+            return np.asarray(parts[0] + parts[1])
+        count = FAIRLY
+        series: list[Array] = []
+        while True:
+            run = stretched(self._schedule, horizon, count, steps.tolist())
+            marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
+            parts = self._tables.parts(self._rate * run.factors, run.lengths, marks)
+            series.append(np.asarray(parts[0] + parts[1]))
+            if run.exact:
+                return series[-1]
+            if len(series) >= 4:
+                looks = [
+                    _limit([(risk, risk) for risk in each])
+                    for each in zip(*series[-4:], strict=True)
+                ]
+                error = max(look.error for look in looks)
+                if not error > PRECISE or count >= MOST_STRETCHES:
+                    return np.array([look.risk for look in looks])
+            count *= 2
+
+
+def _limit(series: Sequence[tuple[float, float]]) -> Look:
+    """The limit of runs on K, 2K, ... stretches, and how far off it may be.
+
+    Of two runs it is that of a series in 1/K^2. What is left of four shrinks by a ratio that they
+    tell: 16 where 1/K^4 is next, 2 where it is 1/K. The steady part is given the same share as in
+    the last run: of a bound, few digits matter.
+    """
+    risks = [risk for risk, _ in series]
+    second = [(4.0 * after - before) / 3.0 for before, after in itertools.pairwise(risks)]
+    limit = second[-1]
+    if not 0.5 * risks[-1] <= limit <= 2.0 * risks[-1]:
+        return Look(*series[-1], math.inf)
+    error = abs(limit - risks[-1])
+    if len(second) >= 3:
+        before, after = second[1] - second[0], second[2] - second[1]
+        ratio = min(max(abs(before / after), 2.0), 16.0) if after else 16.0
+        left = after / (ratio - 1.0)
+        limit += left
+        error = 0.5 * abs(left) + 0.1 * abs(after)
+    share = series[-1][1] / risks[-1] if risks[-1] > 0.0 else 1.0
+    return Look(limit, share * limit, error / (abs(limit) or 1.0))
+
+
+def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
+    """Horizons from one swing of the last risk to the next: a step more adds the mean angle."""
+    fractions = np.linspace(0.0, 1.0, 64, endpoint=False)
+    rates = optimizer.learning_rate * schedule.at_steps(fractions * LONG, LONG)
+    if not schedule.needs_horizon:  # a step more is a step at the end, and first comes the largest
+        rates = rates[:1]
+    angle = float(np.mean(1.0 / swing(optimizer, np.full_like(rates, curvature), rates)))
+    return 1.0 / angle if angle > 0.0 else math.inf
+
+
+def largest_factor(schedule: Schedule) -> float:
+    """The largest factor of a schedule, as far as samples tell."""
+    fractions = np.linspace(0.0, 1.0, SAMPLES, endpoint=False)
+    return float(schedule.at_steps(fractions * LONG, LONG).max())
+
+
+def scheduled_crossing(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    schedule: Schedule,
+    target: float,
+    max_steps: int,
+    tolerance: float,
+) -> Crossing:
+    """The smallest horizon whose last risk is at most the target."""
+    spectrum = problem.spectrum
+    initial = spectrum.initial_risk
+    if initial <= target:
+        return Crossing(0, "reached", initial, 0.0)
+    if max_steps == 0:
+        return Crossing(None, "max_steps", initial, 0.0)
+    last = spectrum.last_level
+    level = spectrum.first_level if tolerance > 0.0 else last
+    runs = Runs(problem, optimizer, schedule, level)
+    jitter = 0 if schedule.knots is None else min(2 * len(schedule.knots) + 1, MOST_JITTER)
+    found = Search(runs.look, target, max_steps, runs.swinging, runs.swing, jitter).smallest()
+    error = 0.0
+    while level < last:
+        # What the compression does to the risk shows in runs of any quality, if it is the same.
+        finer = Runs(problem, optimizer, schedule, level + 1)
+        error = _difference(runs, finer, found.at)
+        if error <= tolerance:
+            break
+        level, runs = level + 1, finer
+        if found.steps is not None:
+            found = Search(runs.look, target, max_steps).around(found.steps)
+    else:
+        error = 0.0
+        if spectrum.law is not None:
+            error = _difference(runs, Runs(problem, optimizer, schedule, level - 1), found.at)
+    error += found.error if math.isfinite(found.error) else 0.0
+    if found.steps is not None:
+        return Crossing(found.steps, "reached", found.risk, error)
+    status = _status(problem, optimizer, runs.largest_factor, found)
+    return Crossing(None, status, min(initial, found.risk), error)
+
+
+def _difference(ours: Runs, theirs: Runs, horizon: int) -> float:
+    """The relative difference of the last risks of runs, and of those one step shorter."""
+    checks = [max(1, horizon), max(1, horizon - 1)]
+    risks = [np.array([runs.look(check, FAIR).risk for check in checks]) for runs in (ours, theirs)]
+    return difference(*risks)
+
+
+def _status(
+    problem: NoisyQuadratic, optimizer: SGD, largest_factor: float, found: Horizon
+) -> Status:
+    """Why no horizon reaches the target."""
+    if found.settled:
+        return "floor_above_target"
+    fastest = replace(
+        optimizer, learning_rate=max(largest_factor, 1e-300) * optimizer.learning_rate
+    )
+    moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
+    stable = all(is_stable(fastest, measure.curvature) for measure in moving)
+    grown = not found.last <= problem.spectrum.initial_risk
+    return "diverged" if grown and not stable else "max_steps"
+
+
+def scheduled_risks(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    schedule: Schedule,
+    steps: Sequence[int],
+    horizon: int,
+    tolerance: float,
+) -> Array:
+    """The risks after the given numbers of steps of one run, in the order given.
+
+    Raises:
+        ValueError: if a law's finest level does not meet the tolerance.
+    """
+    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
+    if ordered.size == 0:
+        return np.zeros(0)
+    spectrum = problem.spectrum
+    last = spectrum.last_level
+    level = spectrum.first_level if tolerance > 0.0 else last
+
+    def risks(level: int) -> Array:
+        return Runs(problem, optimizer, schedule, level).risks(ordered, horizon)
+
+    found = risks(level)
+    error = np.inf
+    while level < last and error > tolerance:
+        level += 1
+        coarser, found = found, risks(level)
+        error = difference(coarser, found)
+    if spectrum.law is not None and error > tolerance:
+        error = difference(risks(level - 1), found)
+        if error > tolerance:
+            raise ValueError(
+                f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this "
+                "many modes at these steps"
+            )
+    return np.asarray(found[position])

@@ -1,0 +1,128 @@
+"""What every schedule can do, and the shapes that depend on the fraction of the run alone."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.require import require_number
+
+Array = npt.NDArray[np.float64]
+
+
+class Schedule(ABC):
+    """What every schedule can do."""
+
+    @property
+    @abstractmethod
+    def needs_horizon(self) -> bool:
+        """Whether a step's factor depends on the length of the run."""
+
+    @property
+    @abstractmethod
+    def knots(self) -> tuple[float, ...] | None:
+        """Fractions of the run, ascending, between which the factor is smooth; None: unknown."""
+
+    @abstractmethod
+    def at_steps(self, steps: Array, horizon: float) -> Array:
+        """The factors at some steps of a run; the steps need not be integers.
+
+        Args:
+            steps: shape (n,), each in [0, horizon).
+            horizon: steps of the whole run.
+        """
+
+
+class Shaped(Schedule):
+    """A schedule that depends on the fraction of the run alone. Calling it gives the factor."""
+
+    warmup_fraction: float
+
+    @abstractmethod
+    def _body(self, v: Array) -> Array:
+        """The factor at fractions of what follows the warm-up."""
+
+    @property
+    def _body_knots(self) -> tuple[float, ...]:
+        """The knots of the body, as fractions of what follows the warm-up."""
+        return ()
+
+    def _check(self) -> None:
+        require_number("warmup_fraction", self.warmup_fraction, least=0.0, below=1.0)
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether a step's factor depends on the length of the run: it does."""
+        return True
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """The end of the warm-up and the body's own knots."""
+        w = self.warmup_fraction
+        body = tuple(w + (1.0 - w) * knot for knot in self._body_knots)
+        return (w, *body) if w > 0.0 else body
+
+    def at_steps(self, steps: Array, horizon: float) -> Array:
+        """The factors at some steps of a run."""
+        return self._at(steps / horizon)
+
+    @overload
+    def __call__(self, fraction: float) -> float: ...
+    @overload
+    def __call__(self, fraction: Array) -> Array: ...
+    def __call__(self, fraction: float | Array) -> float | Array:
+        """The factor at fractions of the run, from 0 to 1."""
+        factor = self._at(np.atleast_1d(np.asarray(fraction, dtype=np.float64)))
+        return float(factor[0]) if np.ndim(fraction) == 0 else factor
+
+    def _at(self, u: Array) -> Array:
+        w = self.warmup_fraction
+        if w == 0.0:
+            return self._body(u)
+        v = np.clip((u - w) / (1.0 - w), 0.0, 1.0)
+        return np.where(u < w, u / w, self._body(v))
+
+
+@dataclass(frozen=True)
+class Constant(Shaped):
+    """The factor 1 after the warm-up. Without one, it needs no horizon.
+
+    Args:
+        warmup_fraction: w in [0, 1).
+    """
+
+    warmup_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Only with a warm-up."""
+        return self.warmup_fraction > 0.0
+
+    def _body(self, v: Array) -> Array:
+        return np.ones_like(v)
+
+
+def check_final(value: float, *, above: bool = False) -> None:
+    """Refuse a final_fraction below 0, or at 0 where it must be above."""
+    if above:
+        require_number("final_fraction", value, above=0.0)
+    else:
+        require_number("final_fraction", value, least=0.0)
+
+
+def between(down: Array, final: float) -> Array:
+    """What goes from 1 to 0, from 1 to the final fraction instead."""
+    return np.asarray(final + (1.0 - final) * down)
+
+
+def half_wave(v: Array) -> Array:
+    """Half a cosine wave from 1 at 0 to 0 at 1."""
+    return np.asarray(0.5 * (1.0 + np.cos(math.pi * v)))
