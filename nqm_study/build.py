@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
@@ -13,18 +14,14 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from nqm_study.checks import choice, integer, text
-from nqm_study.model.bounds import bayes_bound
+from nqm_study.evaluations import evaluation, facts
 from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
-from nqm_study.parts import (
-    make_optimizer,
-    make_spectrum,
-    sampler_settings,
-    search_space,
-    sections,
-)
+from nqm_study.parts import make_spectrum, sampler_settings, search_space, sections
+from nqm_study.schedule_parts import NAMES as SCHEDULES
+from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
 from nqm_study.study.records import Hyperparameter, StudyDefinition
 from nqm_study.study.run import OnTrial, run
 from nqm_study.study.space import SearchSpace
@@ -90,19 +87,20 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
     spectrum, spectrum_settings = make_spectrum(data["spectrum"])
     target = _target(data["target"], spectrum)
-    algorithm, hyperparameters = search_space(data["optimizer"])
+    optimizer, algorithm, schedule, hyperparameters = _searched(data["optimizer"], data["schedule"])
     definition = StudyDefinition(
-        optimizer=text("optimizer.name", data["optimizer"]["name"]),
+        optimizer=optimizer,
         hyperparameters=hyperparameters,
         spectrum=text("spectrum.name", data["spectrum"]["name"]),
         spectrum_digest=spectrum.digest,
-        schedule=choice("schedule", data["schedule"]["name"], ("constant",)),
+        schedule=schedule.name,
         batch_size=float(batch_size),
         target=target,
         seed=seed,
         sampler=sampler_settings(data["sampler"], SearchSpace(hyperparameters), n_trials),
         max_steps=max_steps,
         spectrum_settings=spectrum_settings,
+        schedule_settings=schedule.settings,
     )
     tracking = choice("tracking", data["tracking"]["name"], ("mlflow", "none"))
     return StudyPlan(
@@ -127,12 +125,8 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     Raises:
         StudyMismatchError: if the stored one was made from another definition.
     """
-    target = plan.definition.target
-    facts = {
-        "bayes_bound": bayes_bound(plan.problem, target=target),
-        "initial_risk": plan.problem.spectrum.initial_risk,
-    }
-    return open_study(storage, plan.name, plan.definition, facts)
+    compute = functools.partial(facts, plan.problem, plan.definition)
+    return open_study(storage, plan.name, plan.definition, compute)
 
 
 def run_planned(plan: StudyPlan, stored: Study, on_trial: OnTrial | None = None) -> None:
@@ -140,8 +134,7 @@ def run_planned(plan: StudyPlan, stored: Study, on_trial: OnTrial | None = None)
     run(
         stored,
         plan.definition,
-        plan.problem,
-        functools.partial(make_optimizer, plan.algorithm),
+        evaluation(plan.problem, plan.algorithm, plan.definition),
         n_trials=plan.n_trials,
         on_trial=on_trial,
     )
@@ -155,6 +148,7 @@ def run_study(
     n_trials: int = 100,
     seed: int = 0,
     storage: BaseStorage | str | None = None,
+    schedule: str = "constant",
     hyperparameters: Mapping[str, Hyperparameter] | None = None,
 ) -> Study:
     """Tune an optimizer on a problem for the fewest steps to a target.
@@ -167,7 +161,8 @@ def run_study(
         seed: seed of the sampler, at least 0.
         storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
             in memory.
-        hyperparameters: numbers or ranges that replace those of the family's configuration.
+        schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
+        hyperparameters: numbers or ranges that replace those of the two configurations.
 
     Returns:
         The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
@@ -180,21 +175,30 @@ def run_study(
     folder = conf_dir()
     known = tuple(sorted(path.stem for path in (folder / "optimizer").glob("*.yaml")))
     choice("family", family, known)
-    given = OmegaConf.to_container(OmegaConf.load(folder / "optimizer" / f"{family}.yaml"))
-    algorithm, space = search_space({**given, **(hyperparameters or {})})  # type: ignore[dict-item]
-    settings = OmegaConf.to_container(OmegaConf.load(folder / "sampler" / "tpe.yaml"))
+    choice("schedule", schedule, SCHEDULES)
+    # No hyperparameter of a schedule has the name of an optimizer's.
+    given = hyperparameters or {}
+    shape = {name for name in given if belongs(schedule, name)}
+    _, algorithm, planned, space = _searched(
+        {
+            **_section("optimizer", family),
+            **{name: value for name, value in given.items() if name not in shape},
+        },
+        {**_section("schedule", schedule), **{name: given[name] for name in shape}},
+    )
     defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     definition = StudyDefinition(
         optimizer=family,
         hyperparameters=space,
         spectrum="custom",
         spectrum_digest=problem.spectrum.digest,
-        schedule="constant",
+        schedule=schedule,
         batch_size=float(problem.batch_size),
         target=_target(target, problem.spectrum),
         seed=integer("seed", seed, 0),
-        sampler=settings,  # type: ignore[arg-type]  # a mapping, as the file is
+        sampler=_section("sampler", "tpe"),
         max_steps=int(defaults["study"]["max_steps"]),  # type: ignore[call-overload,index]  # as the file is
+        schedule_settings=planned.settings,
     )
     plan = StudyPlan(
         name=definition.default_name,
@@ -209,6 +213,22 @@ def run_study(
     stored = open_planned(plan, optuna.storages.get_storage(storage))
     run_planned(plan, stored)
     return stored
+
+
+def _searched(
+    optimizer: Mapping[str, Any], schedule: Mapping[str, Any]
+) -> tuple[str, str, ScheduleSpace, dict[str, Hyperparameter]]:
+    """The optimizer's name and algorithm, the schedule, and the hyperparameters of both."""
+    algorithm, own = search_space(optimizer)
+    name = text("optimizer.name", optimizer["name"])
+    space = schedule_space(schedule)
+    left = trained(space.name, name, algorithm, own)
+    return name, algorithm, space, {**left, **space.hyperparameters}
+
+
+def _section(group: str, option: str) -> dict[str, Any]:
+    """A group's section as a file of conf/ has it."""
+    return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{option}.yaml"))  # type: ignore[return-value]  # a mapping, as the file is
 
 
 def _target(value: object, spectrum: Spectrum) -> float:

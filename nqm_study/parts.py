@@ -137,30 +137,40 @@ def search_space(section: Mapping[str, Any]) -> tuple[str, dict[str, Hyperparame
     for key, value in given.items():
         if key not in known:
             raise ValueError(f"optimizer.{key}={value}: {algorithm} has only {listed(known)}")
-    hyperparameters = {key: _hyperparameter(key, value) for key, value in given.items()}
-    # Both ends of every range must make an optimizer; so a bad bound is told before any trial.
-    for end in ("low", "high"):
-        values = {
-            key: getattr(v, end) if isinstance(v, Range) else v
-            for key, v in hyperparameters.items()
-        }
+    hyperparameters = {
+        key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()
+    }
+    for values in ends(hyperparameters):
         under("optimizer", functools.partial(make_optimizer, algorithm, values))
     return algorithm, hyperparameters
 
 
-def _hyperparameter(key: str, value: Any) -> Hyperparameter:
+def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, float], ...]:
+    """The values at the low and at the high end of every range.
+
+    Both must make what they are the hyperparameters of; so a bad bound is told before any trial.
+    """
+    return tuple(
+        {
+            name: getattr(each, end) if isinstance(each, Range) else each
+            for name, each in hyperparameters.items()
+        }
+        for end in ("low", "high")
+    )
+
+
+def hyperparameter(key: str, value: Any) -> Hyperparameter:
+    """A number or a range, from what the configuration has under a key."""
     if isinstance(value, Range):
         return value
     if isinstance(value, Mapping):
         odd = [name for name in value if name not in ("low", "high", "scale")]
         if odd or not {"low", "high"} <= set(value):
-            raise ValueError(
-                f"optimizer.{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}"
-            )
-        each: Range = under(f"optimizer.{key}", functools.partial(Range, **value))
+            raise ValueError(f"{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}")
+        each: Range = under(key, functools.partial(Range, **value))
         return each
     if not isinstance(value, (int, float)):
-        raise ValueError(f"optimizer.{key}={typed(value)}: must be a number or a range")
+        raise ValueError(f"{key}={typed(value)}: must be a number or a range")
     # 0 and 0.0 are one value, and must make one fingerprint.
     return value if isinstance(value, bool) else float(value)
 

@@ -41,8 +41,9 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             )
         definition = same[0].definition
         raise ValueError(
-            f"optimizer={definition.optimizer} batch_size={definition.batch_size:.15g}: is "
-            "listed twice in the sweep; list each study once"
+            f"optimizer={definition.optimizer}{_schedule(same[0], ' schedule=')} "
+            f"batch_size={definition.batch_size:.15g}: is listed twice in the sweep; list each "
+            "study once"
         )
     for kind, storage in existing_storages(root).items():
         names = set(optuna.study.get_all_study_names(storage))
@@ -65,7 +66,10 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         made = plan.definition
         if plan.named:
             return plan.name
-        return f"{made.optimizer} B={made.batch_size:.15g} C={made.target:g} seed={made.seed}"
+        return (
+            f"{made.optimizer}{_schedule(plan, ' ')} B={made.batch_size:.15g} C={made.target:g} "
+            f"seed={made.seed}"
+        )
 
     times = Counter(label(plan) for plan in plans)
     return {
@@ -74,6 +78,12 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
         for plan in plans
     }
+
+
+def _schedule(plan: StudyPlan, before: str) -> str:
+    """The schedule's name, where it is not the plain one."""
+    name = plan.definition.schedule
+    return "" if name == "constant" else f"{before}{name}"
 
 
 def marks(plans: Sequence[StudyPlan]) -> frozenset[str]:

@@ -13,7 +13,8 @@ import optuna
 from filelock import Timeout
 from rich.console import Console
 
-from nqm_study.report.figures import describe, write_figures
+from nqm_study.report.describe import describe
+from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
@@ -159,7 +160,7 @@ def _summarize(
     }
     mirror.summary(
         key=curve.key,
-        name=f"{curve.optimizer} scaling, {curve.spectrum}, target={curve.target:g}",
+        name=f"{_optimizer_text(curve)} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
             "optimizer": curve.optimizer,
             "spectrum": curve.spectrum,
@@ -168,6 +169,10 @@ def _summarize(
                 for name, value in definition.spectrum_settings.items()
             },
             "schedule": curve.schedule,
+            **{
+                f"schedule.{name}": value if isinstance(value, str) else f"{value:.15g}"
+                for name, value in definition.schedule_settings.items()
+            },
             "target": f"{curve.target:.15g}",
             "sampler": str(definition.sampler["name"]),
             **{f"fixed.{name}": text for name, text in fixed.items()},
@@ -183,3 +188,9 @@ def _summarize(
         note=describe([curve]),
         files=files,
     )
+
+
+def _optimizer_text(curve: Curve) -> str:
+    if curve.schedule == "constant":
+        return curve.optimizer
+    return f"{curve.optimizer} {curve.schedule}"

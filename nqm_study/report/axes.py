@@ -22,7 +22,7 @@ GREY = "0.45"
 Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark below it
 _MARKERS = "os^DvPX*"
 _MOST_TICKS = 12
-_LABEL_WIDTH = 30  # characters
+_LABEL_WIDTH = 33  # characters
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 
@@ -59,7 +59,7 @@ def looks(n_curves: int) -> list[Look]:
 def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
     """A figure with one pair of logarithmic axes and a caption line below them.
 
-    Labels are Matplotlib's math text. A caption is plain text, which may hold names of files.
+    Labels are Matplotlib's math text. A caption is plain text.
     """
     figure = Figure()
     axes = figure.add_subplot()
@@ -67,8 +67,13 @@ def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
     axes.set_yscale("log", base=2)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    figure.supxlabel(plain(fill(caption, 110)), x=0.01, ha="left", fontsize=8, color="0.25")
+    caption_line(figure, caption)
     return figure, axes
+
+
+def caption_line(figure: Figure, text: str) -> None:
+    """A caption below everything: plain text, which may hold names of files."""
+    figure.supxlabel(plain(fill(text, 110)), x=0.01, ha="left", fontsize=8, color="0.25")
 
 
 def set_powers(

@@ -1,4 +1,4 @@
-"""What the figures are made of: points, ranges, fits, bounds and crosses."""
+"""What the figures are made of: points, ranges, fits and crosses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, Entry, Look, looks, set_powers
+from nqm_study.report.axes import GREY, Entry, Look, set_powers
+from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note
-from nqm_study.report.scaling import Curve, fit_learning_rate, perfect_scaling
+from nqm_study.report.scaling import Curve
 
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
@@ -64,30 +65,9 @@ def draw_perfect_scaling(axes: Axes, curve: Curve, look: Look) -> None:
     axes.plot(ends, steps, "--", color=look.color, linewidth=0.8, alpha=0.8, zorder=2)
 
 
-def draw_bound(axes: Axes, bound: Sequence[tuple[float, int]]) -> None:
-    """The Bayes bound as a grey line with its name; a short bar for a single batch size."""
-    if not bound:
-        return
-    x, y = zip(*bound, strict=True)
-    marker = "_" if len(bound) == 1 else ""
-    axes.plot(x, y, color=GREY, linewidth=2.0, marker=marker, markersize=16, markeredgewidth=2)
-    # Nothing is below the bound, so the text is free there.
-    middle = len(bound) // 2
-    axes.annotate(
-        "Bayes bound",
-        xy=bound[middle],
-        xytext=(-6, -6),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=GREY,
-    )
-
-
-def draw_unreached(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
+def draw_unreached(axes: Axes, drawn: Sequence[tuple[Curve, Look]]) -> list[Entry]:
     """Hollow markers along the top, one row per curve; returns their entry for the legend."""
-    rows = [pair for pair in zip(curves, looks(len(curves)), strict=True) if pair[0].unreached]
+    rows = [(curve, look) for curve, look in drawn if curve.unreached]
     for i, (curve, look) in enumerate(rows):
         heights = [1.0 - (i + 0.5) * _ROW_SPACING] * len(curve.unreached)
         axes.plot(

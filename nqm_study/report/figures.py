@@ -1,59 +1,63 @@
-"""The two figures: steps to the target, and the best learning rate, against batch size."""
+"""Two of the figures: steps to the target, and the best learning rate, against batch size."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nqm_study.report import words
 from nqm_study.report.axes import GREY, Entry, legend, log2_axes, looks, nqm_style
+from nqm_study.report.captions import caption, check_one_problem, scheduled
 from nqm_study.report.drawing import (
     curve_line,
-    draw_bound,
     draw_fit,
     draw_perfect_scaling,
     draw_points,
     draw_unreached,
     set_limits,
 )
+from nqm_study.report.laws import perfect_scaling
 from nqm_study.report.placing import Note, place
-from nqm_study.report.scaling import (
-    Curve,
-    fit_learning_rate,
-    perfect_scaling,
-    small_batches,
+from nqm_study.report.reference import (
+    CLASSICAL,
+    bayes_line,
+    classical_line,
+    draw_reference,
+    optimal_line,
 )
+from nqm_study.report.scaling import Curve
 
 _BATCH_SIZE = "batch size, B (examples)"
 _MOST_NOTES = 4  # more fits than this are told apart better in the legend
+_MOST_DASHED = 4  # lines of perfect scaling: more only hide the curves
 
 
 def steps_figure(curves: Sequence[Curve]) -> Figure:
     """Fewest steps to the target against batch size, both in powers of two.
 
-    A thin dashed line in a curve's colour is its perfect scaling T = k / B; the grey line is the
-    Bayes bound; a hollow marker at the top is a batch size at which the target
-    was not reached.
+    A thin dashed line in a curve's colour is its perfect scaling T = k / B, drawn for up to four
+    curves. The broad grey line is the Bayes bound, the dotted one d / (2 C B), the dark one SGD's
+    optimal schedule. A hollow marker at the top is a batch size at which the target was not
+    reached.
 
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
     """
-    _check_one_problem(curves)
+    check_one_problem(curves)
+    dashed = [curve for curve in curves if perfect_scaling(curve) is not None]
+    if len(curves) > _MOST_DASHED:
+        dashed = []
     with nqm_style():
+        drawn = list(zip(curves, looks(len(curves)), strict=True))
         figure, axes = log2_axes(
-            _BATCH_SIZE, "steps to target, T (optimizer steps)", _caption(curves)
+            _BATCH_SIZE, "steps to target, T (optimizer steps)", _steps_caption(curves)
         )
         entries: list[Entry] = []
-        bound = sorted({(p.batch_size, p.bayes_bound) for c in curves for p in c.points})
-        steps = [edge for c in curves for p in c.points for edge in (p.steps_low, p.steps_high)]
-        set_limits(axes, curves, [*steps, *(float(size) for _, size in bound)])
-        for curve, look in zip(curves, looks(len(curves)), strict=True):
-            draw_perfect_scaling(axes, curve, look)
+        set_limits(axes, curves, _steps_shown(curves))
+        for curve, look in drawn:
+            if curve in dashed:
+                draw_perfect_scaling(axes, curve, look)
             draw_points(
                 axes,
                 look,
@@ -62,17 +66,20 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
                 [(point.steps_low, point.steps_high) for point in curve.points],
             )
             entries.append((curve_line(look), curve.label, ""))
-        if any(perfect_scaling(curve) is not None for curve in curves):
-            dashed = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
-            entries.append((dashed, "perfect scaling, T = k / B", ""))
-        draw_bound(axes, bound)
-        entries += draw_unreached(axes, curves)
+        if dashed:
+            line = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
+            entries.append((line, "perfect scaling, T = k / B", ""))
+        entries += draw_reference(axes, curves)
+        entries += draw_unreached(axes, drawn)
         legend(figure, entries)
     return figure
 
 
 def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     """The best learning rate found against batch size, both in powers of two.
+
+    Under a schedule it is the peak rate. That of a computed schedule is mostly the cap on it, which
+    says nothing, so such curves are left out where there are others, and never fitted.
 
     With momentum it is the effective rate, lr / (1 - momentum): many pairs of the two are equally
     good, and only this is the same for all of them.
@@ -84,13 +91,16 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
     """
-    _check_one_problem(curves)
+    check_one_problem(curves)
     with nqm_style():
-        figure, axes = log2_axes(_BATCH_SIZE, _rate_label(curves), _caption(curves))
+        drawn = list(zip(curves, looks(len(curves)), strict=True))
+        drawn = [pair for pair in drawn if not pair[0].computed] or drawn
+        shown = [curve for curve, _ in drawn]
+        figure, axes = log2_axes(_BATCH_SIZE, _rate_label(shown), caption(shown))
         entries: list[Entry] = []
         notes: dict[int, Note] = {}
         rates: list[float] = []
-        for i, (curve, look) in enumerate(zip(curves, looks(len(curves)), strict=True)):
+        for i, (curve, look) in enumerate(drawn):
             found = [point for point in curve.points if point.effective_rate > 0.0]
             values = [point.effective_rate for point in found]
             ranges = [point.effective_rate_range for point in found]
@@ -100,8 +110,8 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
             if note is not None:
                 notes[i] = note
             entries.append((curve_line(look), curve.label, ""))
-        set_limits(axes, curves, rates)
-        entries += draw_unreached(axes, curves)
+        set_limits(axes, shown, rates)
+        entries += draw_unreached(axes, drawn)
         if notes:
             band = Line2D([], [], color=GREY, alpha=0.35, linewidth=6)
             entries.append((band, "fitted power law", ""))
@@ -115,97 +125,27 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def write_figures(curves: Sequence[Curve], folder: Path) -> tuple[Path, ...]:
-    """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
-
-    The same curves give the same bytes. Each file is replaced at once: a reader sees the old or
-    the new one, never a part.
-
-    Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one.
-        OSError: where the folder cannot be written.
-    """
-    figures = {
-        "steps_to_target": steps_figure(curves),
-        "learning_rate": learning_rate_figure(curves),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in figures.items():
-        for extension, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            path = folder / f"{name}.{extension}"
-            buffer = io.BytesIO()
-            with nqm_style():
-                figure.savefig(buffer, format=extension, metadata=metadata)
-            _replace(path, buffer.getvalue())
-            written.append(path)
-    return tuple(written)
-
-
-def describe(curves: Sequence[Curve]) -> str:
-    """A short paragraph that says in words what the figures show."""
-    if not curves:
-        return "No finished trials."
-    return " ".join([_caption(curves), *(_describe_curve(curve) for curve in curves)])
-
-
-def _describe_curve(curve: Curve) -> str:
-    sentences = []
-    if curve.points:
-        first, last = curve.points[0], curve.points[-1]
-        text = f"{curve.label}: {words.count(first.steps)} steps"
-        text += f" at B = {words.count(first.batch_size)}"
-        if len(curve.points) > 1:
-            text += f", {words.count(last.steps)} at B = {words.count(last.batch_size)}"
-        ratios = [point.ratio_to_bound for point in curve.points]
-        low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
-        sentences.append(
-            f"{text}; {low if low == high else f'{low} to {high}'} times the Bayes bound."
-        )
-    constant, fit = perfect_scaling(curve), fit_learning_rate(curve)
-    if constant is not None:
-        regime = small_batches(curve)
-        span = words.batch_range(regime[0].batch_size, regime[-1].batch_size)
-        sentences.append(f"Perfect scaling T = {constant:.4g} / B within 20 % over {span}.")
-    if fit is not None:
-        at_one = fit.learning_rate(1.0)
-        sentences.append(f"Best learning rate {at_one:.3g} B^slope, {words.slope(fit)}.")
-    if curve.unreached:
-        sizes = ", ".join(words.count(batch_size) for batch_size in curve.unreached)
-        lead = "Target" if curve.points else f"{curve.label}: target"
-        sentences.append(f"{lead} not reached at B = {sizes}.")
-    return " ".join(sentences)
-
-
 def _rate_label(curves: Sequence[Curve]) -> str:
+    best = "best peak learning rate" if scheduled(curves) else "best learning rate"
+    if all(curve.computed for curve in curves):  # none was searched
+        best = "peak learning rate"
     points = [point for curve in curves for point in curve.points]
     if any(point.hyperparameters.get("momentum", 0.0) > 0.0 for point in points):
-        return "best learning rate; with momentum, lr / (1 - momentum)"
-    return "best learning rate (as in PyTorch)"
+        return f"{best}; with momentum, lr / (1 - momentum)"
+    return f"{best} (as in PyTorch)"
 
 
-def _check_one_problem(curves: Sequence[Curve]) -> None:
-    problems = {(curve.spectrum_digest, curve.target): curve for curve in curves}
-    if len(problems) != 1:
-        named = sorted((curve.spectrum_text, curve.target) for curve in problems.values())
-        found = ", ".join(f"{name} at target {target:g}" for name, target in named)
-        raise ValueError(f"curves=({found}): must be of one spectrum and one target")
+def _steps_shown(curves: Sequence[Curve]) -> list[float]:
+    """The values that the axis of steps must hold."""
+    steps = [edge for c in curves for p in c.points for edge in (p.steps_low, p.steps_high)]
+    steps += [value for line in (bayes_line, optimal_line) for _, value in line(curves)]
+    # At the largest batches the classical line goes below one step, which is no number of steps.
+    return steps + [value for _, value in classical_line(curves) if value >= 1.0]
 
 
-def _caption(curves: Sequence[Curve]) -> str:
-    spectra = ", ".join(dict.fromkeys(curve.spectrum_text for curve in curves))
-    targets = ", ".join(dict.fromkeys(f"{curve.target:g}" for curve in curves))
-    schedules = ", ".join(dict.fromkeys(curve.schedule for curve in curves))
-    text = f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}."
-    if any(point.seeds > 1 for curve in curves for point in curve.points):
-        text += " Points are medians over seeds, bars their range."
+def _steps_caption(curves: Sequence[Curve]) -> str:
+    text = caption(curves)
+    if classical_line(curves):
+        formula = CLASSICAL.replace(" ", "\N{NO-BREAK SPACE}")
+        text += f" In {formula}, C is the target loss and d the sum of noise over curvature."
     return text
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,6 +9,23 @@ from nqm_study.study.records import StudyDefinition, StudyRecord
 
 # From plain to elaborate: curves are drawn and listed in this order, other names after these.
 _ORDER = ("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop")
+_SCHEDULES = (
+    "constant",
+    "linear",
+    "polynomial",
+    "cosine",
+    "exponential",
+    "inverse_sqrt",
+    "piecewise_constant",
+    "step_decay",
+    "warmup_stable_decay",
+    "one_cycle",
+    "greedy",
+    "optimal",
+)
+
+COMPUTED = ("greedy", "optimal")
+"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
 
 
 def problem(definition: StudyDefinition) -> tuple[str, float]:
@@ -45,11 +62,20 @@ def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], .
     )
 
 
-def _place(definition: StudyDefinition) -> tuple[str, float, int, str, str, str]:
-    known = definition.optimizer in _ORDER
-    rank = _ORDER.index(definition.optimizer) if known else len(_ORDER)
-    shared = (definition.spectrum, definition.target)
-    return (*shared, rank, definition.optimizer, definition.schedule, definition.curve)
+def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str, str]:
+    return (
+        definition.spectrum,
+        definition.target,
+        _rank(definition.optimizer, _ORDER),
+        definition.optimizer,
+        _rank(definition.schedule, _SCHEDULES),
+        definition.schedule,
+        definition.curve,
+    )
+
+
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _one_per_definition(records: Sequence[StudyRecord]) -> list[StudyRecord]:

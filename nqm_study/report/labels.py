@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -11,21 +12,24 @@ from nqm_study.study.records import Hyperparameter, Range, StudyDefinition
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     """One label per definition: its optimizer, and what tells it from the others of that optimizer.
 
-    Among the properties that differ (schedule, hyperparameters, target, spectrum, sampler, step
-    limit) the fewest are named that make the labels unique, and of those the shortest to write.
+    The schedule is named where there are several. Of what else differs among curves of one
+    optimizer and schedule (hyperparameters, target, spectrum, sampler, step limit) the fewest
+    properties are named that make the labels unique, and of those the shortest to write.
     Batch size and seed are left out: they vary along a curve.
 
     Args:
         definitions: one for each curve.
     """
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, definition in enumerate(definitions):
+        groups[definition.optimizer, definition.schedule].append(i)
+    several = len({schedule for _, schedule in groups}) > 1
     named: dict[int, str] = {}
-    for optimizer in dict.fromkeys(definition.optimizer for definition in definitions):
-        members = [
-            i for i, definition in enumerate(definitions) if definition.optimizer == optimizer
-        ]
+    for (optimizer, schedule), members in groups.items():
+        lead = [optimizer, schedule] if several else [optimizer]
         parts = _distinguishing([definitions[i] for i in members])
         for i, part in zip(members, parts, strict=True):
-            named[i] = ", ".join([optimizer, *part])
+            named[i] = ", ".join([*lead, *part])
     return tuple(named[i] for i in range(len(definitions)))
 
 
@@ -50,8 +54,7 @@ def _length(row: Sequence[tuple[str, ...]]) -> int:
 
 def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
     """The texts of each property over all definitions."""
-    rows = [tuple(definition.schedule for definition in definitions)]
-    rows += [
+    rows = [
         _hyperparameter_texts(name, [d.hyperparameters.get(name) for d in definitions])
         for name in _names([definition.hyperparameters for definition in definitions])
     ]
@@ -63,6 +66,10 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
     rows += [
         tuple(_spectrum_text(name, definition) for definition in definitions)
         for name in _names([definition.spectrum_settings for definition in definitions])
+    ]
+    rows += [
+        tuple(_setting_text(name, definition.schedule_settings) for definition in definitions)
+        for name in _names([definition.schedule_settings for definition in definitions])
     ]
     rows += [
         tuple(_setting_text(name, definition.sampler) for definition in definitions)
@@ -105,6 +112,10 @@ def _spectrum_text(name: str, definition: StudyDefinition) -> str:
     return value if isinstance(value, str) else f"{name} {value:.15g}"
 
 
-def _setting_text(name: str, sampler: Mapping[str, object]) -> str:
-    value = sampler.get(name)
+def _setting_text(name: str, settings: Mapping[str, object]) -> str:
+    value = settings.get(name)
+    if value is None:
+        return f"no {name}"
+    if isinstance(value, float):
+        return f"{name} {value:.15g}"
     return str(value) if name == "name" else f"{name} {value}"

@@ -1,11 +1,4 @@
-"""Scaling curves: the best of each study against batch size, and the laws of small batches.
-
-| symbol | name in code | meaning |
-|---|---|---|
-| B | batch_size | examples per step |
-| T | steps | fewest steps to the target found at B |
-| k | perfect_scaling | T = k / B where twice the batch halves the steps |
-"""
+"""Scaling curves: the best of each study against batch size."""
 
 from __future__ import annotations
 
@@ -13,19 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import dropwhile, takewhile
 from statistics import median
+from typing import TypeVar
 
-import numpy as np
-
-from nqm_study.report.grouping import by_curve
+from nqm_study.report.grouping import COMPUTED, by_curve
 from nqm_study.report.labels import labels
 from nqm_study.study.records import Range, StudyRecord, TrialRecord
 
-OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)
-
-MOST_UNCERTAIN = 0.25
-"""Standard error above which a fitted slope is not shown."""
+Known = TypeVar("Known")
+Rates = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +34,10 @@ class Point:
         effective_rate: lr / (1 - momentum) of the best trials, median over seeds; the learning rate
             itself without momentum. It is what sets the pace: lr and momentum alone trade off.
         effective_rate_range: lowest and highest over seeds.
+        classical_bound: d / (2 C B), the large-sample limit; None where it is not known.
+        optimal_steps: steps of SGD's optimal schedule; None where it is not known.
+        rates: (step, learning rate) pairs of the schedule of the trial with the fewest steps, which
+            are ``steps_low``; empty unless it was computed.
     """
 
     batch_size: float
@@ -59,11 +52,19 @@ class Point:
     seeds_unreached: int = 0
     effective_rate: float = math.nan
     effective_rate_range: tuple[float, float] = (math.nan, math.nan)
+    classical_bound: float | None = None
+    optimal_steps: int | None = None
+    rates: Rates = ()
 
     @property
     def ratio_to_bound(self) -> float:
         """Steps over the Bayes bound; nan where the bound is 0."""
         return self.steps / self.bayes_bound if self.bayes_bound else math.nan
+
+    @property
+    def ratio_to_optimal(self) -> float:
+        """Steps over those of SGD's optimal schedule; nan where these are not known."""
+        return self.steps / self.optimal_steps if self.optimal_steps else math.nan
 
     @property
     def examples(self) -> float:
@@ -98,28 +99,10 @@ class Curve:
     spectrum_digest: str = ""
     spectrum_text: str = ""
 
-
-@dataclass(frozen=True)
-class SlopeFit:
-    """Least squares of ln(learning rate) = intercept + slope ln(B).
-
-    Attributes:
-        slope: the power of B.
-        standard_error: of the slope; None with two points, which leave no residual.
-        intercept: natural logarithm of the learning rate at B = 1.
-        batch_sizes: smallest and largest batch size used.
-        n_points: number of batch sizes used.
-    """
-
-    slope: float
-    standard_error: float | None
-    intercept: float
-    batch_sizes: tuple[float, float]
-    n_points: int
-
-    def learning_rate(self, batch_size: float) -> float:
-        """The fitted learning rate, exp(intercept) B^slope."""
-        return math.exp(self.intercept + self.slope * math.log(batch_size))
+    @property
+    def computed(self) -> bool:
+        """Whether its schedules were computed: their largest rate is mostly the cap on them."""
+        return self.schedule in COMPUTED
 
 
 def curves(records: Sequence[StudyRecord]) -> tuple[Curve, ...]:
@@ -131,54 +114,6 @@ def curves(records: Sequence[StudyRecord]) -> tuple[Curve, ...]:
     groups = by_curve(records)
     names = labels([group[0].definition for group in groups])
     return tuple(_curve(name, group) for name, group in zip(names, groups, strict=True))
-
-
-def small_batches(curve: Curve) -> tuple[Point, ...]:
-    """The points where T is about k / B: the small-batch regime.
-
-    It is the first unbroken run of points, from the smallest batch up, with T B at most 1.2 times
-    the smallest T B of the curve. It starts at the smallest batch unless the search missed there.
-    """
-    least = min((point.examples for point in curve.points), default=0.0)
-
-    def within(point: Point) -> bool:
-        return 0.0 < point.examples <= OVERHEAD * least
-
-    return tuple(takewhile(within, dropwhile(lambda point: not within(point), curve.points)))
-
-
-def perfect_scaling(curve: Curve) -> float | None:
-    """The constant k of T = k / B, in examples: the median of T B over the small-batch regime.
-
-    None with fewer than two points in it: one point shows no scaling.
-    """
-    regime = small_batches(curve)
-    return median(point.examples for point in regime) if len(regime) >= 2 else None
-
-
-def fit_learning_rate(curve: Curve) -> SlopeFit | None:
-    """The power law of the best effective rate over the small-batch regime.
-
-    None with fewer than two points in it, or where they follow no power law: a slope that is
-    uncertain by more than 0.25 tells none from another.
-    """
-    pairs = [
-        (point.batch_size, point.effective_rate)
-        for point in small_batches(curve)
-        if point.effective_rate > 0.0
-    ]
-    if len(pairs) < 2:
-        return None
-    x, y = np.log(np.array(pairs)).T
-    spread = float(np.sum((x - x.mean()) ** 2))
-    slope = float(np.sum((x - x.mean()) * (y - y.mean()))) / spread
-    intercept = float(y.mean() - slope * x.mean())
-    freedom = len(pairs) - 2
-    misfit = float(np.sum((y - intercept - slope * x) ** 2))
-    error = math.sqrt(misfit / freedom / spread) if freedom else None
-    if error is not None and error > MOST_UNCERTAIN:
-        return None
-    return SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
 
 
 def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
@@ -214,6 +149,7 @@ def _point(records: Sequence[StudyRecord]) -> Point | None:
     if not bests:
         return None
     steps = [count for count, _ in bests]
+    _, fastest = min(bests, key=lambda pair: pair[0])
     rates = [_effective_rate(best.hyperparameters) for _, best in bests]
     values = {
         name: [best.hyperparameters[name] for _, best in bests]
@@ -232,7 +168,15 @@ def _point(records: Sequence[StudyRecord]) -> Point | None:
         seeds_unreached=len(records) - len(bests),
         effective_rate=float(median(rates)),
         effective_rate_range=(min(rates), max(rates)),
+        classical_bound=_first_known([record.classical_bound for record in records]),
+        optimal_steps=_first_known([record.optimal_steps for record in records]),
+        rates=fastest.rates,
     )
+
+
+def _first_known(values: Sequence[Known | None]) -> Known | None:
+    """What is the same for all seeds, though studies that earlier versions stored lack it."""
+    return next((value for value in values if value is not None), None)
 
 
 def _effective_rate(hyperparameters: Mapping[str, float]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from nqm_study.report import words
+from nqm_study.report.captions import scheduled
 from nqm_study.report.scaling import Curve, Point
 
 _NONE = "-"
 _UNREACHED = "target not reached"
 # Shown even where they are fixed, unless at 0: an optimizer is not described without them.
 _DEFINING = ("momentum", "beta1", "beta2")
+_FACTOR = re.compile(r"factor_\d+")  # of a piece of a schedule
+_MOST_FACTORS = 3
+_TERMINAL = 80  # characters: a wider table has one space between columns in place of two
 
 
 def table(curves: Sequence[Curve]) -> Table:
@@ -27,22 +33,23 @@ def table(curves: Sequence[Curve]) -> Table:
     Steps are a count, the learning rate and other hyperparameters are in the user's units. With
     several seeds the median is given, and the range of steps in a column of its own. What all
     curves share (spectrum, target, schedule) is in the title; a spectrum or target that differs has
-    a column.
+    a column. More than three factors of a schedule's pieces are left out.
     """
     columns = [*_leading(curves), *_measured(curves)]
+    # As narrow as its cells, so that most tables fit 80 characters; folded, never cut, where they
+    # do not: half a number is a wrong number.
+    widths = [max(len(t) for t in [*col.heading.split(), *col.cells]) for col in columns]
+    roomy = sum(widths) + 2 * (len(widths) - 1) <= _TERMINAL
     result = Table(
         title=_title(curves),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1 if roomy else 0, 0, 0),
         pad_edge=False,
     )
-    for column in columns:
+    for column, width in zip(columns, widths, strict=True):
         justify: JustifyMethod = "left" if column.left else "right"
-        # As narrow as its cells, so that most tables fit 80 characters; folded, never cut, where
-        # they do not: half a number is a wrong number.
-        width = max(len(text) for text in [*column.heading.split(), *column.cells])
         result.add_column(column.heading, justify=justify, max_width=width, overflow="fold")
     ends = list(accumulate(len(_rows(curve)) for curve in curves))
     for i, cells in enumerate(zip(*(column.cells for column in columns), strict=True), start=1):
@@ -94,13 +101,14 @@ def _measured(curves: Sequence[Curve]) -> list[_Column]:
     if any(point.seeds + point.seeds_unreached > 1 for point in points if point):
         columns.append(column("over seeds", _over_seeds))
     columns += [
-        column(name.replace("_", " "), partial(_hyperparameter, name=name))
+        column(_heading(name, curves), partial(_hyperparameter, name=name))
         for name in _hyperparameter_names(curves)
     ]
     return [
         *columns,
         column("trials", lambda point: words.count(point.trials)),
-        column("ratio to Bayes bound", _ratio),
+        column("ratio to Bayes bound", lambda point: _ratio(point.ratio_to_bound)),
+        column("ratio to optimal schedule", lambda point: _ratio(point.ratio_to_optimal)),
     ]
 
 
@@ -120,8 +128,16 @@ def _hyperparameter_names(curves: Sequence[Curve]) -> list[str]:
     searched = [name for curve in curves for name in curve.searched]
     values = [point.hyperparameters for curve in curves for point in curve.points]
     defining = [name for name in _DEFINING if any(value.get(name) for value in values)]
-    found = dict.fromkeys(["learning_rate", *defining, *searched])
-    return list(found)
+    names = list(dict.fromkeys(["learning_rate", *defining, *searched]))
+    if sum(_FACTOR.fullmatch(name) is not None for name in names) > _MOST_FACTORS:
+        names = [name for name in names if not _FACTOR.fullmatch(name)]
+    return names
+
+
+def _heading(name: str, curves: Sequence[Curve]) -> str:
+    if name == "learning_rate" and scheduled(curves):
+        return "peak learning rate"
+    return name.replace("_", " ")
 
 
 def _hyperparameter(point: Point, name: str) -> str:
@@ -129,8 +145,8 @@ def _hyperparameter(point: Point, name: str) -> str:
     return _NONE if value is None else words.hyperparameter(value)
 
 
-def _ratio(point: Point) -> str:
-    return words.ratio(point.ratio_to_bound) if point.bayes_bound else _NONE
+def _ratio(value: float) -> str:
+    return _NONE if math.isnan(value) else words.ratio(value)
 
 
 def _over_seeds(point: Point) -> str:

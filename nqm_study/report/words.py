@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from nqm_study.report.scaling import SlopeFit
+from nqm_study.report.laws import SlopeFit
 
 
 def count(value: float) -> str:

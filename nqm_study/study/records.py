@@ -69,7 +69,8 @@ class StudyDefinition:
         hyperparameters: each one a number (fixed) or a ``Range`` (searched).
         spectrum: name of the spectrum's configuration (``paper``, ...).
         spectrum_digest: hash of the spectrum's arrays.
-        schedule: name of the schedule's configuration (``constant``).
+        schedule: name of the schedule's configuration (``constant``, ``cosine``, ...); what of its
+            shape is a number or a range is among the hyperparameters.
         batch_size: examples per step.
         target: expected loss to reach.
         seed: seed of the sampler.
@@ -78,6 +79,8 @@ class StudyDefinition:
         spectrum_settings: what the spectrum was made from: ``dim`` and ``exponent``; or ``file``,
             the file's name, with ``modes``, how many modes it stands for, and ``scale``, what the
             loss was multiplied by where it was.
+        schedule_settings: what of the schedule's shape can only be given: ``pieces``, ``drops``,
+            ``decay``.
     """
 
     optimizer: str
@@ -91,10 +94,18 @@ class StudyDefinition:
     sampler: Mapping[str, Any]
     max_steps: int
     spectrum_settings: Mapping[str, float | str] = field(default_factory=dict)
+    schedule_settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The definition as JSON values; ``from_json`` is its inverse."""
-        return dataclasses.asdict(self)
+        """The definition as JSON values; ``from_json`` is its inverse.
+
+        Schedule settings are left out where there are none, so that studies stored before there
+        were any keep their fingerprints.
+        """
+        data = dataclasses.asdict(self)
+        if not self.schedule_settings:
+            del data["schedule_settings"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyDefinition:
@@ -150,6 +161,9 @@ class TrialRecord:
         started, finished: when the trial ran.
         risk_error: relative error of the risk by compressing the spectrum; None where it was not
             measured, as for Adam and in studies that earlier versions stored.
+        rates: (step, learning rate) pairs of a schedule that was computed rather than given by
+            hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
+            piece and its rate, for ``greedy`` some steps of the run.
     """
 
     number: int
@@ -161,6 +175,7 @@ class TrialRecord:
     started: datetime
     finished: datetime
     risk_error: float | None = None
+    rates: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,11 @@ class StudyRecord:
         bayes_bound: the fewest steps any algorithm could need to the target.
         initial_risk: expected loss before the first step.
         trials: the finished trials.
+        classical_bound: sum m c / h / (2 C B), which is d / (2 C B) for c = h: often called a lower
+            bound, though it is none, since it drops the prior; None in studies stored by earlier
+            versions.
+        optimal_steps: steps of the optimal schedule of SGD, of 50 equal pieces, on the same
+            problem; None where it was not computed.
     """
 
     name: str
@@ -180,6 +200,8 @@ class StudyRecord:
     bayes_bound: int
     initial_risk: float
     trials: tuple[TrialRecord, ...] = field(default=())
+    classical_bound: float | None = None
+    optimal_steps: int | None = None
 
     @property
     def best(self) -> TrialRecord | None:

@@ -8,21 +8,35 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nqm_study.model.crossing import steps_to_target
-from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import Crossing
-from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.study.records import StudyDefinition, TrialRecord
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import trial_record
 
-MakeOptimizer = Callable[[Mapping[str, float]], Optimizer]
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one trial came to.
+
+    Attributes:
+        crossing: steps, status and risk.
+        hyperparameters: values that the evaluation itself found, which join the trial's.
+        rates: (step, learning rate) pairs of a schedule that was computed, ascending.
+    """
+
+    crossing: Crossing
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    rates: tuple[tuple[int, float], ...] = ()
+
+
+Evaluate = Callable[[Mapping[str, float]], Evaluation]
 OnTrial = Callable[[TrialRecord], None]
 
 CONSTRAINT = "not_reached"
@@ -61,8 +75,7 @@ def loss(crossing: Crossing, target: float, max_steps: int) -> float:
 def run(
     stored: Study,
     definition: StudyDefinition,
-    problem: NoisyQuadratic,
-    make_optimizer: MakeOptimizer,
+    evaluate: Evaluate,
     *,
     n_trials: int,
     on_trial: OnTrial | None = None,
@@ -75,8 +88,7 @@ def run(
     Args:
         stored: the study in its storage, made by ``storage.open_study``.
         definition: what decides the trials.
-        problem: spectrum and batch size.
-        make_optimizer: hyperparameters in the user's units -> optimizer.
+        evaluate: hyperparameters in the user's units -> what they come to.
         n_trials: total of finished trials over all calls.
         on_trial: called with each new trial after it was written.
     """
@@ -98,13 +110,9 @@ def run(
             for name, d in distributions.items()
         }
         values = space.values(coordinates)
-        crossing = steps_to_target(
-            problem,
-            make_optimizer(values),
-            target=definition.target,
-            max_steps=definition.max_steps,
-        )
-        trial.set_user_attr("hyperparameters", values)
+        found = evaluate(values)
+        crossing = found.crossing
+        trial.set_user_attr("hyperparameters", {**values, **found.hyperparameters})
         trial.set_user_attr("steps", crossing.steps)
         trial.set_user_attr("status", crossing.status)
         # JSON has no infinity; a risk that overflowed is left out.
@@ -112,6 +120,8 @@ def run(
         error = crossing.error
         known = error is not None and math.isfinite(error)
         trial.set_user_attr("risk_error", error if known else None)
+        if found.rates:
+            trial.set_user_attr("rates", found.rates)
         trial.set_constraint(CONSTRAINT, 0.0 if crossing.steps is not None else 1.0)
         return loss(crossing, definition.target, definition.max_steps)
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,18 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def open_study(
-    storage: BaseStorage, name: str, definition: StudyDefinition, facts: Mapping[str, float]
+    storage: BaseStorage,
+    name: str,
+    definition: StudyDefinition,
+    facts: Callable[[], Mapping[str, float | None]],
 ) -> Study:
     """The stored study of this name, made if it is not there.
+
+    Args:
+        storage: where it is kept.
+        name: the study's name.
+        definition: what decides its trials.
+        facts: what its steps are compared with, computed once, when the study is made.
 
     Raises:
         StudyMismatchError: if the stored one was made from another definition.
@@ -143,7 +152,7 @@ def open_study(
     )
     check_definition(study, definition)
     if ATTRIBUTE not in study.user_attrs:
-        study.set_user_attr(ATTRIBUTE, {"definition": definition.to_json(), **facts})
+        study.set_user_attr(ATTRIBUTE, {"definition": definition.to_json(), **facts()})
     return study
 
 
@@ -201,6 +210,8 @@ def study_record(study: Study) -> StudyRecord:
         bayes_bound=int(facts["bayes_bound"]),
         initial_risk=float(facts["initial_risk"]),
         trials=trial_records(study.get_trials(deepcopy=False)),
+        classical_bound=facts.get("classical_bound"),
+        optimal_steps=facts.get("optimal_steps"),
     )
 
 
@@ -224,4 +235,5 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         started=trial.datetime_start,
         finished=trial.datetime_complete,
         risk_error=facts.get("risk_error"),
+        rates=tuple((int(step), float(rate)) for step, rate in facts.get("rates", ())),
     )

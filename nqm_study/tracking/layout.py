@@ -12,6 +12,10 @@ from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 STUDY_NAME = "optuna.study_name"
 TRIAL_NUMBER = "optuna.trial_number"
 RESULTS = "nqm.results"
+_COMPARED = {
+    "ratio_to_bayes_bound": "the Bayes bound",
+    "ratio_to_optimal": "SGD's optimal schedule",
+}
 
 
 def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
@@ -54,7 +58,11 @@ def continues(run: Run, record: StudyRecord) -> bool:
 
 
 def definition_digest(record: StudyRecord) -> str:
-    """A hash of what a study's run says before it has results."""
+    """A hash of what a study's run says before it has results.
+
+    Bounds that earlier versions did not know are not in it, nor in that of the results: their runs
+    are taken up, and get what they lack.
+    """
     return digest([title(record), params(record), record.bayes_bound])
 
 
@@ -62,6 +70,16 @@ def results_digest(record: StudyRecord, count: int) -> str:
     """A hash of the first trials to finish: processes that share a study finish out of order."""
     trials = sorted(record.trials, key=lambda trial: (trial.finished, trial.number))[:count]
     return digest([(trial.number, trial.steps, dict(trial.hyperparameters)) for trial in trials])
+
+
+def bounds(record: StudyRecord) -> list[Point]:
+    """What the steps are compared with, as far as it is known; at step 0."""
+    points = [Point("bayes_bound", record.bayes_bound)]
+    if record.classical_bound is not None:
+        points.append(Point("classical_bound", record.classical_bound))
+    if record.optimal_steps is not None:
+        points.append(Point("optimal_steps", record.optimal_steps))
+    return points
 
 
 def results(record: StudyRecord) -> list[Point]:
@@ -77,6 +95,7 @@ def results(record: StudyRecord) -> list[Point]:
             for name, value in record.best.hyperparameters.items()
             if isinstance(record.definition.hyperparameters.get(name), Range)
         ]
+        points += [Point(name, value, count) for name, value in _ratios(record).items()]
     if record.risk_error is not None:
         points.append(Point("risk_error", record.risk_error, count))
     return points
@@ -109,6 +128,8 @@ def params(record: StudyRecord) -> dict[str, str]:
     }
     for name, setting in definition.spectrum_settings.items():
         said[f"spectrum.{name}"] = setting if isinstance(setting, str) else number(setting)
+    for name, setting in definition.schedule_settings.items():
+        said[f"schedule.{name}"] = setting if isinstance(setting, str) else number(setting)
     for name, setting in definition.sampler.items():
         said["sampler" if name == "name" else f"sampler.{name}"] = str(setting)
     for name, value in definition.hyperparameters.items():
@@ -126,8 +147,8 @@ def note(record: StudyRecord) -> str:
     text = (
         f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
         f"loss of {number(definition.target)} on the spectrum {definition.spectrum_text}, with "
-        f"batch size {number(definition.batch_size)} and the schedule {definition.schedule}. No "
-        f"algorithm can need fewer than {record.bayes_bound} steps."
+        f"batch size {number(definition.batch_size)} and the schedule {definition.schedule}. "
+        f"{_bounds_text(record)}"
     )
     if not record.trials:
         return text
@@ -136,7 +157,7 @@ def note(record: StudyRecord) -> str:
     found = ", ".join(f"{name} {value:.4g}" for name, value in record.best.hyperparameters.items())
     text = (
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
-        f"in {record.best.steps} steps with {found}."
+        f"in {record.best.steps} steps{_ratios_text(record)} with {found}."
     )
     if record.risk_error is not None and record.risk_error > SMALL_RISK_ERROR:
         text += (
@@ -144,6 +165,35 @@ def note(record: StudyRecord) -> str:
             "of their size, so the steps may not be exact."
         )
     return text
+
+
+def _ratios(record: StudyRecord) -> dict[str, float]:
+    if record.best is None or record.best.steps is None:
+        return {}
+    least = zip(_COMPARED, (record.bayes_bound, record.optimal_steps), strict=True)
+    return {name: record.best.steps / value for name, value in least if value}
+
+
+def _bounds_text(record: StudyRecord) -> str:
+    said = [f"No algorithm can need fewer than {record.bayes_bound} steps, the Bayes bound."]
+    if record.classical_bound is not None:
+        said.append(
+            f"d / (2 C B), with d the sum of noise over curvature, is {record.classical_bound:.6g}:"
+            " the bound's limit as the target C falls, and no strict bound, since it drops the "
+            "prior."
+        )
+    if record.optimal_steps is not None:
+        said.append(
+            "SGD's optimal schedule, the best of those constant over each of 50 equal pieces of "
+            f"the run, needs {record.optimal_steps} steps."
+        )
+    return " ".join(said)
+
+
+def _ratios_text(record: StudyRecord) -> str:
+    """How many times the Bayes bound and SGD's optimal schedule the best trial's steps are."""
+    texts = [f"{value:.4g} times {_COMPARED[name]}" for name, value in _ratios(record).items()]
+    return f", {' and '.join(texts)}," if texts else ""
 
 
 def milliseconds(moment: datetime) -> int:

@@ -11,7 +11,7 @@ from mlflow.entities import Run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
 from nqm_study.tracking.layout import RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
-from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Point, RunStore
+from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Point, RunStore, finite
 
 
 class StudyRun:
@@ -60,10 +60,15 @@ class StudyRun:
         end = max((milliseconds(trial.finished) for trial in record.trials), default=None)
         end = end or self._run.info.start_time
         results = layout.results_digest(record, len(record.trials))
+        shown = layout.results(record)
+        # A run that an earlier version mirrored lacks what that version did not know.
+        lacking = self._lacking(layout.bounds(record))
         if self._run.data.tags.get(RESULTS) != results:
-            points = [*layout.results(record), *self._missing_history(record)]
+            points = [*shown, *lacking, *self._missing_history(record)]
             tags = {NOTE: layout.note(record), RESULTS: results}
             self._store.log(self.run_id, points, end, tags=tags)
+        elif lacking := [*lacking, *self._lacking(shown)]:
+            self._store.log(self.run_id, lacking, end, tags={NOTE: layout.note(record)})
         self._store.client.set_terminated(self.run_id, FINISHED, end)
 
     def _find_or_create(self, record: StudyRecord) -> Run:
@@ -85,7 +90,7 @@ class StudyRun:
         # The digest comes last: a run without it lacks its parameters and is not taken up again.
         self._store.log(
             run.info.run_id,
-            [Point("bayes_bound", record.bayes_bound)],
+            layout.bounds(record),
             started,
             params=layout.params(record),
             tags={DIGEST: layout.definition_digest(record)},
@@ -104,6 +109,9 @@ class StudyRun:
     def _write(self, trial: TrialRecord, runs: list[Run]) -> None:
         self._store.write(layout.draft(trial, self._name, self.run_id), runs)
         self._mirrored.add(trial.number)
+
+    def _lacking(self, points: Iterable[Point]) -> list[Point]:
+        return [point for point in finite(points) if point.key not in self._run.data.metrics]
 
     def _missing_history(self, record: StudyRecord) -> list[Point]:
         history = self._store.client.get_metric_history(self.run_id, "steps_to_target")

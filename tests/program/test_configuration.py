@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,12 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 import nqm_study as nqm
 from nqm_study.build import conf_dir, study_plan
-from nqm_study.parts import ALGORITHMS, make_optimizer
+from nqm_study.parts import ALGORITHMS, ends, make_optimizer, search_space
+from nqm_study.plans import labels
+from nqm_study.schedule_parts import COMPUTED, FAMILIES, NAMES, make_schedule, schedule_space
 from nqm_study.study.records import Range
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace
 
-GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking", "batch_sizes")
+NAMED = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
+GROUPS = (*NAMED, "batch_sizes", "experiment")
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))
 ]
@@ -39,17 +43,10 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
         (tmp_path / "a.csv").write_text("1.0\n0.5\n")
         overrides.append(f"spectrum.path={tmp_path}/a.csv")
     plan = study_plan(composed(*overrides))
-    values = {
-        name: each.low if isinstance(each, Range) else each
-        for name, each in plan.definition.hyperparameters.items()
-    }
-    make_optimizer(plan.algorithm, values)
     make_sampler(plan.definition.sampler, SearchSpace(plan.definition.hyperparameters), 0, 0)
 
 
-@pytest.mark.parametrize(
-    ("group", "option"), [each for each in OPTIONS if each[0] != "batch_sizes"]
-)
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in NAMED])
 def test_every_file_names_itself(group: str, option: str) -> None:
     assert composed(f"{group}={option}")[group].name == option
 
@@ -59,6 +56,154 @@ def test_every_key_of_an_optimizer_is_a_field_of_its_class(option: str) -> None:
     section = composed(f"optimizer={option}").optimizer
     known = {each.name for each in fields(ALGORITHMS[section.algorithm])}
     assert set(section) - {"name", "algorithm"} <= known
+
+
+@pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
+def test_both_ends_of_an_optimizers_ranges_make_one(option: str) -> None:
+    algorithm, hyperparameters = search_space(_plain(composed(f"optimizer={option}").optimizer))
+    for values in ends(hyperparameters):
+        make_optimizer(algorithm, values)
+
+
+def _plain(section: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(section)  # type: ignore[return-value]
+
+
+def test_every_schedule_has_a_file() -> None:
+    assert {option for group, option in OPTIONS if group == "schedule"} == set(NAMES)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
+    section = _plain(composed(f"schedule={family}").schedule)
+    assert "warmup_fraction" in section
+    if family != "piecewise_constant":
+        assert set(section) - {"name"} == {each.name for each in fields(FAMILIES[family])}
+    space = schedule_space(section)
+    for values in ends(space.hyperparameters):
+        assert isinstance(make_schedule(family, values, space.settings), FAMILIES[family])
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
+    taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
+    own = {each.name for each in fields(FAMILIES[family])}
+    assert not taken & (own | {"pieces", "factor", "factor_2", "max_learning_rate"})
+
+
+@pytest.mark.parametrize(
+    ("family", "searched", "settings"),
+    [
+        ("constant", set(), {}),
+        ("linear", {"final_fraction"}, {}),
+        ("cosine", {"final_fraction"}, {}),
+        ("polynomial", {"power"}, {}),
+        ("exponential", {"final_fraction"}, {}),
+        ("inverse_sqrt", {"timescale"}, {}),
+        ("piecewise_constant", {f"factor_{piece}" for piece in range(2, 7)}, {"pieces": 6}),
+        ("step_decay", {"decay_rate"}, {"drops": 3}),
+        ("warmup_stable_decay", {"decay_fraction", "warmup_fraction"}, {"decay": "linear"}),
+        ("one_cycle", {"pct_start"}, {}),
+    ],
+)
+def test_each_family_searches_the_shape_that_defines_it(
+    family: str, searched: set[str], settings: dict[str, float | str]
+) -> None:
+    definition = study_plan(composed(f"schedule={family}")).definition
+    assert set(SearchSpace(definition.hyperparameters).searched) == searched | {"learning_rate"}
+    assert definition.schedule_settings == settings
+    assert definition.schedule == family
+
+
+def test_six_pieces_are_six_searched_rates_and_one_can_be_fixed() -> None:
+    plan = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=6"))
+    space = SearchSpace(plan.definition.hyperparameters)
+    assert set(space.distributions) == {
+        "learning_rate", "factor_2", "factor_3", "factor_4", "factor_5", "factor_6",
+    }  # fmt: skip
+    fixed = study_plan(composed("schedule=piecewise_constant", "+schedule.factor_3=0.1"))
+    assert fixed.definition.hyperparameters["factor_3"] == 0.1
+    assert len(SearchSpace(fixed.definition.hyperparameters).searched) == 5
+    one = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=1"))
+    assert set(SearchSpace(one.definition.hyperparameters).searched) == {"learning_rate"}
+
+
+def test_the_first_piece_has_the_learning_rate_itself() -> None:
+    values = {"factor_2": 0.5, "factor_3": 0.0, "warmup_fraction": 0.2}
+    made = make_schedule("piecewise_constant", values, {"pieces": 3})
+    assert made == nqm.PiecewiseConstant((1.0, 0.5, 0.0), warmup_fraction=0.2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["optimizer=sgd", "batch_size=256"], "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
+        (
+            ["optimizer=momentum", "spectrum=paper_small"],
+            "momentum-paper_small-constant-B256-C0.01-s0-c7d7a889",
+        ),
+        (["schedule.warmup_fraction=0"], "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
+    ],
+)
+def test_studies_of_constant_rates_keep_the_names_they_had_before_there_were_schedules(
+    overrides: list[str], name: str
+) -> None:
+    assert study_plan(composed(*overrides)).name == name
+
+
+def test_a_warm_up_makes_another_study_even_of_a_constant_rate() -> None:
+    warm = study_plan(composed("schedule.warmup_fraction=0.1"))
+    assert warm.definition.hyperparameters["warmup_fraction"] == 0.1
+    assert warm.name != study_plan(composed()).name
+
+
+@pytest.mark.parametrize("schedule", sorted(COMPUTED))
+def test_a_computed_schedule_has_no_learning_rate_to_search(schedule: str) -> None:
+    plan = study_plan(composed(f"schedule={schedule}", "optimizer.learning_rate.low=1e-4"))
+    assert plan.definition.hyperparameters == {}
+    assert plan.n_trials == 1
+
+
+def test_momentum_is_searched_under_an_optimal_schedule() -> None:
+    plan = study_plan(composed("optimizer=momentum", "schedule=optimal"))
+    assert set(plan.definition.hyperparameters) == {"momentum"}
+    assert plan.definition.schedule_settings == {"pieces": 50}
+    bounded = study_plan(composed("schedule=optimal", "schedule.max_learning_rate=1"))
+    assert bounded.definition.schedule_settings == {"pieces": 50, "max_learning_rate": 1.0}
+
+
+def test_labels_tell_schedules_apart_and_leave_the_plain_one_out() -> None:
+    plans = [study_plan(composed(f"schedule={each}")) for each in ("constant", "cosine", "greedy")]
+    assert list(labels(plans).values()) == [
+        "sgd B=256 C=0.01 seed=0",
+        "sgd cosine B=256 C=0.01 seed=0",
+        "sgd greedy B=256 C=0.01 seed=0",
+    ]
+
+
+def test_an_experiment_sets_what_an_override_can_still_change() -> None:
+    plan = study_plan(composed("experiment=optimal_schedule"))
+    assert (plan.definition.optimizer, plan.definition.schedule) == ("sgd", "optimal")
+    changed = study_plan(composed("experiment=optimal_schedule", "schedule=linear"))
+    assert changed.definition.schedule == "linear"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "schedules", "batch_sizes"),
+    [
+        (["experiment=schedules"], 8, 10),
+        (["experiment=schedules", "batch_sizes=quick"], 8, 5),
+        (["experiment=optimal_schedule"], 0, 10),
+    ],
+)
+def test_an_experiment_says_what_is_swept(
+    overrides: list[str], schedules: int, batch_sizes: int
+) -> None:
+    made = compose("config", overrides, return_hydra_config=True).hydra.sweeper.params
+    assert len(made.batch_size.split(",")) == batch_sizes
+    swept = made.get("schedule", "")
+    assert len(swept.split(",") if swept else []) == schedules
+    assert set(swept.split(",") if swept else []) <= set(NAMES)
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -199,6 +344,103 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["batch_size=${foo}"], "Interpolation key 'foo' not found"),
         (["spectrum.dim=0"], "spectrum.dim=0: must be an integer of at least 1"),
         (["spectrum.exponent=-1"], "spectrum.exponent=-1: must be a finite number of at least 0"),
+        (["schedule.name=foo"], "schedule=foo: must be one of constant, linear, cosine"),
+        (["~schedule.name"], "schedule.name: is missing"),
+        (
+            ["schedule=step_decay", "schedule.drops=0"],
+            "schedule.drops=0: must be an integer of at least 1",
+        ),
+        (
+            ["schedule=step_decay", "schedule.drops={low: 1, high: 5}"],
+            "schedule.drops={'low': 1, 'high': 5}: must be an integer of at least 1",
+        ),
+        (
+            ["schedule=step_decay", "schedule.decay_rate=0"],
+            "schedule.decay_rate=0: must be a finite number greater than 0",
+        ),
+        (
+            ["schedule=warmup_stable_decay", "schedule.decay=foo"],
+            "schedule.decay=foo: must be one of linear, cosine, sqrt",
+        ),
+        (
+            ["schedule=warmup_stable_decay", "schedule.warmup_fraction.high=1"],
+            "schedule.warmup_fraction=1: must be a finite number of at least 0 and less than 1",
+        ),
+        (
+            ["schedule=linear", "+schedule.foo=1"],
+            "schedule.foo=1: linear has only final_fraction, warmup_fraction",
+        ),
+        (["+schedule.final_fraction=1"], "schedule.final_fraction=1: constant has only warmup"),
+        (["schedule=greedy", "+schedule.foo=1"], "schedule.foo=1: greedy has no keys"),
+        (
+            ["schedule=linear", "schedule.final_fraction={low: -1, high: 1, scale: linear}"],
+            "schedule.final_fraction=-1: must be a finite number of at least 0",
+        ),
+        (
+            ["schedule=linear", "schedule.final_fraction.low=0"],
+            "schedule.final_fraction.low=0: must be greater than 0 on a log scale",
+        ),
+        (
+            ["schedule=cosine", "schedule.exponent=fast"],
+            "schedule.exponent=fast: must be a number or a range",
+        ),
+        (
+            ["schedule=piecewise_constant", "schedule.pieces=0"],
+            "schedule.pieces=0: must be an integer of at least 1",
+        ),
+        (
+            ["schedule=piecewise_constant", "schedule.pieces=1001"],
+            "schedule.pieces=1001: must be at most 1000",
+        ),
+        (["schedule=piecewise_constant", "~schedule.pieces"], "schedule.pieces: is missing"),
+        (["schedule=piecewise_constant", "~schedule.factor"], "schedule.factor_2: is missing"),
+        (
+            ["schedule=piecewise_constant", "schedule.factor=-1"],
+            "schedule.factor=-1: must be a finite number of at least 0",
+        ),
+        (
+            ["schedule=piecewise_constant", "+schedule.factor_3=-1"],
+            "schedule.factor_3=-1: must be a finite number of at least 0",
+        ),
+        (
+            ["schedule=piecewise_constant", "+schedule.factor_7=0.1"],
+            "schedule.factor_7=0.1: with pieces=6 there are factors 2 to 6",
+        ),
+        (
+            ["schedule=optimal", "schedule.pieces=0"],
+            "schedule.pieces=0: must be an integer of at least 1",
+        ),
+        (["schedule=optimal", "~schedule.pieces"], "schedule.pieces: is missing"),
+        (
+            ["schedule=optimal", "schedule.max_learning_rate=0"],
+            "schedule.max_learning_rate=0: must be a finite number greater than 0",
+        ),
+        (
+            ["schedule=optimal", "optimizer=adam"],
+            "schedule=optimal: is computed for optimizers of algorithm SGD only, and "
+            "optimizer=adam is Adam",
+        ),
+        (
+            ["schedule=greedy", "optimizer=adam"],
+            "schedule=greedy: is computed for optimizers of algorithm SGD only",
+        ),
+        (
+            ["schedule=optimal", "optimizer.learning_rate=0.5"],
+            "optimizer.learning_rate=0.5: must not be fixed with schedule=optimal, which computes "
+            "the rates; schedule.max_learning_rate bounds them",
+        ),
+        (
+            ["schedule=greedy", "optimizer=momentum"],
+            "optimizer.momentum=0 to 0.999999: must be 0 with schedule=greedy",
+        ),
+        (
+            ["schedule=greedy", "optimizer=momentum", "optimizer.momentum=0.9"],
+            "optimizer.momentum=0.9: must be 0 with schedule=greedy",
+        ),
+        (
+            ["schedule=greedy", "optimizer=ema", "optimizer.ema_decay=0.9"],
+            "optimizer.ema_decay=0.9: must be 0 with schedule=greedy",
+        ),
         (
             ["sampler=grid", "study.n_trials=200"],
             "study.n_trials=200: must be at most 100, the points of the grid",

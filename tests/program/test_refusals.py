@@ -13,6 +13,8 @@ from program import TINY, run, stored
         (["batch_size=64,0", "-m"], "batch_size=0: must be an integer of at least 1"),
         (["target=5", "-m"], "target=5: must be below the initial risk, 4.8938"),
         (["batch_size=64,64", "-m"], "optimizer=sgd batch_size=64: is listed twice in the sweep"),
+        (["schedule=optimal,linear", "optimizer=adam", "-m"], "schedule=optimal: is computed for"),
+        (["schedule=cosine,cosine", "-m"], "optimizer=sgd schedule=cosine batch_size=4: is listed"),
         (["study.name=a", "-m"], "study.name=a: names several studies of the sweep"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,22 @@ def definition(**changes: Any) -> StudyDefinition:
         "max_steps": 10**7,
     }
     return StudyDefinition(**{**values, **changes})
+
+
+def bounded(records: Sequence[StudyRecord]) -> list[StudyRecord]:
+    """The same with the classical bound and the steps of SGD's optimal schedule."""
+    return [
+        dataclasses.replace(
+            record,
+            classical_bound=500_000 / record.definition.batch_size,
+            optimal_steps=optimal_steps(record.definition.batch_size),
+        )
+        for record in records
+    ]
+
+
+def optimal_steps(batch_size: float) -> int:
+    return round(6679 + 7.6e5 / batch_size)
 
 
 def trial(steps: int | None, number: int = 0, **hyperparameters: float) -> TrialRecord:
@@ -115,4 +132,53 @@ def adam(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecor
         lambda b: 1.71e-4 * b**0.5 if b <= 2048 else 1.71e-4 * 2048**0.5 * (b / 2048) ** 0.2,
         batch_sizes,
         **{"optimizer": "adam", "hyperparameters": ADAM, **changes},
+    )
+
+
+CAP = 1.9996
+COMPUTED = {"momentum": 0.0}
+
+
+def with_rates(
+    rate: Callable[[float, float], float],
+    steps: Callable[[float], int],
+    batch_sizes: Sequence[int],
+    **changes: Any,
+) -> list[StudyRecord]:
+    """One study of one trial per batch size, whose rate was computed for 50 pieces of the run.
+
+    Args:
+        rate: the uncapped rate by batch size and fraction of the run.
+        steps: of the run, by batch size.
+        batch_sizes: at which.
+        changes: of the definition.
+    """
+    records = []
+    for batch_size in batch_sizes:
+        count = steps(batch_size)
+        firsts = [count * piece // 50 for piece in range(50)]
+        rates = tuple((first, min(CAP, rate(batch_size, first / count))) for first in firsts)
+        largest = max(value for _, value in rates)
+        one = dataclasses.replace(trial(count, learning_rate=largest), rates=rates)
+        records.append(
+            study(one, batch_size=batch_size, **{"hyperparameters": COMPUTED, **changes})
+        )
+    return bounded(records)
+
+
+def optimal(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecord]:
+    return with_rates(
+        lambda b, fraction: 0.02 * b * (1.02 - fraction) / (0.02 + fraction),
+        optimal_steps,
+        batch_sizes,
+        **{"schedule": "optimal", "schedule_settings": {"pieces": 50.0}, **changes},
+    )
+
+
+def greedy(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecord]:
+    return with_rates(
+        lambda b, fraction: 0.01 * b / (1 + 10 * fraction),
+        lambda b: 2 * optimal_steps(b),
+        batch_sizes,
+        **{"schedule": "greedy", **changes},
     )

@@ -5,8 +5,38 @@ from nqm_study.study.records import Range
 
 
 def test_optimizer_alone_is_enough_where_optimizers_differ() -> None:
-    made = [definition(), definition(optimizer="adam", hyperparameters=ADAM, schedule="cosine")]
+    made = [definition(target=0.1), definition(optimizer="adam", hyperparameters=ADAM)]
     assert labels(made) == ("sgd", "adam")
+
+
+def test_schedules_that_differ_are_named_with_every_curve() -> None:
+    # Without them nothing in a table would tell which schedule a row is of.
+    made = [definition(), definition(optimizer="adam", hyperparameters=ADAM, schedule="cosine")]
+    assert labels(made) == ("sgd, constant", "adam, cosine")
+
+
+def test_schedule_is_named_though_shorter_texts_would_do() -> None:
+    made = [
+        definition(),
+        definition(schedule="optimal", sampler={"name": "none"}),
+        definition(schedule="cosine", hyperparameters={"learning_rate": LEARNING_RATE}),
+    ]
+    assert labels(made) == ("sgd, constant", "sgd, optimal", "sgd, cosine")
+
+
+def test_one_schedule_with_other_settings_or_hyperparameters_is_told_apart() -> None:
+    pieces = [
+        definition(schedule="optimal", schedule_settings={"pieces": count}) for count in (6.0, 50.0)
+    ]
+    assert labels(pieces) == ("sgd, pieces 6", "sgd, pieces 50")
+    fixed = {"learning_rate": LEARNING_RATE, "final_fraction": 0.0}
+    searched = {**fixed, "final_fraction": Range(1e-4, 1.0)}
+    cosines = [definition(schedule="cosine", hyperparameters=h) for h in (fixed, searched)]
+    assert labels([definition(), *cosines]) == (
+        "sgd, constant",
+        "sgd, cosine, final_fraction 0",
+        "sgd, cosine, final_fraction searched",
+    )
 
 
 def test_only_what_differs_is_named() -> None:
@@ -15,7 +45,7 @@ def test_only_what_differs_is_named() -> None:
         definition(schedule="cosine"),
         definition(optimizer="adam", hyperparameters=ADAM),
     ]
-    assert labels(made) == ("sgd, constant", "sgd, cosine", "adam")
+    assert labels(made) == ("sgd, constant", "sgd, cosine", "adam, constant")
 
 
 def test_fixed_and_searched_hyperparameters_are_told_apart() -> None:

@@ -6,15 +6,24 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from fake_records import POWERS, adam, momentum, sgd, study, sweep, trial
+from fake_records import (
+    POWERS,
+    adam,
+    bounded,
+    greedy,
+    momentum,
+    optimal,
+    optimal_steps,
+    sgd,
+    study,
+    sweep,
+    trial,
+)
 from matplotlib.figure import Figure
 
-from nqm_study.report.figures import (
-    describe,
-    learning_rate_figure,
-    steps_figure,
-    write_figures,
-)
+from nqm_study.report.describe import describe
+from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.files import write_figures
 from nqm_study.report.scaling import curves
 from nqm_study.study.records import StudyRecord
 
@@ -24,6 +33,8 @@ CASES = {
     "one": sgd(),
     "three": sgd(FINE) + momentum(FINE) + adam(FINE),
     "eight": EIGHT,
+    "bounded": bounded(sgd() + adam()),
+    "computed": optimal() + greedy(),
     "single": sgd([256]) + adam([256]),
     "odd": sgd([100]) + adam([7, 300, 1000]),
     "unreached": [study(trial(None), batch_size=4)],
@@ -83,13 +94,122 @@ def test_perfect_scaling_line_is_drawn_where_it_exists_only() -> None:
 
     assert dashed(sgd() + adam()) == 2
     assert dashed(sgd([256])) == 0
+    assert dashed(EIGHT[: len(EIGHT) // 8]) == 1
 
 
-def test_bayes_bound_is_drawn_and_named() -> None:
-    figure = steps_figure(curves(sgd([4, 64])))
-    assert texts_in_axes(figure) == ["Bayes bound"]
-    drawn = [list(line.get_ydata()) for line in figure.axes[0].get_lines()]
-    assert [round(495_016 / 4), round(495_016 / 64)] in drawn
+def test_perfect_scaling_lines_do_not_clutter_more_than_four_curves() -> None:
+    for n_curves in (4, 5):
+        records = [record for i in range(n_curves) for record in sgd(optimizer=f"sgd_{i}")]
+        figure = steps_figure(curves(records))
+        lines = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
+        assert len(lines) == (4 if n_curves == 4 else 0)
+        named = any("perfect scaling" in text for text in legend_texts(figure))
+        assert named == bool(lines)
+
+
+def reference_lines(records: list[StudyRecord]) -> dict[str, list[float]]:
+    """The steps of each line that is no curve, by the start of its name in the legend."""
+    figure = steps_figure(curves(records))
+    (axes,) = figure.axes
+    drawn = {(line.get_color(), line.get_linestyle()): line for line in axes.get_lines()}
+    entries = zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
+    return {
+        text.split(":")[0].replace("\n", " "): list(
+            drawn[line.get_color(), line.get_linestyle()].get_ydata()
+        )
+        for line, text in entries
+        if text.startswith(("Bayes", "d /", "SGD"))
+    }
+
+
+def test_bounds_and_the_optimal_schedule_are_drawn_and_named() -> None:
+    sizes = [4, 64]
+    assert reference_lines(bounded(sgd(sizes))) == {
+        "Bayes bound": [round(495_016 / size) for size in sizes],
+        "d / (2 C B)": [500_000 / size for size in sizes],
+        "SGD's optimal schedule, 50 pieces": [optimal_steps(size) for size in sizes],
+    }
+
+
+def test_studies_of_earlier_versions_have_the_bayes_bound_alone() -> None:
+    assert list(reference_lines(sgd([4, 64]))) == ["Bayes bound"]
+    assert "noise over curvature" not in steps_figure(curves(sgd())).get_supxlabel()
+
+
+def test_a_bound_at_a_single_batch_size_is_a_short_bar() -> None:
+    assert set(reference_lines(bounded(sgd([256])))["d / (2 C B)"]) == {500_000 / 256}
+
+
+def test_classical_bound_is_said_not_to_be_one() -> None:
+    figure = steps_figure(curves(bounded(sgd())))
+    (text,) = [t.replace("\n", " ") for t in legend_texts(figure) if t.startswith("d /")]
+    assert text == "d / (2 C B): a large-sample limit, not a strict bound"
+    assert "C is the target loss" in " ".join(figure.get_supxlabel().split())
+
+
+def test_the_formula_in_the_caption_is_not_broken() -> None:
+    for spectrum in ("x" * n for n in range(30, 60, 2)):
+        shown = steps_figure(curves(bounded(sgd([4], spectrum=spectrum)))).get_supxlabel()
+        assert "d\xa0/\xa0(2\xa0C\xa0B)" in shown
+
+
+def test_the_dotted_line_is_above_the_broader_bayes_line() -> None:
+    figure = steps_figure(curves(bounded(sgd())))
+    entries = zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
+    lines = {text.split()[0]: line for line, text in entries}
+    assert lines["d"].get_linestyle() == ":"
+    assert lines["Bayes"].get_linewidth() > 2 * lines["d"].get_linewidth()
+    drawn = {line.get_linestyle(): line for line in figure.axes[0].get_lines()}
+    (bayes,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 4.0]
+    assert drawn[":"].get_zorder() > bayes.get_zorder()
+
+
+def test_optimal_schedule_is_not_drawn_twice() -> None:
+    name = "SGD's optimal schedule, 50 pieces"
+    assert name not in reference_lines(optimal() + bounded(sgd()))
+    assert name in reference_lines(optimal(POWERS[:3]) + bounded(sgd())), "it has all batch sizes"
+    assert name in reference_lines(greedy())
+    momentum_only = optimal(optimizer="momentum") + bounded(adam())
+    assert name in reference_lines(momentum_only), "it is not that of SGD"
+
+
+def test_peak_rates_are_called_so() -> None:
+    def label(records: list[StudyRecord]) -> str:
+        return learning_rate_figure(curves(records)).axes[0].get_ylabel()
+
+    assert label(sgd()) == "best learning rate (as in PyTorch)"
+    assert label(sgd() + adam(schedule="cosine")) == "best peak learning rate (as in PyTorch)"
+    assert label(momentum(schedule="cosine")).startswith("best peak learning rate; with momentum")
+    assert label(optimal()) == "peak learning rate (as in PyTorch)"
+
+
+def test_computed_schedules_have_no_place_among_best_rates() -> None:
+    figure = learning_rate_figure(curves(sgd() + optimal() + greedy() + adam()))
+    assert legend_texts(figure)[:3] == ["sgd, constant", "adam, constant", "fitted power law"]
+    assert "Schedule: constant." in figure.get_supxlabel()
+    assert figure.axes[0].get_ylabel() == "best learning rate (as in PyTorch)"
+    alone = learning_rate_figure(curves(optimal() + greedy()))
+    assert legend_texts(alone) == ["sgd, greedy", "sgd, optimal"], "no fit"
+
+
+def test_a_curve_looks_alike_in_both_figures() -> None:
+    found = curves(sgd() + optimal() + adam())
+    looks = [
+        {
+            text: (line.get_color(), line.get_marker())
+            for line, text in zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
+        }["adam, constant"]
+        for figure in (steps_figure(found), learning_rate_figure(found))
+    ]
+    assert looks[0] == looks[1]
+
+
+def test_more_than_four_schedules_are_various() -> None:
+    names = ["constant", "linear", "cosine", "one_cycle", "step_decay"]
+    records = [record for name in names for record in sgd([4, 16], schedule=name)]
+    assert "Schedule: various." in steps_figure(curves(records)).get_supxlabel()
+    four = steps_figure(curves(records[:-2])).get_supxlabel()
+    assert "Schedule: constant, linear, cosine, one_cycle." in four
 
 
 def test_slope_its_error_and_range_stand_beside_the_fit() -> None:
@@ -193,6 +313,22 @@ def test_description_gives_the_fitted_numbers() -> None:
     assert "slope 1.00 (2 points), B = 2^2..2^4" in text
     assert "Target not reached at B = 64." in text
     assert describe([]) == "No finished trials."
+
+
+def test_description_gives_both_ratios_and_says_what_they_are_of() -> None:
+    text = describe(curves(bounded(sgd([4, 16]))))
+    assert "12.2 to 12.4 times the Bayes bound, 7.11 to 7.69 times SGD's optimal schedule" in text
+    assert "The Bayes bound is the fewest steps any algorithm could need." in text
+    assert "not a strict bound" in text
+    assert "50 equal pieces" in text
+    old = describe(curves(sgd([4, 16])))
+    assert "optimal" not in old
+    assert "strict" not in old
+
+
+def test_description_of_a_schedule_speaks_of_peak_rates() -> None:
+    assert "Best peak learning rate 0.0" in describe(curves(sgd(schedule="cosine")))
+    assert "learning rate 0" not in describe(curves(optimal()))
 
 
 def written_texts(figure: Figure) -> str:

@@ -1,12 +1,12 @@
 import io
 
-from fake_records import adam, momentum, sgd, study, trial
+from fake_records import LEARNING_RATE, adam, bounded, momentum, optimal, sgd, study, sweep, trial
 from rich.console import Console
 
 from nqm_study.report import words
 from nqm_study.report.scaling import curves
 from nqm_study.report.table import table
-from nqm_study.study.records import StudyRecord
+from nqm_study.study.records import Range, StudyRecord
 
 
 def render(records: list[StudyRecord], width: int = 120) -> str:
@@ -29,7 +29,7 @@ def headings(text: str) -> str:
 
 def test_row_holds_steps_hyperparameters_trials_and_ratio() -> None:
     text = render(momentum([256]))
-    assert row(text, "momentum") == ["momentum", "256", "19,671", "0.147", "0.99", "1", "10.2"]
+    assert row(text, "momentum") == ["momentum", "256", "19,671", "0.147", "0.99", "1", "10.2", "-"]
     assert "target loss 0.01" in text
     assert "spectrum paper" in text
 
@@ -91,3 +91,51 @@ def test_values_near_one_keep_their_distance_from_one() -> None:
     assert words.hyperparameter(0.999) == "0.999"
     assert words.hyperparameter(0.9) == "0.9"
     assert words.hyperparameter(1.71e-4) == "0.000171"
+
+
+def test_both_ratios_have_columns() -> None:
+    text = render(bounded(sgd([4])))
+    assert headings(text).endswith("Bayes optimal optimizer size steps rate trials bound schedule")
+    assert row(text, "sgd")[-2:] == ["12.2", "7.69"]
+    assert row(render(optimal([256])), "sgd")[-1] == "1.00"
+
+
+def test_sgd_and_adam_fit_eighty_columns_with_two_spaces_between() -> None:
+    lines = render(bounded(sgd() + adam()), width=200).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    (line,) = [line for line in lines if line.split()[:2] == ["adam", "4"]]
+    assert "347,502  0.000342    0.9  0.999" in line
+
+
+def test_curves_of_several_schedules_are_told_apart() -> None:
+    text = render(sgd([4]) + sgd([4], schedule="cosine") + adam([4], schedule="cosine"))
+    assert "schedule" not in text.splitlines()[0]
+    for label in (["sgd,", "constant"], ["sgd,", "cosine"], ["adam,", "cosine"]):
+        assert row(text, *label)
+
+
+def test_rates_of_a_schedule_are_peak_rates() -> None:
+    assert "peak" in headings(render(sgd([4], schedule="cosine")))
+    assert "peak" not in headings(render(sgd([4])))
+
+
+def pieces(n_factors: int) -> list[StudyRecord]:
+    names = [f"factor_{k}" for k in range(2, 2 + n_factors)]
+    return sweep(
+        lambda b: 1e6 / b,
+        lambda _: 0.1,
+        [4],
+        others={"final_fraction": lambda _: 0.25, **{name: lambda _: 0.125 for name in names}},
+        hyperparameters={
+            "learning_rate": LEARNING_RATE,
+            **{name: Range(0.0, 1.0, "linear") for name in ("final_fraction", *names)},
+        },
+        schedule="piecewise_constant",
+    )
+
+
+def test_many_factors_of_pieces_are_left_to_mlflow() -> None:
+    three, five = render(pieces(3)), render(pieces(5))
+    assert row(three, "sgd").count("0.125") == 3
+    assert row(five, "sgd").count("0.125") == 0
+    assert "0.25" in row(five, "sgd"), "other hyperparameters of a schedule stay"

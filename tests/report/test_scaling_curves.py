@@ -1,12 +1,26 @@
+import dataclasses
 import math
 import random
 
 import pytest
-from fake_records import LEARNING_RATE, POWERS, adam, momentum, sgd, study, sweep, trial
+from fake_records import (
+    LEARNING_RATE,
+    POWERS,
+    adam,
+    bounded,
+    momentum,
+    optimal,
+    optimal_steps,
+    sgd,
+    study,
+    sweep,
+    trial,
+)
 
 from nqm_study.report.figures import steps_figure
 from nqm_study.report.grouping import by_problem, spectrum_name
-from nqm_study.report.scaling import Curve, curves, fit_learning_rate, perfect_scaling
+from nqm_study.report.laws import fit_learning_rate, perfect_scaling
+from nqm_study.report.scaling import Curve, curves
 from nqm_study.study.records import StudyRecord
 
 
@@ -162,3 +176,36 @@ def test_the_same_spectrum_under_two_names_is_one_problem_in_one_place() -> None
     assert [curve.label for curve in curves(records[:2])] == ["sgd, paper", "sgd, power_law"]
     figure = steps_figure(curves(records[:2]))
     assert figure.get_supxlabel().startswith("Spectrum: paper, power_law.")
+
+
+def test_bounds_are_taken_from_a_seed_that_has_them() -> None:
+    old = study(trial(20_000), batch_size=256)
+    new = bounded([study(trial(30_000), batch_size=256, seed=1)])
+    (point,) = only([old, *new]).points
+    assert (point.classical_bound, point.optimal_steps) == (500_000 / 256, optimal_steps(256))
+    assert point.ratio_to_optimal == pytest.approx(25_000 / optimal_steps(256))
+    assert math.isnan(only([old]).points[0].ratio_to_optimal)
+
+
+def test_rates_are_those_of_the_fastest_trial() -> None:
+    slow = dataclasses.replace(trial(200), rates=((0, 0.1), (100, 0.2)))
+    fast = dataclasses.replace(trial(150), rates=((0, 0.3), (75, 0.4)))
+    (point,) = only([study(slow), study(fast, seed=1)]).points
+    assert point.rates == fast.rates
+    assert point.steps_low == 150
+
+
+def test_no_law_is_fitted_to_the_caps_of_computed_schedules() -> None:
+    assert fit_learning_rate(only(optimal())) is None
+    assert perfect_scaling(only(optimal([4, 8]))) is not None
+
+
+def test_schedules_are_ordered_from_constant_to_optimal() -> None:
+    names = ["constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"]
+    names += ["piecewise_constant", "step_decay", "warmup_stable_decay", "one_cycle"]
+    names += ["greedy", "optimal", "of_a_later_version"]
+    records = [record for name in names for record in sgd([4], schedule=name)]
+    random.Random(0).shuffle(records)  # noqa: S311 - order, not secrets
+    assert [curve.schedule for curve in curves(records)] == names
+    mixed = curves([*records, *sgd([4], optimizer="adam")])
+    assert mixed[-1].optimizer == "adam", "the optimizer comes first"

@@ -1,6 +1,6 @@
 """Small studies that the tests of the loop share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import optuna
@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage
 
 import nqm_study as nqm
 from nqm_study.study.records import Range, StudyDefinition, TrialRecord
-from nqm_study.study.run import run
+from nqm_study.study.run import Evaluate, Evaluation, run
 from nqm_study.study.storage import open_journal, open_study
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)
@@ -44,19 +44,21 @@ def journal(folder: Path) -> BaseStorage:
     return open_journal(folder / "optuna.journal")
 
 
+FACTS = {"bayes_bound": 7, "initial_risk": 2.0, "classical_bound": 9.5, "optimal_steps": None}
+
+
+def evaluate(values: Mapping[str, float]) -> Evaluation:
+    crossing = nqm.steps_to_target(PROBLEM, nqm.SGD(**values), target=0.2, max_steps=10**6)
+    return Evaluation(crossing)
+
+
 def run_in(
     storage: BaseStorage,
     what: StudyDefinition,
     n_trials: int,
     on_trial: Callable[[TrialRecord], None] | None = None,
+    evaluation: Evaluate = evaluate,
 ) -> optuna.Study:
-    stored = open_study(storage, "study", what, {"bayes_bound": 1, "initial_risk": 2.0})
-    run(
-        stored,
-        what,
-        PROBLEM,
-        lambda values: nqm.SGD(**values),
-        n_trials=n_trials,
-        on_trial=on_trial,
-    )
+    stored = open_study(storage, "study", what, lambda: FACTS)
+    run(stored, what, evaluation, n_trials=n_trials, on_trial=on_trial)
     return stored

@@ -1,6 +1,7 @@
 """The loop ends with exactly its budget, repeats nothing, and resumes as if never interrupted."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import nqm_study as nqm
 from nqm_study.model.linear import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, TrialRecord, largest_risk_error
-from nqm_study.study.run import loss
+from nqm_study.study.run import Evaluation, loss
 from nqm_study.study.storage import study_record, trial_records
 
 NOON = datetime(2025, 1, 1, 12)  # without a zone, as Optuna gives them
@@ -151,3 +152,19 @@ def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:
     ]
     assert largest_risk_error(trials) == 3e-8
     assert largest_risk_error(trials[1:2]) is None
+
+
+def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path) -> None:
+    def computed(values: Mapping[str, float]) -> Evaluation:
+        rates = ((0, 0.5), (7, 0.25)) if values["learning_rate"] > 0.1 else ()
+        return Evaluation(Crossing(9, "reached", 0.1), {"learning_rate": 0.5}, rates)
+
+    new: list[TrialRecord] = []
+    study = run_in(journal(tmp_path), definition(), 12, new.append, computed)
+    stored = study_record(study).trials
+    assert tuple(new) == stored
+    assert {trial.rates for trial in stored} == {(), ((0, 0.5), (7, 0.25))}
+    for trial, frozen in zip(stored, study.get_trials(), strict=True):
+        assert trial.hyperparameters["learning_rate"] == 0.5
+        assert trial.hyperparameters["momentum"] == 1.0 - frozen.params["one_minus_momentum"]
+        assert ("rates" in frozen.user_attrs) == bool(trial.rates)

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import optuna
 import pytest
-from studies import definition, journal, run_in
+from studies import FACTS, definition, journal, run_in
 
 from nqm_study.study.records import Range, StudyDefinition
 from nqm_study.study.storage import (
@@ -24,12 +24,10 @@ from nqm_study.study.storage import (
     study_record,
 )
 
-FACTS = {"bayes_bound": 7, "initial_risk": 2.0}
-
 
 def _create(kind: str, folder: Path, index: int) -> None:
     filename, open_storage = KINDS[kind]
-    open_study(open_storage(folder / filename), f"study {index}", definition(), FACTS)
+    open_study(open_storage(folder / filename), f"study {index}", definition(), lambda: FACTS)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -121,8 +119,9 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "sampler": {"name": "random"},
         "max_steps": 10,
         "spectrum_settings": {"dim": 50},
+        "schedule_settings": {"pieces": 2},
     }
-    assert set(changes) == set(base.to_json())
+    assert set(changes) == {each.name for each in fields(base)}
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]
     assert len(fingerprints | {base.fingerprint}) == len(changes) + 1
     same_curve = {replace(base, batch_size=17.0).curve, replace(base, seed=9).curve}
@@ -138,3 +137,29 @@ def test_a_definition_comes_back_from_json_as_it_was() -> None:
 
 def test_whole_batch_sizes_are_written_out_in_names() -> None:
     assert "-B1048576-" in replace(definition(), batch_size=2.0**20).default_name
+
+
+def test_facts_are_computed_once_when_a_study_is_made(tmp_path: Path) -> None:
+    asked = []
+
+    def facts() -> dict[str, float | None]:
+        asked.append(1)
+        return FACTS
+
+    for _ in range(3):
+        study = open_study(journal(tmp_path), "study", definition(), facts)
+    assert len(asked) == 1
+    record = study_record(study)
+    assert (record.bayes_bound, record.initial_risk) == (7, 2.0)
+    assert (record.classical_bound, record.optimal_steps) == (9.5, None)
+
+
+def test_a_study_stored_before_there_were_schedules_is_read_and_continued(tmp_path: Path) -> None:
+    what = definition()
+    old = {"definition": what.to_json(), "bayes_bound": 7, "initial_risk": 2.0}
+    assert "schedule_settings" not in old["definition"]  # type: ignore[operator]
+    study = optuna.create_study(storage=journal(tmp_path), study_name="study")
+    study.set_user_attr("nqm_study", old)
+    record = study_record(run_in(journal(tmp_path), what, 2))
+    assert len(record.trials) == 2
+    assert (record.classical_bound, record.optimal_steps) == (None, None)

@@ -1,0 +1,135 @@
+"""From a study's definition to what its trials compute, and to the facts it is compared with."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+
+from nqm_study.model.bounds import bayes_bound, classical_bound
+from nqm_study.model.crossing import steps_to_target
+from nqm_study.model.greedy import LONGEST as GREEDY_LONGEST
+from nqm_study.model.greedy import greedy_schedule
+from nqm_study.model.optimal import LONGEST as OPTIMAL_LONGEST
+from nqm_study.model.optimal import OptimalSchedule, optimal_schedule
+from nqm_study.model.outcome import Crossing
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.parts import ALGORITHMS, make_optimizer
+from nqm_study.schedule_parts import make_schedule
+from nqm_study.study.records import StudyDefinition
+from nqm_study.study.run import Evaluate, Evaluation
+
+PIECES = 50
+"""Pieces of the optimal schedule that every study is compared with: the paper's number."""
+
+FEWER = (20, 10, 5, 2, 1)
+"""Pieces to try where the target needs fewer steps than there are pieces."""
+
+
+def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
+    """What a trial computes from its hyperparameters.
+
+    Args:
+        problem: spectrum and batch size.
+        algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
+        definition: the study's.
+    """
+    if definition.schedule == "optimal":
+        return functools.partial(_optimal, problem, definition)
+    if definition.schedule == "greedy":
+        return functools.partial(_greedy, problem, definition)
+    return functools.partial(_family, problem, algorithm, definition)
+
+
+def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
+    """What a study's steps are compared with, whatever its optimizer."""
+    target = definition.target
+    classical = classical_bound(problem, target=target)
+    best = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=PIECES)
+    return {
+        "bayes_bound": bayes_bound(problem, target=target),
+        # JSON has no infinity.
+        "classical_bound": classical if math.isfinite(classical) else None,
+        "optimal_steps": None if best is None else best.steps,
+        "initial_risk": problem.spectrum.initial_risk,
+    }
+
+
+def _family(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> Evaluation:
+    own = {each.name for each in fields(ALGORITHMS[algorithm])}
+    shape = {name: value for name, value in values.items() if name not in own}
+    crossing = steps_to_target(
+        problem,
+        make_optimizer(algorithm, {name: v for name, v in values.items() if name in own}),
+        make_schedule(definition.schedule, shape, definition.schedule_settings),
+        target=definition.target,
+        max_steps=definition.max_steps,
+    )
+    return Evaluation(crossing)
+
+
+def _optimal(
+    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+) -> Evaluation:
+    found = _fewest(
+        problem,
+        target=definition.target,
+        max_steps=definition.max_steps,
+        **{**definition.schedule_settings, **values},
+    )
+    if found is None:
+        # No run was looked at: the smallest risk seen is that before the first step.
+        return Evaluation(Crossing(None, "max_steps", problem.spectrum.initial_risk))
+    rates = found.learning_rates.tolist()
+    return Evaluation(
+        Crossing(found.steps, "reached", found.risk, found.error),
+        {"learning_rate": max(rates)},
+        tuple(zip((0, *found.boundaries.tolist()), rates, strict=True)),
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _fewest(
+    problem: NoisyQuadratic, *, target: float, max_steps: int, pieces: int, **options: float
+) -> OptimalSchedule | None:
+    """The optimal schedule, of fewer pieces where the target needs fewer steps than pieces.
+
+    None where no schedule reaches the target within so many steps. The studies of a call share what
+    they are compared with, so it is kept, under the arguments in the order they are given.
+    """
+    for count in (pieces, *(fewer for fewer in FEWER if fewer < pieces)):
+        try:
+            return optimal_schedule(
+                problem,
+                target=target,
+                pieces=count,
+                max_steps=min(max_steps, OPTIMAL_LONGEST),
+                **options,  # type: ignore[arg-type]  # nesterov is a bool
+            )
+        except ValueError as error:
+            if not str(error).startswith("pieces="):
+                return None
+    return None
+
+
+def _greedy(
+    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+) -> Evaluation:
+    found = greedy_schedule(
+        problem,
+        target=definition.target,
+        max_steps=min(definition.max_steps, GREEDY_LONGEST),
+        preconditioner_power=values.get("preconditioner_power", 0.0),
+    )
+    rates = tuple(
+        (int(step), float(rate))
+        for step, rate in zip(found.at_steps, found.learning_rates, strict=True)
+    )
+    largest = {"learning_rate": max(rate for _, rate in rates)} if rates else {}
+    return Evaluation(Crossing(found.steps, found.status, found.risk, found.error), largest, rates)

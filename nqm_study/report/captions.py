@@ -1,0 +1,42 @@
+"""What all curves of a figure share, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nqm_study.report.scaling import Curve
+
+_MOST_SCHEDULES = 4
+
+
+def caption(curves: Sequence[Curve]) -> str:
+    """The curves' spectrum, target and schedule in a line or two."""
+    spectra = ", ".join(dict.fromkeys(curve.spectrum_text for curve in curves))
+    targets = ", ".join(dict.fromkeys(f"{curve.target:g}" for curve in curves))
+    text = f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {_schedules(curves)}."
+    if any(point.seeds > 1 for curve in curves for point in curve.points):
+        text += " Points are medians over seeds, bars their range."
+    return text
+
+
+def check_one_problem(curves: Sequence[Curve]) -> None:
+    """Refuse curves that do not belong in one figure.
+
+    Raises:
+        ValueError: unless the curves are of one spectrum and one target, and at least one.
+    """
+    problems = {(curve.spectrum_digest, curve.target): curve for curve in curves}
+    if len(problems) != 1:
+        named = sorted((curve.spectrum_text, curve.target) for curve in problems.values())
+        found = ", ".join(f"{name} at target {target:g}" for name, target in named)
+        raise ValueError(f"curves=({found}): must be of one spectrum and one target")
+
+
+def scheduled(curves: Sequence[Curve]) -> bool:
+    """Whether any curve's learning rate changes in the course of a run, so that it has a peak."""
+    return any(curve.schedule != "constant" for curve in curves)
+
+
+def _schedules(curves: Sequence[Curve]) -> str:
+    names = dict.fromkeys(curve.schedule for curve in curves)
+    return ", ".join(names) if len(names) <= _MOST_SCHEDULES else "various"

@@ -1,0 +1,74 @@
+"""What the figures show, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nqm_study.report import words
+from nqm_study.report.captions import caption, scheduled
+from nqm_study.report.laws import fit_learning_rate, perfect_scaling, small_batches
+from nqm_study.report.reference import CLASSICAL
+from nqm_study.report.scaling import Curve, Point
+
+
+def describe(curves: Sequence[Curve]) -> str:
+    """A short paragraph that says in words what the figures show."""
+    if not curves:
+        return "No finished trials."
+    sentences = [caption(curves), *(_curve(curve) for curve in curves), _reference(curves)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _curve(curve: Curve) -> str:
+    sentences = []
+    if curve.points:
+        first, last = curve.points[0], curve.points[-1]
+        text = f"{curve.label}: {words.count(first.steps)} steps"
+        text += f" at B = {words.count(first.batch_size)}"
+        if len(curve.points) > 1:
+            text += f", {words.count(last.steps)} at B = {words.count(last.batch_size)}"
+        sentences.append(f"{text}; {_ratios(curve.points)}.")
+    constant, fit = perfect_scaling(curve), fit_learning_rate(curve)
+    if constant is not None:
+        regime = small_batches(curve)
+        span = words.batch_range(regime[0].batch_size, regime[-1].batch_size)
+        sentences.append(f"Perfect scaling T = {constant:.4g} / B within 20 % over {span}.")
+    if fit is not None:
+        name = "Best peak learning rate" if scheduled([curve]) else "Best learning rate"
+        sentences.append(f"{name} {fit.learning_rate(1.0):.3g} B^slope, {words.slope(fit)}.")
+    if curve.unreached:
+        sizes = ", ".join(words.count(batch_size) for batch_size in curve.unreached)
+        lead = "Target" if curve.points else f"{curve.label}: target"
+        sentences.append(f"{lead} not reached at B = {sizes}.")
+    return " ".join(sentences)
+
+
+def _ratios(points: Sequence[Point]) -> str:
+    text = f"{_span([point.ratio_to_bound for point in points])} times the Bayes bound"
+    known = [point.ratio_to_optimal for point in points if point.optimal_steps]
+    return f"{text}, {_span(known)} times SGD's optimal schedule" if known else text
+
+
+def _span(ratios: Sequence[float]) -> str:
+    low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
+    return low if low == high else f"{low} to {high}"
+
+
+def _reference(curves: Sequence[Curve]) -> str:
+    """What the steps are compared with: each is explained where it is known."""
+    points = [point for curve in curves for point in curve.points]
+    sentences = []
+    if points:
+        sentences.append("The Bayes bound is the fewest steps any algorithm could need.")
+    if any(point.classical_bound is not None for point in points):
+        sentences.append(
+            f"{CLASSICAL}, with C the target loss and d the sum of noise over curvature, is what "
+            "that bound tends to as the target falls: a large-sample limit and not a strict bound, "
+            "since it drops the prior."
+        )
+    if any(point.optimal_steps for point in points):
+        sentences.append(
+            "SGD's optimal schedule is the best of all that hold the learning rate constant over "
+            "each of 50 equal pieces of the run: what any schedule of SGD can be compared with."
+        )
+    return " ".join(sentences)

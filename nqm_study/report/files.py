@@ -1,0 +1,65 @@
+"""The figures and the table of schedules as files."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nqm_study.report.axes import nqm_style
+from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.scaling import Curve
+from nqm_study.report.schedules import schedules_csv, schedules_figure
+
+_FORMATS = (("png", {"Software": None}), ("svg", {"Date": None}))
+
+
+def write_figures(curves: Sequence[Curve], folder: Path) -> tuple[Path, ...]:
+    """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
+
+    Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``.
+
+    The same curves give the same bytes. Each file is replaced at once: a reader sees the old or
+    the new one, never a part.
+
+    Raises:
+        ValueError: unless the curves are of one spectrum and one target, and at least one.
+        OSError: where the folder cannot be written.
+    """
+    figures = {
+        "steps_to_target": steps_figure(curves),
+        "learning_rate": learning_rate_figure(curves),
+    }
+    schedules = schedules_figure(curves)
+    if schedules is not None:
+        figures["schedules"] = schedules
+    contents = {
+        f"{name}.{extension}": _rendered(figure, extension, metadata)
+        for name, figure in figures.items()
+        for extension, metadata in _FORMATS
+    }
+    if schedules is not None:
+        contents["schedules.csv"] = schedules_csv(curves).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        _replace(folder / name, content)
+    return tuple(folder / name for name in contents)
+
+
+def _rendered(figure: Figure, extension: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    with nqm_style():
+        figure.savefig(buffer, format=extension, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""What the steps of every curve are measured against: two bounds and SGD's optimal schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from nqm_study.report.axes import GREY, Entry
+from nqm_study.report.scaling import Curve
+
+CLASSICAL = "d / (2 C B)"
+OPTIMAL = "SGD's optimal schedule, 50 pieces"
+_DARK = "0.15"
+_SAME = 0.01  # relative difference in steps below which two lines are one
+_HALF_BAR = 2.0**0.05  # what a line over a single batch size reaches to either side
+
+Line = list[tuple[float, float]]
+
+
+def bayes_line(curves: Sequence[Curve]) -> Line:
+    """The Bayes bound against batch size."""
+    return sorted({(p.batch_size, float(p.bayes_bound)) for c in curves for p in c.points})
+
+
+def classical_line(curves: Sequence[Curve]) -> Line:
+    """The large-sample limit d / (2 C B) against batch size, where it is known."""
+    known = ((p.batch_size, p.classical_bound) for c in curves for p in c.points)
+    return sorted({(batch_size, steps) for batch_size, steps in known if steps is not None})
+
+
+def optimal_line(curves: Sequence[Curve]) -> Line:
+    """The steps of SGD's optimal schedule against batch size, where they are known.
+
+    Empty where one of the curves is that line.
+    """
+    known = ((p.batch_size, p.optimal_steps) for c in curves for p in c.points)
+    line = sorted({(batch_size, float(steps)) for batch_size, steps in known if steps is not None})
+    return [] if any(_is_drawn(line, curve) for curve in curves) else line
+
+
+def draw_reference(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
+    """The lines over the curves' batch sizes; returns their entries for the legend."""
+    entries: list[Entry] = []
+    for line, label, look in _STYLES:
+        points = line(curves)
+        if points:
+            marker = look.get("marker", "") if len(points) > 1 else ""
+            axes.plot(*zip(*_visible(points), strict=True), **{**look, "marker": marker})
+            entries.append((Line2D([], [], **look), label, ""))
+    return entries
+
+
+def _visible(points: Line) -> Line:
+    """The points, or a short bar in place of a single one."""
+    if len(points) > 1:
+        return points
+    ((batch_size, steps),) = points
+    return [(batch_size / _HALF_BAR, steps), (batch_size * _HALF_BAR, steps)]
+
+
+def _is_drawn(line: Line, curve: Curve) -> bool:
+    if (curve.optimizer, curve.schedule) != ("sgd", "optimal"):
+        return False
+    steps = {point.batch_size: point.steps for point in curve.points}
+    return all(abs(steps.get(size, 0.0) - value) <= _SAME * value for size, value in line)
+
+
+# The Bayes bound is broad and pale with the classical line dotted upon it: the two mostly coincide.
+_STYLES: tuple[tuple[Callable[[Sequence[Curve]], Line], str, dict[str, Any]], ...] = (
+    (optimal_line, OPTIMAL, {"color": _DARK, "linewidth": 1.1, "marker": ".", "zorder": 2.6}),
+    (
+        bayes_line,
+        "Bayes bound: no algorithm can need fewer steps",
+        {"color": "0.75", "linewidth": 4.0, "solid_capstyle": "butt", "zorder": 1.8},
+    ),
+    (
+        classical_line,
+        f"{CLASSICAL}: a large-sample limit, not a strict bound",
+        {"color": GREY, "linewidth": 1.2, "linestyle": ":", "zorder": 1.9},
+    ),
+)
