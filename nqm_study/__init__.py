@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nqm_study.model.bounds import bayes_bound
+from nqm_study.model.bounds import bayes_bound, classical_bound
 from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.density import DensitySpectrum, spectrum_from_density
+from nqm_study.model.greedy import GreedySchedule, greedy_schedule
+from nqm_study.model.optimal import OptimalSchedule, optimal_schedule
 from nqm_study.model.optimizers import SGD, Adam
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.power_law import power_law
@@ -41,10 +43,12 @@ __all__ = [
     "Crossing",
     "DensitySpectrum",
     "Exponential",
+    "GreedySchedule",
     "InverseSqrt",
     "Linear",
     "NoisyQuadratic",
     "OneCycle",
+    "OptimalSchedule",
     "PiecewiseConstant",
     "Polynomial",
     "Simulation",
@@ -54,7 +58,10 @@ __all__ = [
     "WarmupStableDecay",
     "__version__",
     "bayes_bound",
+    "classical_bound",
+    "greedy_schedule",
     "load_spectrum",
+    "optimal_schedule",
     "power_law",
     "risk_curve",
     "run_study",

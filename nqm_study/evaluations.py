@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping
@@ -12,7 +13,12 @@ from nqm_study.model.crossing import steps_to_target
 from nqm_study.model.greedy import LONGEST as GREEDY_LONGEST
 from nqm_study.model.greedy import greedy_schedule
 from nqm_study.model.optimal import LONGEST as OPTIMAL_LONGEST
-from nqm_study.model.optimal import OptimalSchedule, optimal_schedule
+from nqm_study.model.optimal import (
+    NotReachedError,
+    OptimalSchedule,
+    TooManyPiecesError,
+    optimal_schedule,
+)
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.parts import ALGORITHMS, make_optimizer
@@ -23,8 +29,8 @@ from nqm_study.study.run import Evaluate, Evaluation
 PIECES = 50
 """Pieces of the optimal schedule that every study is compared with: the paper's number."""
 
-FEWER = (20, 10, 5, 2, 1)
-"""Pieces to try where the target needs fewer steps than there are pieces."""
+FEWER = (20, 10, 5, 2)
+"""Pieces to try where the target needs fewer steps than there are pieces, before a single one."""
 
 
 def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
@@ -46,12 +52,15 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
     """What a study's steps are compared with, whatever its optimizer."""
     target = definition.target
     classical = classical_bound(problem, target=target)
-    best = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=PIECES)
+    optimal_steps = None
+    with contextlib.suppress(NotReachedError):
+        found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=PIECES)
+        optimal_steps = found.steps
     return {
         "bayes_bound": bayes_bound(problem, target=target),
         # JSON has no infinity.
         "classical_bound": classical if math.isfinite(classical) else None,
-        "optimal_steps": None if best is None else best.steps,
+        "optimal_steps": optimal_steps,
         "initial_risk": problem.spectrum.initial_risk,
     }
 
@@ -77,15 +86,15 @@ def _family(
 def _optimal(
     problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
 ) -> Evaluation:
-    found = _fewest(
-        problem,
-        target=definition.target,
-        max_steps=definition.max_steps,
-        **{**definition.schedule_settings, **values},
-    )
-    if found is None:
-        # No run was looked at: the smallest risk seen is that before the first step.
-        return Evaluation(Crossing(None, "max_steps", problem.spectrum.initial_risk))
+    try:
+        found = _fewest(
+            problem,
+            target=definition.target,
+            max_steps=definition.max_steps,
+            **{**definition.schedule_settings, **values},
+        )
+    except NotReachedError as error:
+        return Evaluation(Crossing(None, "max_steps", error.risk))
     rates = found.learning_rates.tolist()
     return Evaluation(
         Crossing(found.steps, "reached", found.risk, found.error),
@@ -97,25 +106,26 @@ def _optimal(
 @functools.lru_cache(maxsize=32)
 def _fewest(
     problem: NoisyQuadratic, *, target: float, max_steps: int, pieces: int, **options: float
-) -> OptimalSchedule | None:
+) -> OptimalSchedule:
     """The optimal schedule, of fewer pieces where the target needs fewer steps than pieces.
 
-    None where no schedule reaches the target within so many steps. The studies of a call share what
-    they are compared with, so it is kept, under the arguments in the order they are given.
+    The studies of a call share what they are compared with, so it is kept, under the arguments in
+    the order they are given.
+
+    Raises:
+        NotReachedError: where no schedule reaches the target within so many steps.
     """
+    find = functools.partial(
+        optimal_schedule,
+        problem,
+        target=target,
+        max_steps=min(max_steps, OPTIMAL_LONGEST),
+        **options,  # type: ignore[arg-type]  # nesterov is a bool
+    )
     for count in (pieces, *(fewer for fewer in FEWER if fewer < pieces)):
-        try:
-            return optimal_schedule(
-                problem,
-                target=target,
-                pieces=count,
-                max_steps=min(max_steps, OPTIMAL_LONGEST),
-                **options,  # type: ignore[arg-type]  # nesterov is a bool
-            )
-        except ValueError as error:
-            if not str(error).startswith("pieces="):
-                return None
-    return None
+        with contextlib.suppress(TooManyPiecesError):
+            return find(pieces=count)
+    return find(pieces=1)
 
 
 def _greedy(

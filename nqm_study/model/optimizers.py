@@ -15,7 +15,7 @@ Each is z' = A z + b e with a matrix A and a vector b, so a new linear optimizer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,22 @@ def transition(optimizer: SGD, curvature: Array) -> Transition:
     return Transition(matrix, noise, FIRST[len(noise)], readout=0)
 
 
+def affine_transition(optimizer: SGD, curvature: Array) -> tuple[Transition, Transition]:
+    """Two parts of the transition, which at the rate r is the first plus r times the second.
+
+    The optimizer's own rate does not matter. The first is the transition at a rate of next to
+    nothing. The second is the transition over the rate at a vast one, where the first is lost in
+    rounding; a difference at common rates would lose the second's digits instead.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        base, vast = (
+            transition(replace(optimizer, learning_rate=rate), curvature)
+            for rate in (2.0**-900, 2.0**500)
+        )
+        slope = replace(vast, matrix=vast.matrix / 2.0**500, noise=vast.noise / 2.0**500)
+    return base, slope
+
+
 FIRST = {k: np.eye(k)[0] for k in (1, 2)}
 LAST = {k: np.eye(k)[-1] for k in (2, 3)}
 """Starts of k components: theta_0 = 1 in the first; e_0 = theta_0 = 1, held as the last."""
@@ -154,18 +170,21 @@ def _average(matrix: Array, noise: Array, gamma: float) -> tuple[Array, Array]:
     return wide, np.concatenate((gamma * noise[:1], noise[1:], (1.0 - gamma) * noise[:1]))
 
 
-def is_stable(optimizer: SGD, curvature: Array) -> bool:
-    """Whether the transition's spectral radius is below one at every curvature.
+def stability_limit(optimizer: SGD) -> float:
+    """Up to here, not included, x = lr h^(1-p) is stable, whatever the optimizer's own rate.
 
-    With x = lr h^(1-p): x < 2 (1 + mu) for heavy ball (mu = 0: SGD), and
-    x < 2 (1 + mu) / (1 + 2 mu) for Nesterov (Jury's conditions on the 2 x 2 matrix); averaging adds
-    the eigenvalue gamma < 1.
+    2 (1 + mu) for heavy ball (mu = 0: SGD) and 2 (1 + mu) / (1 + 2 mu) for Nesterov (Jury's
+    conditions on the 2 x 2 matrix); averaging adds the eigenvalue gamma < 1.
     """
     mu = optimizer.momentum
+    return 2.0 * (1.0 + mu) / (1.0 + 2.0 * mu if optimizer.nesterov else 1.0)
+
+
+def is_stable(optimizer: SGD, curvature: Array) -> bool:
+    """Whether the transition's spectral radius is below one at every curvature."""
     with np.errstate(over="ignore"):  # an infinite step is not stable
         x = optimizer.learning_rate * curvature ** (1.0 - optimizer.preconditioner_power)
-    limit = 2.0 * (1.0 + mu) / (1.0 + 2.0 * mu if optimizer.nesterov else 1.0)
-    return bool(np.all(x < limit))
+    return bool(np.all(x < stability_limit(optimizer)))
 
 
 def swing(optimizer: SGD, curvature: Array, learning_rate: float | Array) -> Array:

@@ -22,10 +22,11 @@ import numpy.typing as npt
 from nqm_study.model import _schedule_kernel
 from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
 from nqm_study.model.linear import difference
-from nqm_study.model.optimizers import SGD, is_stable, swing, transition
+from nqm_study.model.optimizers import SGD, affine_transition, is_stable, swing
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
+from nqm_study.model.stretches import Stretches, stepped, stretched
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -45,9 +46,6 @@ MOST_STRETCHES = 2**16
 PRECISE = 1e-6
 """Relative error of the risk that a good look tries to stay below."""
 
-HUGE = 2.0**90
-"""A rate beside which 1 is nothing."""
-
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
 
@@ -56,77 +54,6 @@ LONG = 2**20
 
 SAMPLES = 1024
 """Fractions of the run at which a schedule's largest factor is looked for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Stretches:
-    """A run as stretches of constant rate.
-
-    Attributes:
-        factors: the schedule's mean over each.
-        lengths: the steps of each, >= 1.
-        exact: whether the rate is the same at all steps of each.
-    """
-
-    factors: Array
-    lengths: Integers
-    exact: bool
-
-    @property
-    def steps(self) -> int:
-        """The steps of the run."""
-        return int(self.lengths.sum())
-
-
-def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
-    """A run whose stretches are its steps, or the first so many of them."""
-    count = horizon if steps is None else steps
-    factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
-    return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
-
-
-def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
-    """A run in up to ``count`` stretches for each smooth part of its schedule.
-
-    Args:
-        schedule: gives the factors.
-        horizon: steps of the run.
-        count: stretches for each smooth part.
-        ends: further steps at which a stretch has to end.
-    """
-    knots = [_first_step(knot, horizon) for knot in schedule.knots or ()]
-    parts = np.unique(np.array([0, *knots, horizon], dtype=np.int64))
-    graded = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count))
-    bounds = [parts, np.array(ends, dtype=np.int64)]
-    exact = True
-    for first, last in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
-        if schedule.knots is not None and _is_flat(schedule, first, last, horizon):
-            continue
-        exact = exact and last - first <= count
-        inner = np.rint(graded * (last - first)).astype(np.int64)
-        bounds.append(first + (inner if last - first > count else np.arange(1, last - first)))
-    bound = np.unique(np.concatenate(bounds))
-    lengths = np.diff(bound)
-    # The mean over n steps by the two nodes that make it exact for cubics.
-    middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
-    aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
-    two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
-    factors = two.reshape(2, -1).mean(axis=0)
-    return Stretches(factors, lengths, exact)
-
-
-def _first_step(fraction: float, horizon: int) -> int:
-    """The first step t with t / T >= fraction, whatever the rounding of fraction * T."""
-    step = max(0, math.floor(fraction * horizon) - 1)
-    while step / horizon < fraction:
-        step += 1
-    return step
-
-
-def _is_flat(schedule: Schedule, first: int, last: int, horizon: int) -> bool:
-    inside = first + np.array([0.0, 0.37, 0.81, 1.0]) * (last - 1 - first)
-    factors = schedule.at_steps(inside, horizon)
-    return bool(np.all(factors == factors[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,23 +78,17 @@ class Tables:
     ) -> Tables:
         """Tables at a level of compression; the largest factor tells which modes swing."""
         nodes = problem.spectrum.nodes(level)
-        # Affine in the rate: at a tiny one the base alone is left, at a huge one the slope.
-        with np.errstate(over="ignore"):
-            none, huge = (
-                transition(replace(optimizer, learning_rate=rate), nodes.curvature)
-                for rate in (1.0 / HUGE**8, HUGE)
-            )
-        slope, noise_slope = (huge.matrix - none.matrix) / HUGE, huge.noise / HUGE
+        base, slope = affine_transition(optimizer, nodes.curvature)
         signal = nodes.curvature[: nodes.signal_weight.size]
         steady = swing(optimizer, signal, largest_factor * optimizer.learning_rate) == math.inf
         return cls(
-            like=(0.0,) * len(none.matrix),
-            base=none.matrix,
-            slope=slope,
-            noise_base=none.noise - noise_slope / HUGE**8,
-            noise_slope=noise_slope,
-            start=none.start,
-            readout=none.readout,
+            like=(0.0,) * len(base.matrix),
+            base=base.matrix,
+            slope=slope.matrix,
+            noise_base=base.noise,
+            noise_slope=slope.noise,
+            start=base.start,
+            readout=base.readout,
             signal_weight=nodes.signal_weight,
             first_noise=nodes.first_noise,
             noise_weight=nodes.noise_weight / problem.batch_size,

@@ -16,8 +16,8 @@ Decay = Literal["linear", "cosine", "sqrt"]
 DECAYS: tuple[Decay, ...] = ("linear", "cosine", "sqrt")
 """Ways down of a warmup-stable-decay schedule."""
 
-MOST_PIECES = 100_000
-"""More pieces than this are no schedule that anyone would write down."""
+MOST_DROPS = 100_000
+"""More drops than this are no schedule that anyone would write down."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class StepDecay(Shaped):
     def __post_init__(self) -> None:
         self._check()
         require_number("decay_rate", self.decay_rate, above=0.0)
-        require_integer("drops", self.drops, least=1, most=MOST_PIECES - 1)
+        require_integer("drops", self.drops, least=1, most=MOST_DROPS)
 
     @property
     def _body_knots(self) -> tuple[float, ...]:

@@ -1,0 +1,205 @@
+"""The search for the fewest steps; optimal.py says how it goes and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from nqm_study.model._least_risk import FULL, ROUGH, Array, Effort, Minimum, Runs, by_risk
+from nqm_study.model.problem import NoisyQuadratic
+
+TOLERANCE = 1e-9
+"""Relative error of the risk that a compression may have."""
+
+SAFETY = 8.0
+"""How many times that error may stand between a risk and the target."""
+
+ROUNDING = 1e-12
+"""Relative error of a risk by rounding."""
+
+SHORT = 64
+"""Up to so many steps, all smaller numbers of steps are looked at."""
+
+FINALISTS = 3
+"""Of all the starts, so many are followed to the end."""
+
+
+class NotReachedError(ValueError):
+    """No schedule that was found reaches the target within the most steps.
+
+    Attributes:
+        risk: the smallest last risk found.
+    """
+
+    def __init__(self, most: int, risk: float, target: float) -> None:
+        super().__init__(
+            f"max_steps={most}: must be more, since the smallest risk after as many is {risk:g}, "
+            f"above target={target:g}"
+        )
+        self.risk = risk
+
+
+def first(runs: Runs) -> Minimum:
+    """Rates that reach the target in about the fewest steps, roughly minimised.
+
+    Raises:
+        NotReachedError: if they are not found within the most steps.
+    """
+    steps = min(runs.pieces, runs.most)
+    seen = [Minimum(0, np.full(1, runs.stable), math.inf, 0.0)]
+    while True:
+        start = seen[-1].rates
+        if len(seen) == 1:
+            start = min(runs.starts(steps), key=lambda rates: runs.last_risk(steps, rates)[0])
+        found = runs.minimise(steps, start, ROUGH)
+        if found.risk > runs.target and steps == runs.most:
+            every = (found.rates, *runs.starts(steps))
+            found = min((runs.minimise(steps, rates) for rates in every), key=by_risk)
+        if found.risk <= runs.target:
+            return _narrowed(runs, seen[-1], found, ROUGH)[1]
+        if steps == runs.most:
+            raise NotReachedError(runs.most, found.risk, runs.target)
+        seen.append(found)
+        ahead = 4.0 * steps
+        if len(seen) > 2:
+            ahead = _secant(seen[-2], seen[-1], runs.target)
+        steps = min(max(2 * steps, math.ceil(min(ahead, 8.0 * steps))), runs.most)
+
+
+def _secant(one: Minimum, other: Minimum, target: float) -> float:
+    """Where the line through two points of log L_T against log T meets the target's."""
+    if one.steps == 0 or other.steps == 0 or not 0.0 < other.risk < one.risk < math.inf:
+        return math.inf
+    slope = math.log(one.risk / other.risk) / math.log(one.steps / other.steps)
+    exponent = math.log(target / other.risk) / slope
+    return other.steps * math.exp(min(exponent, 100.0))
+
+
+def _narrowed(
+    runs: Runs, below: Minimum, found: Minimum, effort: Effort
+) -> tuple[Minimum, Minimum]:
+    """Neighbouring T on both sides of the target, from two T on both sides of it."""
+    nearest = sorted((below, found), key=lambda each: each.steps)
+    width = found.steps - below.steps
+    since = 0
+    while found.steps - below.steps > 1:
+        meets = _secant(nearest[0], nearest[1], runs.target)
+        if since >= 2 or not meets < math.inf:
+            meets, since = 0.5 * (below.steps + found.steps), 0
+        steps = min(max(math.ceil(meets), below.steps + 1), found.steps - 1)
+        near = below if below.steps > 0 and steps - below.steps < found.steps - steps else found
+        new = runs.minimise(steps, near.rates, effort)
+        if new.risk <= runs.target:
+            found = new
+        else:
+            below = new
+        if 2 * (found.steps - below.steps) > width:
+            since += 1
+        else:
+            width, since = found.steps - below.steps, 0
+        nearest = sorted(
+            sorted((*nearest, new), key=lambda each: _distance(each, runs.target))[:2],
+            key=lambda each: each.steps,
+        )
+    return below, found
+
+
+def _distance(found: Minimum, target: float) -> float:
+    """How far a risk is from the target, in its logarithm."""
+    return abs(math.log(found.risk / target)) if found.risk > 0.0 else math.inf
+
+
+def _enclosed(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
+    """Neighbouring T on both sides of the target, by growing strides from one T on."""
+    now = runs.minimise(start.steps, start.rates)
+    stride = 1
+    if now.risk <= runs.target:
+        while True:
+            found, steps = now, max(0, now.steps - stride)
+            if steps == 0:
+                now = Minimum(0, found.rates, math.inf, 0.0)
+            else:
+                now = runs.minimise(steps, found.rates)
+            if now.risk > runs.target:
+                return _narrowed(runs, now, found, FULL)
+            stride *= 2
+    while True:
+        below, steps = now, min(now.steps + stride, runs.most)
+        now = runs.minimise(steps, below.rates)
+        if now.risk <= runs.target:
+            return _narrowed(runs, below, now, FULL)
+        if steps == runs.most:
+            raise NotReachedError(runs.most, now.risk, runs.target)
+        stride *= 2
+
+
+def proved(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
+    """The fewest steps, and the best at one step less, which no start brings to the target."""
+    while True:
+        below, found = _enclosed(runs, start)
+        if below.steps == 0:
+            return below, found
+        best = _best_of_starts(runs, below.steps, (0.5 * below.rates, found.rates))
+        if best.risk < below.risk * (1.0 - TOLERANCE):
+            below = best
+            # What is better at T - 1 is likely so at T.
+            found = min(found, runs.minimise(found.steps, best.rates), key=by_risk)
+        if below.risk > runs.target:
+            sooner = _sooner(runs, below)
+            if sooner is None:
+                return below, found
+            below = sooner
+        start = below
+
+
+def _best_of_starts(runs: Runs, steps: int, others: tuple[Array, ...]) -> Minimum:
+    """The least risk that is found from all starts, and some others."""
+    rivals = (*runs.starts(steps), *others)
+    rough = sorted((runs.minimise(steps, rates, ROUGH) for rates in rivals), key=by_risk)
+    return min((runs.minimise(steps, each.rates) for each in rough[:FINALISTS]), key=by_risk)
+
+
+def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
+    """The fewest of few steps that reach the target, where any fewer than these do."""
+    if below.steps > SHORT:
+        return None
+    for steps in range(1, below.steps):
+        found = _best_of_starts(runs, steps, (below.rates,))
+        if found.risk <= runs.target:
+            return found
+    return None
+
+
+def refined(
+    problem: NoisyQuadratic,
+    runs: Callable[[int], Runs],
+    level: int,
+    below: Minimum,
+    found: Minimum,
+) -> tuple[Minimum, Minimum, float]:
+    """The same on a compression that is fine enough, and the error of its risks."""
+    spectrum = problem.spectrum
+    last = spectrum.last_level
+    while True:
+        if level == last and spectrum.law is None:
+            return below, found, 0.0
+        # A law has no finer level than its last; a coarser one then tells more than the error.
+        other = runs(level + 1 if level < last else level - 1)
+        pair = [each for each in (below, found) if each.steps > 0]
+        error = max(_difference(other, each) for each in pair)
+        target = other.target
+        margin = min(abs(each.risk - target) for each in pair)
+        certain = margin > (ROUNDING + SAFETY * error) * target
+        if level == last or (error <= TOLERANCE and certain):
+            return below, found, error
+        level += 1
+        below, found = proved(other, found)
+
+
+def _difference(runs: Runs, found: Minimum) -> float:
+    """The relative difference of a risk from the same schedule's on another compression."""
+    risk, _ = runs.last_risk(found.steps, found.rates)
+    scale = max(risk, found.risk)
+    return abs(risk - found.risk) / scale if scale > 0.0 else 0.0

@@ -1,0 +1,86 @@
+"""Runs under a schedule as stretches of constant rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.schedules import Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """A run as stretches of constant rate.
+
+    Attributes:
+        factors: the schedule's mean over each.
+        lengths: the steps of each, >= 1.
+        exact: whether the rate is the same at all steps of each.
+    """
+
+    factors: Array
+    lengths: Integers
+    exact: bool
+
+    @property
+    def steps(self) -> int:
+        """The steps of the run."""
+        return int(self.lengths.sum())
+
+
+def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
+    """A run whose stretches are its steps, or the first so many of them."""
+    count = horizon if steps is None else steps
+    factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
+    return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
+
+
+def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
+    """A run in up to ``count`` stretches for each smooth part of its schedule.
+
+    Args:
+        schedule: gives the factors.
+        horizon: steps of the run.
+        count: stretches for each smooth part.
+        ends: further steps at which a stretch has to end.
+    """
+    knots = [_first_step(knot, horizon) for knot in schedule.knots or ()]
+    parts = np.unique(np.array([0, *knots, horizon], dtype=np.int64))
+    graded = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count))
+    bounds = [parts, np.array(ends, dtype=np.int64)]
+    exact = True
+    for first, last in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
+        if schedule.knots is not None and _is_flat(schedule, first, last, horizon):
+            continue
+        exact = exact and last - first <= count
+        inner = np.rint(graded * (last - first)).astype(np.int64)
+        bounds.append(first + (inner if last - first > count else np.arange(1, last - first)))
+    bound = np.unique(np.concatenate(bounds))
+    lengths = np.diff(bound)
+    # The mean over n steps by the two nodes that make it exact for cubics.
+    middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
+    aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
+    two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
+    factors = two.reshape(2, -1).mean(axis=0)
+    return Stretches(factors, lengths, exact)
+
+
+def _first_step(fraction: float, horizon: int) -> int:
+    """The first step t with t / T >= fraction, whatever the rounding of fraction * T."""
+    step = max(0, math.floor(fraction * horizon) - 1)
+    while step / horizon < fraction:
+        step += 1
+    return step
+
+
+def _is_flat(schedule: Schedule, first: int, last: int, horizon: int) -> bool:
+    inside = first + np.array([0.0, 0.37, 0.81, 1.0]) * (last - 1 - first)
+    factors = schedule.at_steps(inside, horizon)
+    return bool(np.all(factors == factors[0]))
