@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -85,7 +87,7 @@ def schedule_space(section: Mapping[str, Any]) -> ScheduleSpace:
             raise ValueError(f"schedule.{key}={typed(value)}: {name} has {has}")
     settings = {key: _setting(key, given.pop(key)) for key in SETTINGS if key in given}
     if name == "piecewise_constant":
-        given = _each_factor(given, settings)
+        given = _each_ratio(given, settings)
     elif name == "optimal" and "pieces" not in settings:
         raise ValueError("schedule.pieces: is missing")
     shape = {key: hyperparameter(f"schedule.{key}", value) for key, value in given.items()}
@@ -110,17 +112,17 @@ def make_schedule(
     """
     if name != "piecewise_constant":
         return FAMILIES[name](**values, **settings)
-    later = {key: value for key, value in values.items() if key != "warmup_fraction"}
-    for key, value in later.items():
+    ratios = {key: values[key] for key in _ratios(int(settings["pieces"]))}
+    for key, value in ratios.items():
         require_number(key, value, least=0.0)
-    factors = (1.0, *(later[key] for key in _factors(int(settings["pieces"]))))
+    factors = tuple(itertools.accumulate((1.0, *ratios.values()), operator.mul))
     return PiecewiseConstant(factors, warmup_fraction=values.get("warmup_fraction", 0.0))
 
 
 def belongs(name: str, key: str) -> bool:
     """Whether a schedule of this name has such a key."""
-    one_factor = name == "piecewise_constant" and re.fullmatch(r"factor_\d+", key) is not None
-    return one_factor or key in _keys(name)
+    one_ratio = name == "piecewise_constant" and re.fullmatch(r"ratio_\d+", key) is not None
+    return one_ratio or key in _keys(name)
 
 
 def trained(
@@ -163,7 +165,7 @@ def _keys(name: str) -> tuple[str, ...]:
     if name in COMPUTED:
         return COMPUTED[name]
     if name == "piecewise_constant":
-        return ("pieces", "factor", "warmup_fraction")
+        return ("pieces", "ratio", "warmup_fraction")
     return tuple(each.name for each in fields(FAMILIES[name]))  # type: ignore[arg-type]  # all are dataclasses
 
 
@@ -178,23 +180,23 @@ def _setting(key: str, value: object) -> float | str | None:
     return integer(f"schedule.{key}", value, 1, MOST_PIECES)
 
 
-def _each_factor(given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a piecewise-constant schedule, with ``factor`` put in place for every piece."""
+def _each_ratio(given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a piecewise-constant schedule, with ``ratio`` put in place for every piece."""
     if "pieces" not in settings:
         raise ValueError("schedule.pieces: is missing")
-    wanted = _factors(settings["pieces"])
+    wanted = _ratios(settings["pieces"])
     for key, value in given.items():
-        if key not in (*wanted, "factor", "warmup_fraction"):
-            has = f"factors 2 to {settings['pieces']}" if wanted else "no factors"
+        if key not in (*wanted, "ratio", "warmup_fraction"):
+            has = f"ratios 2 to {settings['pieces']}" if wanted else "no ratios"
             raise ValueError(
                 f"schedule.{key}={typed(value)}: with pieces={settings['pieces']} there are {has}"
             )
     whole = dict(given)
-    if "factor" in whole:
+    if "ratio" in whole:
         # Read once under its own name, so that a refusal names what was typed.
-        shared = hyperparameter("schedule.factor", whole.pop("factor"))
-        for values in ends({"schedule.factor": shared}):
-            require_number("schedule.factor", values["schedule.factor"], least=0.0)
+        shared = hyperparameter("schedule.ratio", whole.pop("ratio"))
+        for values in ends({"schedule.ratio": shared}):
+            require_number("schedule.ratio", values["schedule.ratio"], least=0.0)
         whole = {**dict.fromkeys(wanted, shared), **whole}
     for key in wanted:
         if key not in whole:
@@ -202,6 +204,6 @@ def _each_factor(given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[
     return whole
 
 
-def _factors(pieces: int) -> tuple[str, ...]:
-    """The names of the factors of the second, third, ... piece."""
-    return tuple(f"factor_{piece}" for piece in range(2, pieces + 1))
+def _ratios(pieces: int) -> tuple[str, ...]:
+    """The names of the ratios of the second, third, ... piece."""
+    return tuple(f"ratio_{piece}" for piece in range(2, pieces + 1))

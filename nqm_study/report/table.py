@@ -22,8 +22,9 @@ _NONE = "-"
 _UNREACHED = "target not reached"
 # Shown even where they are fixed, unless at 0: an optimizer is not described without them.
 _DEFINING = ("momentum", "beta1", "beta2")
-_FACTOR = re.compile(r"factor_\d+")  # of a piece of a schedule
-_MOST_FACTORS = 3
+_KEPT = ("learning_rate", *_DEFINING)
+_RATIO_OF = re.compile(r"ratio_\d+")  # of a piece of a schedule
+_MOST_RATIO_OFS = 3
 _TERMINAL = 80  # characters: a wider table has one space between columns in place of two
 
 
@@ -33,13 +34,15 @@ def table(curves: Sequence[Curve]) -> Table:
     Steps are a count, the learning rate and other hyperparameters are in the user's units. With
     several seeds the median is given, and the range of steps in a column of its own. What all
     curves share (spectrum, target, schedule) is in the title; a spectrum or target that differs has
-    a column. More than three factors of a schedule's pieces are left out.
+    a column. More than three ratios of a schedule's pieces are left out, and so is, from a table
+    that would be too wide with it, what only some of the curves have.
     """
-    columns = [*_leading(curves), *_measured(curves)]
-    # As narrow as its cells, so that most tables fit 80 characters; folded, never cut, where they
-    # do not: half a number is a wrong number.
-    widths = [max(len(t) for t in [*col.heading.split(), *col.cells]) for col in columns]
-    roomy = sum(widths) + 2 * (len(widths) - 1) <= _TERMINAL
+    names = _hyperparameter_names(curves)
+    columns = [*_leading(curves), *_measured(curves, names)]
+    if _room(columns) < len(columns) - 1:
+        shared = [name for name in names if name in _KEPT or _in_all(name, curves)]
+        columns = [*_leading(curves), *_measured(curves, shared)]
+    roomy = _room(columns) >= 2 * (len(columns) - 1)
     result = Table(
         title=_title(curves),
         title_justify="left",
@@ -48,9 +51,18 @@ def table(curves: Sequence[Curve]) -> Table:
         padding=(0, 1 if roomy else 0, 0, 0),
         pad_edge=False,
     )
-    for column, width in zip(columns, widths, strict=True):
+    for column in columns:
         justify: JustifyMethod = "left" if column.left else "right"
-        result.add_column(column.heading, justify=justify, max_width=width, overflow="fold")
+        # As narrow as its cells, so that most tables fit 80 characters. Where they do not, names
+        # are folded, and no number is: half of one is a wrong number.
+        least = None if column.left else column.width
+        result.add_column(
+            column.heading,
+            justify=justify,
+            min_width=least,
+            max_width=column.width,
+            overflow="fold",
+        )
     ends = list(accumulate(len(_rows(curve)) for curve in curves))
     for i, cells in enumerate(zip(*(column.cells for column in columns), strict=True), start=1):
         result.add_row(*map(Text, cells), end_section=i in ends)
@@ -64,6 +76,20 @@ class _Column:
     heading: str
     cells: Sequence[str]
     left: bool = False
+
+    @property
+    def width(self) -> int:
+        """The longest cell, or word of the heading."""
+        return max(len(text) for text in [*self.heading.split(), *self.cells])
+
+
+def _room(columns: Sequence[_Column]) -> int:
+    """Characters that a terminal's line has left for the spaces between columns."""
+    return _TERMINAL - sum(column.width for column in columns)
+
+
+def _in_all(name: str, curves: Sequence[Curve]) -> bool:
+    return all(name in point.hyperparameters for curve in curves for point in curve.points)
 
 
 def _rows(curve: Curve) -> list[tuple[float, Point | None]]:
@@ -87,7 +113,7 @@ def _leading(curves: Sequence[Curve]) -> list[_Column]:
     ]
 
 
-def _measured(curves: Sequence[Curve]) -> list[_Column]:
+def _measured(curves: Sequence[Curve], names: Sequence[str]) -> list[_Column]:
     rows = [row for curve in curves for row in _rows(curve)]
     points = [point for _, point in rows]
 
@@ -101,8 +127,7 @@ def _measured(curves: Sequence[Curve]) -> list[_Column]:
     if any(point.seeds + point.seeds_unreached > 1 for point in points if point):
         columns.append(column("over seeds", _over_seeds))
     columns += [
-        column(_heading(name, curves), partial(_hyperparameter, name=name))
-        for name in _hyperparameter_names(curves)
+        column(_heading(name, curves), partial(_hyperparameter, name=name)) for name in names
     ]
     return [
         *columns,
@@ -129,8 +154,8 @@ def _hyperparameter_names(curves: Sequence[Curve]) -> list[str]:
     values = [point.hyperparameters for curve in curves for point in curve.points]
     defining = [name for name in _DEFINING if any(value.get(name) for value in values)]
     names = list(dict.fromkeys(["learning_rate", *defining, *searched]))
-    if sum(_FACTOR.fullmatch(name) is not None for name in names) > _MOST_FACTORS:
-        names = [name for name in names if not _FACTOR.fullmatch(name)]
+    if sum(_RATIO_OF.fullmatch(name) is not None for name in names) > _MOST_RATIO_OFS:
+        names = [name for name in names if not _RATIO_OF.fullmatch(name)]
     return names
 
 

@@ -88,7 +88,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
 def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
     taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
     own = {each.name for each in fields(FAMILIES[family])}
-    assert not taken & (own | {"pieces", "factor", "factor_2", "max_learning_rate"})
+    assert not taken & (own | {"pieces", "ratio", "ratio_2", "max_learning_rate"})
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -
         ("polynomial", {"power"}, {}),
         ("exponential", {"final_fraction"}, {}),
         ("inverse_sqrt", {"timescale"}, {}),
-        ("piecewise_constant", {f"factor_{piece}" for piece in range(2, 7)}, {"pieces": 6}),
+        ("piecewise_constant", {f"ratio_{piece}" for piece in range(2, 7)}, {"pieces": 6}),
         ("step_decay", {"decay_rate"}, {"drops": 3}),
         ("warmup_stable_decay", {"decay_fraction", "warmup_fraction"}, {"decay": "linear"}),
         ("one_cycle", {"pct_start"}, {}),
@@ -119,19 +119,19 @@ def test_six_pieces_are_six_searched_rates_and_one_can_be_fixed() -> None:
     plan = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=6"))
     space = SearchSpace(plan.definition.hyperparameters)
     assert set(space.distributions) == {
-        "learning_rate", "factor_2", "factor_3", "factor_4", "factor_5", "factor_6",
+        "learning_rate", "ratio_2", "ratio_3", "ratio_4", "ratio_5", "ratio_6",
     }  # fmt: skip
-    fixed = study_plan(composed("schedule=piecewise_constant", "+schedule.factor_3=0.1"))
-    assert fixed.definition.hyperparameters["factor_3"] == 0.1
+    fixed = study_plan(composed("schedule=piecewise_constant", "+schedule.ratio_3=0.1"))
+    assert fixed.definition.hyperparameters["ratio_3"] == 0.1
     assert len(SearchSpace(fixed.definition.hyperparameters).searched) == 5
     one = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=1"))
     assert set(SearchSpace(one.definition.hyperparameters).searched) == {"learning_rate"}
 
 
-def test_the_first_piece_has_the_learning_rate_itself() -> None:
-    values = {"factor_2": 0.5, "factor_3": 0.0, "warmup_fraction": 0.2}
+def test_a_piece_has_its_ratio_times_the_rate_of_the_piece_before() -> None:
+    values = {"ratio_2": 0.5, "ratio_3": 0.25, "warmup_fraction": 0.2}
     made = make_schedule("piecewise_constant", values, {"pieces": 3})
-    assert made == nqm.PiecewiseConstant((1.0, 0.5, 0.0), warmup_fraction=0.2)
+    assert made == nqm.PiecewiseConstant((1.0, 0.5, 0.125), warmup_fraction=0.2)
 
 
 @pytest.mark.parametrize(
@@ -393,18 +393,18 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
             "schedule.pieces=1001: must be at most 1000",
         ),
         (["schedule=piecewise_constant", "~schedule.pieces"], "schedule.pieces: is missing"),
-        (["schedule=piecewise_constant", "~schedule.factor"], "schedule.factor_2: is missing"),
+        (["schedule=piecewise_constant", "~schedule.ratio"], "schedule.ratio_2: is missing"),
         (
-            ["schedule=piecewise_constant", "schedule.factor=-1"],
-            "schedule.factor=-1: must be a finite number of at least 0",
+            ["schedule=piecewise_constant", "schedule.ratio=-1"],
+            "schedule.ratio=-1: must be a finite number of at least 0",
         ),
         (
-            ["schedule=piecewise_constant", "+schedule.factor_3=-1"],
-            "schedule.factor_3=-1: must be a finite number of at least 0",
+            ["schedule=piecewise_constant", "+schedule.ratio_3=-1"],
+            "schedule.ratio_3=-1: must be a finite number of at least 0",
         ),
         (
-            ["schedule=piecewise_constant", "+schedule.factor_7=0.1"],
-            "schedule.factor_7=0.1: with pieces=6 there are factors 2 to 6",
+            ["schedule=piecewise_constant", "+schedule.ratio_7=0.1"],
+            "schedule.ratio_7=0.1: with pieces=6 there are ratios 2 to 6",
         ),
         (
             ["schedule=optimal", "schedule.pieces=0"],

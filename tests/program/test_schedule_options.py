@@ -68,8 +68,10 @@ def test_a_trial_under_a_schedule_records_what_the_model_says(
 def test_the_pieces_of_a_schedule_are_searched_one_by_one() -> None:
     (first, *_) = found("piecewise_constant", family="sgd", hyperparameters={"pieces": 3})
     values = first.hyperparameters
-    assert set(values) == {"learning_rate", "factor_2", "factor_3", "warmup_fraction"}
-    schedule = nqm.PiecewiseConstant((1.0, values["factor_2"], values["factor_3"]))
+    assert set(values) == {"learning_rate", "ratio_2", "ratio_3", "warmup_fraction"}
+    schedule = nqm.PiecewiseConstant(
+        (1.0, values["ratio_2"], values["ratio_2"] * values["ratio_3"])
+    )
     crossing = nqm.steps_to_target(
         PROBLEM, nqm.SGD(values["learning_rate"]), schedule, target=TARGET
     )

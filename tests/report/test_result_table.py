@@ -119,8 +119,8 @@ def test_rates_of_a_schedule_are_peak_rates() -> None:
     assert "peak" not in headings(render(sgd([4])))
 
 
-def pieces(n_factors: int) -> list[StudyRecord]:
-    names = [f"factor_{k}" for k in range(2, 2 + n_factors)]
+def pieces(n_ratios: int) -> list[StudyRecord]:
+    names = [f"ratio_{k}" for k in range(2, 2 + n_ratios)]
     return sweep(
         lambda b: 1e6 / b,
         lambda _: 0.1,
@@ -134,7 +134,7 @@ def pieces(n_factors: int) -> list[StudyRecord]:
     )
 
 
-def test_many_factors_of_pieces_are_left_to_mlflow() -> None:
+def test_many_ratios_of_pieces_are_left_to_mlflow() -> None:
     three, five = render(pieces(3)), render(pieces(5))
     assert row(three, "sgd").count("0.125") == 3
     assert row(five, "sgd").count("0.125") == 0
