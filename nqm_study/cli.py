@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from nqm_study.build import StudyPlan, conf_dir, open_planned, run_planned, stud
 from nqm_study.plans import ChangedError, check_plans, labels, marks, planned_again
 from nqm_study.progress import Board, Message, orphaned, send
 from nqm_study.publish import publish
-from nqm_study.study.records import TrialRecord, largest_risk_error
+from nqm_study.study.records import TrialRecord
 from nqm_study.study.run import undisturbed
 from nqm_study.study.storage import KINDS, study_lock, study_record
 
@@ -145,7 +145,7 @@ def run_job(plan: StudyPlan) -> None:
                     done=len(found),
                     total=max(plan.n_trials, len(found)),
                     steps=steps,
-                    risk_error=largest_risk_error(found),
+                    risk_error=replace(before, trials=tuple(found)).told_risk_error,
                     new=len(found) - len(before.trials),
                     over=over,
                 )

@@ -24,8 +24,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from nqm_study.study.records import SMALL_RISK_ERROR
-
 ADDRESS = "NQM_STUDY_PROGRESS"
 """Environment variable: machine/process:port of the process that draws."""
 
@@ -38,7 +36,7 @@ class Message:
         study: its name.
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
-        risk_error: the largest relative error of the risk by compressing the spectrum, if any.
+        risk_error: the largest relative error of the risk, where it is larger than meant.
         new: trials that this call added.
         over: whether the study has ended.
         waiting: whether it waits for another call that is running it.
@@ -151,7 +149,7 @@ class Board:
             trials = f"{message.done} trial{'' if message.done == 1 else 's'} ({message.new} new)"
             place = f"{len(self._over)}/{len(self._labels)}"
             line = f"{place}  {label}: {note or 'target not reached'}, {trials}"
-            if message.risk_error is not None and message.risk_error > SMALL_RISK_ERROR:
+            if message.risk_error is not None:
                 line += f"; may not be exact: losses are off by up to {message.risk_error:.0e}"
             self._print(line)
 

@@ -17,7 +17,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 SMALL_RISK_ERROR = 1e-9
-"""Relative error that compressing a spectrum is meant to stay below; a larger one is told."""
+"""Relative error of the risk that compressing a spectrum is meant to stay below."""
+
+SMALL_SCHEDULED_ERROR = 2e-6
+"""The same for long runs under a schedule, whose risks are extrapolated."""
+
+EXACT_SCHEDULES = ("constant", "optimal", "greedy")
+"""The schedules whose risks are not extrapolated."""
 
 Scale = Literal["linear", "log", "log_one_minus"]
 SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
@@ -159,8 +165,9 @@ class TrialRecord:
         risk: expected loss at the crossing; with no crossing, the smallest seen.
         objective: the value the sampler minimised.
         started, finished: when the trial ran.
-        risk_error: relative error of the risk by compressing the spectrum; None where it was not
-            measured, as for Adam and in studies that earlier versions stored.
+        risk_error: relative error of the risk by compressing the spectrum and by extrapolating a
+            long run under a schedule; None where it was not measured, as for Adam and in studies
+            that earlier versions stored.
         rates: (step, learning rate) pairs of a schedule that was computed rather than given by
             hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
             piece and its rate, for ``greedy`` some steps of the run.
@@ -213,6 +220,14 @@ class StudyRecord:
     def risk_error(self) -> float | None:
         """The largest of the trials that reached the target; None where none was measured."""
         return largest_risk_error(self.trials)
+
+    @property
+    def told_risk_error(self) -> float | None:
+        """The same where it is larger than it is meant to be, and None elsewhere."""
+        exact = self.definition.schedule in EXACT_SCHEDULES
+        small = SMALL_RISK_ERROR if exact else SMALL_SCHEDULED_ERROR
+        error = self.risk_error
+        return error if error is not None and error > small else None
 
 
 def largest_risk_error(trials: Iterable[TrialRecord]) -> float | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from mlflow.entities import Run
 
-from nqm_study.study.records import SMALL_RISK_ERROR, Range, StudyRecord, TrialRecord
+from nqm_study.study.records import Range, StudyRecord, TrialRecord
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
 STUDY_NAME = "optuna.study_name"
@@ -159,10 +159,10 @@ def note(record: StudyRecord) -> str:
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
         f"in {record.best.steps} steps{_ratios_text(record)} with {found}."
     )
-    if record.risk_error is not None and record.risk_error > SMALL_RISK_ERROR:
+    if record.told_risk_error is not None:
         text += (
-            f" Compressing the spectrum changed expected losses by up to {record.risk_error:.0e} "
-            "of their size, so the steps may not be exact."
+            f" Expected losses may be off by up to {record.told_risk_error:.0e} of their size, so "
+            "the steps may not be exact."
         )
     return text
 

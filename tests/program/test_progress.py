@@ -12,7 +12,6 @@ from nqm_study.progress import Board, Message, send
     ("error", "said"),
     [
         (None, "12 steps, 5 trials (5 new)\n"),
-        (1e-10, "12 steps, 5 trials (5 new)\n"),
         (3e-8, "12 steps, 5 trials (5 new); may not be exact: losses are off by up to 3e-08\n"),
     ],
 )

@@ -15,7 +15,7 @@ from studies import PROBLEM, SAMPLERS, definition, journal, run_in
 import nqm_study as nqm
 from nqm_study.model.linear import TOLERANCE
 from nqm_study.model.outcome import Crossing
-from nqm_study.study.records import SMALL_RISK_ERROR, TrialRecord, largest_risk_error
+from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
 from nqm_study.study.run import Evaluation, loss
 from nqm_study.study.storage import study_record, trial_records
 
@@ -152,6 +152,26 @@ def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:
     ]
     assert largest_risk_error(trials) == 3e-8
     assert largest_risk_error(trials[1:2]) is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "told"),
+    [
+        ("constant", 3e-8, 3e-8),
+        ("constant", 1e-10, None),
+        ("constant", None, None),
+        ("optimal", 3e-8, 3e-8),
+        # Extrapolated, so that this is nothing unusual.
+        ("cosine", 3e-8, None),
+        ("cosine", 1e-5, 1e-5),
+    ],
+)
+def test_an_error_is_told_where_it_is_larger_than_meant(
+    schedule: str, error: float | None, told: float | None
+) -> None:
+    trial = TrialRecord(0, {}, 3, "", 0.1, 0.0, NOON, NOON, error)
+    made = replace(definition(), schedule=schedule)
+    assert StudyRecord("study", made, 1, 1.0, (trial,)).told_risk_error == told
 
 
 def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path) -> None:
