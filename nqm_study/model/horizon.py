@@ -34,6 +34,9 @@ PRECISION = {ROUGH: 0.05, FAIR: 1e-4, GOOD: 0.0}
 LARGEST = 1e290
 """A risk that has no use any more."""
 
+CLOSE = 1e-6
+"""Relative difference of the errors of fair looks at neighbours."""
+
 NEAR = 2.0
 """A dip whose bottom may be below the target has a look within this times the target."""
 
@@ -205,8 +208,11 @@ class Search:
             low, high = aiming._halve(low, high, FAIR, 0.0)
         low, high = self._move(low, high, GOOD)
         low, high = self._halve(low, high, GOOD)
+        # Neighbours share the error of a fair look, which the one just above the target tells.
+        share = self.look(low, GOOD).risk / self.look(low, FAIR).risk if low > 0 else 1.0
         for before in range(max(1, low - self.jitter), low):
-            if self.look(before, GOOD).risk <= self.target:
+            near = share * self.look(before, FAIR).risk <= (1.0 + CLOSE) * self.target
+            if near and self.look(before, GOOD).risk <= self.target:
                 return self._at(before)
         return self._at(high)
 

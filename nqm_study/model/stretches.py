@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +15,10 @@ from nqm_study.model.schedules import Schedule
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+
+PROBES = np.array([0.0, 0.37, 0.81, 1.0])
+"""Where a smooth part is looked at to tell whether it is constant, as shares of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +58,21 @@ def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] 
         ends: further steps at which a stretch has to end.
     """
     knots = [_first_step(knot, horizon) for knot in schedule.knots or ()]
-    parts = np.unique(np.array([0, *knots, horizon], dtype=np.int64))
-    graded = 0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count))
-    bounds = [parts, np.array(ends, dtype=np.int64)]
-    exact = True
-    for first, last in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
+    parts = sorted({0, *knots, horizon})
+    bounds = [np.array([*parts, *ends], dtype=np.int64)]
+    exact, distinct = True, not ends
+    for first, last in itertools.pairwise(parts):
         if schedule.knots is not None and _is_flat(schedule, first, last, horizon):
             continue
         exact = exact and last - first <= count
-        inner = np.rint(graded * (last - first)).astype(np.int64)
-        bounds.append(first + (inner if last - first > count else np.arange(1, last - first)))
-    bound = np.unique(np.concatenate(bounds))
+        # Where there is room, the shortest stretch is longer than a step.
+        distinct = distinct and last - first >= count**2
+        if last - first > count:
+            bounds.append(first + np.rint(_graded(count) * (last - first)).astype(np.int64))
+        else:
+            bounds.append(np.arange(first + 1, last))
+    every = np.concatenate(bounds)
+    bound = np.sort(every) if distinct else np.unique(every)
     lengths = np.diff(bound)
     # The mean over n steps by the two nodes that make it exact for cubics.
     middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
@@ -70,6 +80,12 @@ def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] 
     two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
     factors = two.reshape(2, -1).mean(axis=0)
     return Stretches(factors, lengths, exact)
+
+
+@functools.lru_cache(maxsize=64)
+def _graded(count: int) -> Array:
+    """Where the stretches of a smooth part end, as shares of it; shorter towards its ends."""
+    return np.asarray(0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count)))
 
 
 def _first_step(fraction: float, horizon: int) -> int:
@@ -81,6 +97,6 @@ def _first_step(fraction: float, horizon: int) -> int:
 
 
 def _is_flat(schedule: Schedule, first: int, last: int, horizon: int) -> bool:
-    inside = first + np.array([0.0, 0.37, 0.81, 1.0]) * (last - 1 - first)
+    inside = first + PROBES * (last - 1 - first)
     factors = schedule.at_steps(inside, horizon)
     return bool(np.all(factors == factors[0]))

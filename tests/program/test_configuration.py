@@ -119,8 +119,9 @@ def test_six_pieces_are_six_searched_rates_and_one_can_be_fixed() -> None:
     plan = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=6"))
     space = SearchSpace(plan.definition.hyperparameters)
     assert set(space.distributions) == {
-        "learning_rate", "ratio_2", "ratio_3", "ratio_4", "ratio_5", "ratio_6",
-    }  # fmt: skip
+        "learning_rate",
+        *(f"one_minus_ratio_{piece}" for piece in range(2, 7)),
+    }
     fixed = study_plan(composed("schedule=piecewise_constant", "+schedule.ratio_3=0.1"))
     assert fixed.definition.hyperparameters["ratio_3"] == 0.1
     assert len(SearchSpace(fixed.definition.hyperparameters).searched) == 5
