@@ -99,13 +99,7 @@ class Runs:
 
     def minimise(self, steps: int, rates: Array, effort: Effort = FULL) -> Minimum:
         """The least L_T that is found from some rates on."""
-        found = self._descend(steps, self.fitting(steps, rates), effort)
-        if effort is FULL:
-            lifted = _lifted(found.rates)
-            if np.any(lifted > found.rates):
-                other = self._descend(steps, lifted, effort)
-                found = min(found, other, key=by_risk)
-        return found
+        return self._descend(steps, self.fitting(steps, rates), effort)
 
     def _descend(self, steps: int, rates: Array, effort: Effort) -> Minimum:
         from scipy import optimize  # noqa: PLC0415 (slow to import)
@@ -173,7 +167,7 @@ def by_risk(found: Minimum) -> float:
     return found.risk
 
 
-def _lifted(rates: Array) -> Array:
+def lifted(rates: Array) -> Array:
     """The rates, with those far below both neighbours raised to the lower of them."""
     padded = np.concatenate((rates[1:2], rates, rates[-2:-1]))
     if padded.size < rates.size + 2:  # a single rate has no neighbours

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nqm_study.model._least_risk import FULL, ROUGH, Array, Effort, Minimum, Runs, by_risk
+from nqm_study.model._least_risk import FULL, ROUGH, Array, Effort, Minimum, Runs, by_risk, lifted
 from nqm_study.model.problem import NoisyQuadratic
 
 TOLERANCE = 1e-9
@@ -141,7 +141,9 @@ def proved(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
         below, found = _enclosed(runs, start)
         if below.steps == 0:
             return below, found
-        best = _best_of_starts(runs, below.steps, (0.5 * below.rates, found.rates))
+        best = _best_of_starts(
+            runs, below.steps, (0.5 * below.rates, lifted(below.rates), found.rates)
+        )
         if best.risk < below.risk * (1.0 - TOLERANCE):
             below = best
             # What is better at T - 1 is likely so at T.
@@ -158,7 +160,11 @@ def _best_of_starts(runs: Runs, steps: int, others: tuple[Array, ...]) -> Minimu
     """The least risk that is found from all starts, and some others."""
     rivals = (*runs.starts(steps), *others)
     rough = sorted((runs.minimise(steps, rates, ROUGH) for rates in rivals), key=by_risk)
-    return min((runs.minimise(steps, each.rates) for each in rough[:FINALISTS]), key=by_risk)
+    found = min((runs.minimise(steps, each.rates) for each in rough[:FINALISTS]), key=by_risk)
+    freed = lifted(found.rates)
+    if np.any(freed > found.rates):
+        found = min(found, runs.minimise(steps, freed), key=by_risk)
+    return found
 
 
 def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
@@ -194,8 +200,9 @@ def refined(
         certain = margin > (ROUNDING + SAFETY * error) * target
         if level == last or (error <= TOLERANCE and certain):
             return below, found, error
+        # Another level changes risks by little: what was the best of all starts stays it.
         level += 1
-        below, found = proved(other, found)
+        below, found = _enclosed(other, found)
 
 
 def _difference(runs: Runs, found: Minimum) -> float:

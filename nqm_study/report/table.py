@@ -133,7 +133,7 @@ def _measured(curves: Sequence[Curve], names: Sequence[str]) -> list[_Column]:
         *columns,
         column("trials", lambda point: words.count(point.trials)),
         column("ratio to Bayes bound", lambda point: _ratio(point.ratio_to_bound)),
-        column("ratio to optimal schedule", lambda point: _ratio(point.ratio_to_optimal)),
+        column("ratio to SGD's optimal schedule", lambda point: _ratio(point.ratio_to_optimal)),
     ]
 
 
