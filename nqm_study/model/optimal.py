@@ -19,9 +19,10 @@ of zero is one more trap, since in logarithms it cannot be left: such rates are 
 
 The least L_T need not fall with T: with momentum and a single piece it goes up and down over the
 first steps. So where T is at most SHORT, every smaller T is looked at as well; above, it is taken
-to fall. All is done on a compression
-of the spectrum, which is refined until the risks at T and T - 1 agree with those of the next finer
-one and leave no doubt on which side of the target they lie.
+to fall.
+
+All is done on a compression of the spectrum. It is refined until the risks at T and T - 1 agree
+with those of the next finer one and leave no doubt on which side of the target they lie.
 
 Source of the problem: Zhang et al. 2019, arXiv:1907.04164, section 4 (piecewise-constant schedules
 of 50 pieces). Its footnote speaks of dynamic programming; the published notebook minimises

@@ -192,8 +192,8 @@ def test_an_experiment_sets_what_an_override_can_still_change() -> None:
 @pytest.mark.parametrize(
     ("overrides", "schedules", "batch_sizes"),
     [
-        (["experiment=schedules"], 8, 10),
-        (["experiment=schedules", "batch_sizes=quick"], 8, 5),
+        (["experiment=schedules"], 7, 10),
+        (["experiment=schedules", "batch_sizes=quick"], 7, 5),
         (["experiment=optimal_schedule"], 0, 10),
     ],
 )
