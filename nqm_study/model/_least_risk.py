@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model import _optimal_kernels
-from nqm_study.model.optimizers import SGD, affine_transition
-from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.affine import Affine
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -30,21 +29,6 @@ DIPS = 3
 
 SCALES = np.unique(np.concatenate((np.geomspace(1e-4, 1.0, 25), np.linspace(0.0, 1.0, 33)[1:])))
 """Scales of the rates to start from, as shares of the largest stable one."""
-
-
-class Tables(NamedTuple):
-    """What the kernel needs to know of a problem and an optimizer, in its order."""
-
-    like: tuple[float, ...]
-    base: Array
-    slope: Array
-    noise_base: Array
-    noise_slope: Array
-    start: Array
-    readout: int
-    first_noise: int
-    signal_weight: Array
-    noise_weight: Array
 
 
 class Minimum(NamedTuple):
@@ -79,7 +63,7 @@ class Runs:
         most: the most steps that count.
     """
 
-    tables: Tables
+    tables: Affine
     target: float
     pieces: int
     largest: float
@@ -174,21 +158,3 @@ def lifted(rates: Array) -> Array:
         return rates
     around = np.minimum(padded[:-2], padded[2:])
     return np.where(rates < COLLAPSED * around, around, rates)
-
-
-def make_tables(problem: NoisyQuadratic, optimizer: SGD, level: int) -> Tables:
-    """The transition at a level of compression, as a base and what the rate multiplies."""
-    nodes = problem.spectrum.nodes(level)
-    base, slope = affine_transition(optimizer, nodes.curvature)
-    return Tables(
-        like=(0.0,) * len(base.matrix),
-        base=base.matrix,
-        slope=slope.matrix,
-        noise_base=base.noise,
-        noise_slope=slope.noise,
-        start=base.start,
-        readout=base.readout,
-        first_noise=nodes.first_noise,
-        signal_weight=nodes.signal_weight,
-        noise_weight=nodes.noise_weight / problem.batch_size,
-    )

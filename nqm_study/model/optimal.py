@@ -38,8 +38,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._least_risk import Runs, edges, make_tables
+from nqm_study.model._least_risk import Runs, edges
 from nqm_study.model._optimal_search import NotReachedError, first, proved, refined
+from nqm_study.model.affine import Affine
 from nqm_study.model.optimizers import SGD, stability_limit
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
@@ -175,7 +176,7 @@ def optimal_schedule(
         largest = require_number("max_learning_rate", max_learning_rate, above=0.0)
 
     def runs(level: int) -> Runs:
-        tables = make_tables(problem, optimizer, level)
+        tables = Affine.of(problem, optimizer, level)
         return Runs(tables, target, pieces, largest, min(largest, stable), max_steps)
 
     level = problem.spectrum.first_level

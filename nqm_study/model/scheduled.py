@@ -14,15 +14,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model import _schedule_kernel
+from nqm_study.model.affine import Affine
 from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
 from nqm_study.model.linear import difference
-from nqm_study.model.optimizers import SGD, affine_transition, is_stable, swing
+from nqm_study.model.optimizers import SGD, is_stable, swing
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
@@ -56,69 +57,6 @@ SAMPLES = 1024
 """Fractions of the run at which a schedule's largest factor is looked for."""
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """The transition of an optimizer as base + rate * slope, on a compression of a spectrum."""
-
-    like: tuple[float, ...]
-    base: Array
-    slope: Array
-    noise_base: Array
-    noise_slope: Array
-    start: Array
-    readout: int
-    signal_weight: Array
-    first_noise: int
-    noise_weight: Array
-    first_steady: int
-
-    @classmethod
-    def build(
-        cls, problem: NoisyQuadratic, optimizer: SGD, level: int, largest_factor: float
-    ) -> Tables:
-        """Tables at a level of compression; the largest factor tells which modes swing."""
-        nodes = problem.spectrum.nodes(level)
-        base, slope = affine_transition(optimizer, nodes.curvature)
-        signal = nodes.curvature[: nodes.signal_weight.size]
-        steady = swing(optimizer, signal, largest_factor * optimizer.learning_rate) == math.inf
-        return cls(
-            like=(0.0,) * len(base.matrix),
-            base=base.matrix,
-            slope=slope.matrix,
-            noise_base=base.noise,
-            noise_slope=slope.noise,
-            start=base.start,
-            readout=base.readout,
-            signal_weight=nodes.signal_weight,
-            first_noise=nodes.first_noise,
-            noise_weight=nodes.noise_weight / problem.batch_size,
-            # Nodes descend in curvature, and what swings has the larger one.
-            first_steady=int(np.argmax(steady)) if np.any(steady) else steady.size,
-        )
-
-    def parts(self, rates: Array, lengths: Integers, marks: Integers) -> tuple[Array, Array]:
-        """The risks after the stretches that are marked: of the modes that swing, and the rest."""
-        swinging = self.signal(rates, lengths, marks, 0, self.first_steady)
-        steady = self.signal(rates, lengths, marks, self.first_steady, self.signal_weight.size)
-        noise = np.empty(marks.size)
-        _schedule_kernel.run_noise(
-            self.like, self.base, self.slope, self.noise_base, self.noise_slope, self.first_noise,
-            self.readout, self.noise_weight, rates, lengths, marks, noise,
-        )  # fmt: skip
-        return swinging, steady + noise
-
-    def signal(
-        self, rates: Array, lengths: Integers, marks: Integers, first: int, last: int
-    ) -> Array:
-        """The signal part of some of the modes after the stretches that are marked."""
-        sums = np.empty(marks.size)
-        _schedule_kernel.run_signal(
-            self.like, self.base, self.slope, first, self.start, self.readout,
-            self.signal_weight[first:last], rates, lengths, marks, sums,
-        )  # fmt: skip
-        return sums
-
-
 class Runs:
     """All the runs of one optimizer under one schedule, on one compression of the spectrum."""
 
@@ -128,7 +66,11 @@ class Runs:
         self._schedule = schedule
         self._rate = optimizer.learning_rate
         self.largest_factor = largest_factor(schedule)
-        self._tables = Tables.build(problem, optimizer, level, self.largest_factor)
+        self._affine = Affine.of(problem, optimizer, level)
+        signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
+        largest = self.largest_factor * optimizer.learning_rate
+        # Nodes descend in curvature, and what swings has the larger one.
+        self._swinging = int(np.sum(swing(optimizer, signal, largest) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[tuple[float, float], bool]] = {}
@@ -143,17 +85,14 @@ class Runs:
 
     def swinging(self, horizon: int) -> float:
         """The part of the last risk that is not steady, to some digits."""
-        tables = self._tables
-        if tables.first_steady == 0:
+        if self._swinging == 0:
             return 0.0
         run = (
             stepped(self._schedule, horizon)
             if horizon <= STEPPED[FAIR]
             else stretched(self._schedule, horizon, 2 * FAIRLY)
         )
-        marks = np.array([run.lengths.size])
-        rates = self._rate * run.factors
-        return float(tables.signal(rates, run.lengths, marks, 0, tables.first_steady)[0])
+        return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
 
     def _stepped(self, horizon: int) -> Look:
         risk, steady = self._run(stepped(self._schedule, horizon))
@@ -192,22 +131,45 @@ class Runs:
     def _run(self, run: Stretches) -> tuple[float, float]:
         """The last risk of a run, and its steady part."""
         marks = np.array([run.lengths.size])
-        swinging, steady = self._tables.parts(self._rate * run.factors, run.lengths, marks)
+        swinging, steady = self._parts(run, marks)
         return float(swinging[0] + steady[0]), float(steady[0])
+
+    def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array]:
+        """The risks after the stretches that are marked: of the modes that swing, and the rest."""
+        with_signal = self._affine.signal_weight.size
+        swinging = self._signal(run, marks, 0, self._swinging)
+        steady = self._signal(run, marks, self._swinging, with_signal)
+        a = self._affine
+        noise = np.empty(marks.size)
+        _schedule_kernel.run_noise(
+            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
+            a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
+        )  # fmt: skip
+        return swinging, steady + noise
+
+    def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
+        """The signal part of some of the modes after the stretches that are marked."""
+        a = self._affine
+        sums = np.empty(marks.size)
+        _schedule_kernel.run_signal(
+            a.like, a.base, a.slope, first, a.start, a.readout, a.signal_weight[first:last],
+            self._rate * run.factors, run.lengths, marks, sums,
+        )  # fmt: skip
+        return sums
 
     def risks(self, steps: Integers, horizon: int) -> Array:
         """The risks after some ascending numbers of steps of one run."""
         last = int(steps[-1])
         if last <= LONGEST_STEPPED:
             run = stepped(self._schedule, horizon, last)
-            parts = self._tables.parts(self._rate * run.factors, run.lengths, steps)
+            parts = self._parts(run, steps)
             return np.asarray(parts[0] + parts[1])
         count = FAIRLY
         series: list[Array] = []
         while True:
             run = stretched(self._schedule, horizon, count, steps.tolist())
             marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
-            parts = self._tables.parts(self._rate * run.factors, run.lengths, marks)
+            parts = self._parts(run, marks)
             series.append(np.asarray(parts[0] + parts[1]))
             if run.exact:
                 return series[-1]

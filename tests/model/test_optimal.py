@@ -12,7 +12,8 @@ from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
 from nqm_study.model import optimal
-from nqm_study.model._least_risk import Runs, make_tables
+from nqm_study.model._least_risk import Runs
+from nqm_study.model.affine import Affine
 from nqm_study.model.bounds import bayes_bound
 from nqm_study.model.optimal import optimal_schedule
 from nqm_study.model.optimizers import transition
@@ -32,7 +33,7 @@ def runs_of(problem, *, target=0.01, pieces=50, largest=None, level=0, **keyword
     """The engine on a level of compression, to be asked for risks and minima."""
     optimizer = nqm.SGD(1.0, **keywords)
     stable = optimal.BELOW_LIMIT * optimal._stable_rate(problem, optimizer)
-    tables = make_tables(problem, optimizer, level)
+    tables = Affine.of(problem, optimizer, level)
     largest = stable if largest is None else largest
     return Runs(tables, target, pieces, largest, min(stable, largest), 10**9)
 
