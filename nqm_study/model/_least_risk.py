@@ -27,6 +27,12 @@ SHARE = 1e-3
 DIPS = 3
 """Of the local minima over these scales, so many are started from."""
 
+SHORT = 64
+"""Up to so many steps, all smaller numbers of steps are looked at."""
+
+CLOSELY = 32
+"""A single rate is looked at in so many places for each of so few steps."""
+
 SCALES = np.unique(np.concatenate((np.geomspace(1e-4, 1.0, 25), np.linspace(0.0, 1.0, 33)[1:])))
 """Scales of the rates to start from, as shares of the largest stable one."""
 
@@ -127,18 +133,21 @@ class Runs:
         """Rates to start from: all at the largest, and the best constant and decaying ones.
 
         With momentum the risk goes up and down with the scale of the rates, so of each shape the
-        lowest dips are taken.
+        lowest dips are taken. A single rate of few steps is all there is, and looked at closely.
         """
         count = min(steps, self.pieces)
+        alone = count == 1 and steps <= SHORT
+        scales = np.arange(1, CLOSELY * steps + 1) / (CLOSELY * steps) if alone else SCALES
+        most = scales.size if alone else DIPS
         shapes = (np.ones(count), np.minimum(1.0, np.geomspace(10.0, 0.05, count)))
         found = [self.stable * shapes[0]]
-        for shape in shapes:
-            scan = [self.stable * scale * shape for scale in SCALES]
+        for shape in shapes[: 1 if alone else 2]:
+            scan = [self.stable * scale * shape for scale in scales]
             risks = np.array([self.last_risk(steps, rates)[0] for rates in scan])
             risks[np.isnan(risks)] = np.inf
             around = np.concatenate(([np.inf], risks, [np.inf]))
             dips = np.flatnonzero((risks <= around[:-2]) & (risks < around[2:]))
-            found += [scan[dip] for dip in dips[np.argsort(risks[dips], kind="stable")][:DIPS]]
+            found += [scan[dip] for dip in dips[np.argsort(risks[dips], kind="stable")][:most]]
         return found
 
 

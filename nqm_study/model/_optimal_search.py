@@ -7,7 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nqm_study.model._least_risk import FULL, ROUGH, Array, Effort, Minimum, Runs, by_risk, lifted
+from nqm_study.model._least_risk import (
+    FULL,
+    ROUGH,
+    SHORT,
+    Array,
+    Effort,
+    Minimum,
+    Runs,
+    by_risk,
+    lifted,
+)
 from nqm_study.model.problem import NoisyQuadratic
 
 TOLERANCE = 1e-9
@@ -18,9 +28,6 @@ SAFETY = 8.0
 
 ROUNDING = 1e-12
 """Relative error of a risk by rounding."""
-
-SHORT = 64
-"""Up to so many steps, all smaller numbers of steps are looked at."""
 
 FINALISTS = 3
 """Of all the starts, so many are followed to the end."""
@@ -160,7 +167,8 @@ def _best_of_starts(runs: Runs, steps: int, others: tuple[Array, ...]) -> Minimu
     """The least risk that is found from all starts, and some others."""
     rivals = (*runs.starts(steps), *others)
     rough = sorted((runs.minimise(steps, rates, ROUGH) for rates in rivals), key=by_risk)
-    found = min((runs.minimise(steps, each.rates) for each in rough[:FINALISTS]), key=by_risk)
+    most = FINALISTS if len(rough[0].rates) > 1 else len(rough)
+    found = min((runs.minimise(steps, each.rates) for each in rough[:most]), key=by_risk)
     freed = lifted(found.rates)
     if np.any(freed > found.rates):
         found = min(found, runs.minimise(steps, freed), key=by_risk)

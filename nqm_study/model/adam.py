@@ -22,7 +22,7 @@ The start is A = (a +- z sqrt(s))^2 at node z, and Q = D = V = 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,9 @@ COMPRESSION_LEVEL = 1
 
 CONSTANT = np.ones(0)
 """Factors of a constant rate, as the kernel takes them."""
+
+LONG = 2**20
+"""A horizon whose last rate is that of all long ones."""
 
 STEPS_PER_CHECK = 256
 """Steps between two looks at whether the risk has settled."""
@@ -171,6 +174,11 @@ def _scheduled(
     if max_steps == 0:
         return Crossing(None, "max_steps", initial)
     nodes = Nodes.of(problem, level)
+    last = float(schedule.at_steps(np.array([LONG - 1.0]), LONG)[0]) * optimizer.learning_rate
+    floor = 0.0
+    if last > 0.0:
+        resting, _ = stationary(nodes, replace(optimizer, learning_rate=last))
+        floor = float(np.sum(nodes.weight * resting))
     looks: dict[int, Look] = {}
 
     def look(horizon: int, _: int) -> Look:
@@ -182,7 +190,7 @@ def _scheduled(
                 nodes.weight, state, -np.inf,
             )  # fmt: skip
             risk = float(np.sum(nodes.weight * state[0]))
-            looks[horizon] = Look(risk, risk, 0.0)
+            looks[horizon] = Look(risk, risk, 0.0, floor)
         return looks[horizon]
 
     found = Search(look, target, max_steps).smallest()

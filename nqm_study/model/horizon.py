@@ -43,17 +43,28 @@ NEAR = 2.0
 PER_SWING = 8
 """Looks for each swing of a walk."""
 
+CLOSELY, WALKED = 128, 512
+"""Up to these horizons, where modes swing, every one is looked at as it is, and every octave walked
+through."""
+
 PROBES, FAR = 8, 30.0
 """A walk is worth its cost where one of so many looks is within this times the target."""
 
 MARGIN = 1.1
 """On a walk, what seems to be within this times the target is looked at as it is."""
 
-MOST_WALKED = 400
-"""The most looks of a walk through an octave; its steps grow where swings would ask for more."""
+MOST_WALKED, MOST_FAR = 400, 100
+"""The most looks of a walk through an octave, and through one beyond FAR_OUT, where they cost more;
+its steps grow where swings would ask for more."""
+
+FAR_OUT = 8192
+"""Beyond this horizon walks have fewer looks."""
 
 SETTLED = 1e-6
 """A risk that changes by less over two octaves does not change any more."""
+
+ALMOST = 1e-3
+"""What is not noise in a risk at rest is less than this share of it."""
 
 
 class Look(NamedTuple):
@@ -63,11 +74,13 @@ class Look(NamedTuple):
         risk: L_T.
         steady: the part of it that is smooth in T, a lower bound.
         error: relative error of the risk, as estimated.
+        floor: the part of it that longer runs do not take away: that of the noise.
     """
 
     risk: float
     steady: float
     error: float
+    floor: float
 
 
 class Horizon(NamedTuple):
@@ -104,6 +117,7 @@ class Search:
         swinging: horizon -> the part of L_T that is not steady, perhaps a little off; None: 0.
         swing: horizons from one of the fastest swings of it to the next.
         jitter: horizons over which what jumps in the schedule makes L_T jitter.
+        rests: in runs this long every part of the schedule shows; a risk can be at rest from there.
     """
 
     look: Callable[[int, int], Look]
@@ -112,6 +126,7 @@ class Search:
     swinging: Callable[[int], float] | None = None
     swing: float = math.inf
     jitter: int = 0
+    rests: int = 1024
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -129,11 +144,21 @@ class Search:
                 return self._narrow(max(t for t, _ in seen if t < dip), dip, FAIR)
             if found.risk <= self.target:
                 return self._narrow(low, horizon, ROUGH)
-            settled = _settled(seen[-3:])
+            settled = seen[-3:][0][0] >= self.rests and _settled(seen[-3:])
             if horizon == self.max_steps or settled or _diverged(seen[-3:]):
-                at, best = min(seen, key=lambda each: _order(each[1].risk))
-                return Horizon(None, best.risk, best.error, at, settled, found.risk)
+                return self._given_up(seen, settled=settled)
             horizon = min(2 * horizon, self.max_steps)
+
+    def _given_up(self, seen: Seen, *, settled: bool) -> Horizon:
+        """No horizon; unless a better look at the best one, or at the last one, finds it so."""
+        at, _ = min(seen, key=lambda each: _order(each[1].risk))
+        for horizon in sorted({at, seen[-1][0]}):
+            if self.look(horizon, GOOD).risk <= self.target:
+                return self._narrow(
+                    max((t for t, _ in seen if t < horizon), default=0), horizon, FAIR
+                )
+        best = self.look(at, GOOD)
+        return Horizon(None, best.risk, best.error, at, settled, seen[-1][1].risk)
 
     def around(self, steps: int) -> Horizon:
         """The horizon that good looks find where others found it."""
@@ -152,12 +177,20 @@ class Search:
         steady = [self.look(place, FAIR).steady for place in places]
 
         def seems(place: int) -> float:
+            if high <= CLOSELY:
+                return self.look(place, FAIR).risk
             return swinging(place) + float(np.interp(place, places, steady))
 
-        probes = range(high, low, -max(1, (high - low) // PROBES))
-        if min(steady) > self.target or min(map(seems, probes)) > FAR * self.target:
+        if min(steady) > self.target and high > CLOSELY:
             return None
-        stride = max(1, int(self.swing / PER_SWING), (high - low) // MOST_WALKED)
+        probes = range(high, low, -max(1, (high - low) // PROBES))
+        if high > WALKED and min(map(seems, probes)) > FAR * self.target:
+            return None
+        stride = 1
+        if high > CLOSELY:
+            period = min(self.swing, float(high))
+            most = MOST_WALKED if high <= FAR_OUT else MOST_FAR
+            stride = max(1, int(period / PER_SWING), (high - low) // most)
         passed = [(low, start.risk)]
         while passed[-1][0] < high:
             place = min(passed[-1][0] + stride, high)
@@ -287,7 +320,7 @@ def _secant(low: int, above: float, high: int, below: float) -> int:
     """Where ln L, linear in ln T, meets the target."""
     if not (math.isfinite(above) and math.isfinite(below)) or above - below <= 0.0:
         return (low + high) // 2
-    root: float = low * (high / low) ** (above / (above - below))
+    root: float = low * (high / low) ** min(max(above / (above - below), 0.0), 1.0)
     return math.ceil(root)
 
 
@@ -297,8 +330,11 @@ def _diverged(last: Seen) -> bool:
 
 
 def _settled(last: Seen) -> bool:
-    """Whether the last three looks saw the same risk, with nothing that swings."""
-    risks = [risk for _, each in last for risk in (each.risk, each.steady)]
+    """Whether the last three looks saw the same risk, with nothing but noise left in it."""
+    first = last[0][1].risk
+    seen = [each for _, each in last]
     return len(last) == 3 and all(
-        abs(risk - risks[0]) <= SETTLED * risks[0] < LARGEST for risk in risks
+        abs(each.risk - first) <= SETTLED * first < LARGEST
+        and abs(each.risk - each.floor) <= ALMOST * first
+        for each in seen
     )

@@ -41,8 +41,17 @@ ROUGHLY, FAIRLY = 24, 32
 LONGEST_STEPPED = 2**18
 """Up to so many steps a run is stepped through if nothing else gets near the error asked for."""
 
-MOST_STRETCHES = 2**16
+MOST_STRETCHES = 2**12
 """A good look has at most so many for each smooth part."""
+
+LONGEST_FUNCTION = 2**22
+"""Up to so many steps the risks of a run under a function are stepped through."""
+
+MOST_OF_CURVE = 2**16
+"""The same for the risks along one run, whose stretches are cut where they are asked for."""
+
+STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: LONGEST_STEPPED}
+"""Up to so many steps a run under a function is stepped through: it may jump anywhere."""
 
 PRECISE = 1e-6
 """Relative error of the risk that a good look tries to stay below."""
@@ -73,11 +82,12 @@ class Runs:
         self._swinging = int(np.sum(swing(optimizer, signal, largest) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self._looks: dict[tuple[int, int], Look] = {}
-        self._runs: dict[tuple[int, int], tuple[tuple[float, float], bool]] = {}
+        self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
     def look(self, horizon: int, quality: int) -> Look:
         """The last risk of a run."""
-        exact = horizon <= STEPPED[quality]
+        limits = STEPPED if self._schedule.knots is not None else STEPPED_FUNCTION
+        exact = horizon <= limits[quality]
         key = (horizon, GOOD if exact else quality)
         if key not in self._looks:
             self._looks[key] = self._stepped(horizon) if exact else self._look(horizon, quality)
@@ -95,17 +105,16 @@ class Runs:
         return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
 
     def _stepped(self, horizon: int) -> Look:
-        risk, steady = self._run(stepped(self._schedule, horizon))
-        return Look(risk, steady, 0.0)
+        return self._run(stepped(self._schedule, horizon))
 
     def _look(self, horizon: int, quality: int) -> Look:
         if quality == ROUGH:
             found, exact = self._stretched(horizon, ROUGHLY)
-            return Look(*found, 0.0 if exact else math.inf)
+            return found if exact else found._replace(error=math.inf)
         count = FAIRLY
         found, exact = self._stretched(horizon, count)
         if exact:
-            return Look(*found, 0.0)
+            return found
         series = [found]
         while True:
             count *= 2
@@ -115,27 +124,25 @@ class Runs:
                 return look
             if len(series) >= 4 and look.error <= PRECISE:
                 return look
-            if 4 * count >= horizon and horizon <= LONGEST_STEPPED:
-                return self._stepped(horizon)
-            if count >= MOST_STRETCHES:
-                return look
+            if count >= MOST_STRETCHES or 4 * count >= horizon:
+                return self._stepped(horizon) if horizon <= LONGEST_STEPPED else look
 
-    def _stretched(self, horizon: int, count: int) -> tuple[tuple[float, float], bool]:
-        """The last risk of a run in stretches, its steady part, and whether it is exact."""
+    def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
+        """The last risk of a run in stretches, and whether it is exact."""
         key = (horizon, count)
         if key not in self._runs:
             run = stretched(self._schedule, horizon, count)
             self._runs[key] = (self._run(run), run.exact)
         return self._runs[key]
 
-    def _run(self, run: Stretches) -> tuple[float, float]:
-        """The last risk of a run, and its steady part."""
+    def _run(self, run: Stretches) -> Look:
+        """The last risk of a run, with no regard to what is not constant in its stretches."""
         marks = np.array([run.lengths.size])
-        swinging, steady = self._parts(run, marks)
-        return float(swinging[0] + steady[0]), float(steady[0])
+        swinging, steady, noise = (float(part[0]) for part in self._parts(run, marks))
+        return Look(swinging + steady + noise, steady + noise, 0.0, noise)
 
-    def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array]:
-        """The risks after the stretches that are marked: of the modes that swing, and the rest."""
+    def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
+        """The risks after the stretches that are marked: swinging and other signal, and noise."""
         with_signal = self._affine.signal_weight.size
         swinging = self._signal(run, marks, 0, self._swinging)
         steady = self._signal(run, marks, self._swinging, with_signal)
@@ -145,7 +152,7 @@ class Runs:
             a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
             a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
         )  # fmt: skip
-        return swinging, steady + noise
+        return swinging, steady, noise
 
     def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
         """The signal part of some of the modes after the stretches that are marked."""
@@ -160,51 +167,60 @@ class Runs:
     def risks(self, steps: Integers, horizon: int) -> Array:
         """The risks after some ascending numbers of steps of one run."""
         last = int(steps[-1])
-        if last <= LONGEST_STEPPED:
+        longest = LONGEST_STEPPED if self._schedule.knots is not None else LONGEST_FUNCTION
+        if last <= longest:
             run = stepped(self._schedule, horizon, last)
             parts = self._parts(run, steps)
-            return np.asarray(parts[0] + parts[1])
+            return np.asarray(sum(parts))
         count = FAIRLY
         series: list[Array] = []
         while True:
             run = stretched(self._schedule, horizon, count, steps.tolist())
             marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
             parts = self._parts(run, marks)
-            series.append(np.asarray(parts[0] + parts[1]))
+            series.append(np.asarray(sum(parts)))
             if run.exact:
                 return series[-1]
             if len(series) >= 4:
                 looks = [
-                    _limit([(risk, risk) for risk in each])
+                    _limit([Look(risk, risk, 0.0, 0.0) for risk in each])
                     for each in zip(*series[-4:], strict=True)
                 ]
                 error = max(look.error for look in looks)
-                if not error > PRECISE or count >= MOST_STRETCHES:
+                if not error > PRECISE or count >= MOST_OF_CURVE:
                     return np.array([look.risk for look in looks])
             count *= 2
 
 
-def _limit(series: Sequence[tuple[float, float]]) -> Look:
+def _limit(series: Sequence[Look]) -> Look:
     """The limit of runs on K, 2K, ... stretches, and how far off it may be.
 
     Of two runs it is that of a series in 1/K^2. What is left of four shrinks by a ratio that they
-    tell: 16 where 1/K^4 is next, 2 where it is 1/K. The steady part is given the same share as in
-    the last run: of a bound, few digits matter.
+    tell: 16 where 1/K^4 is next, 2 where it is 1/K. The steady part and the floor are given the
+    same share as in the last run: of a bound, few digits matter.
     """
-    risks = [risk for risk, _ in series]
+    last = series[-1]
+    risks = [each.risk for each in series]
     second = [(4.0 * after - before) / 3.0 for before, after in itertools.pairwise(risks)]
     limit = second[-1]
-    if not 0.5 * risks[-1] <= limit <= 2.0 * risks[-1]:
-        return Look(*series[-1], math.inf)
-    error = abs(limit - risks[-1])
+    if not 0.5 * last.risk <= limit <= 2.0 * last.risk:
+        return last._replace(error=math.inf)
+    error = abs(limit - last.risk)
     if len(second) >= 3:
         before, after = second[1] - second[0], second[2] - second[1]
         ratio = min(max(abs(before / after), 2.0), 16.0) if after else 16.0
         left = after / (ratio - 1.0)
         limit += left
         error = 0.5 * abs(left) + 0.1 * abs(after)
-    share = series[-1][1] / risks[-1] if risks[-1] > 0.0 else 1.0
-    return Look(limit, share * limit, error / (abs(limit) or 1.0))
+    share = limit / last.risk if last.risk > 0.0 else 1.0
+    return Look(limit, share * last.steady, error / (abs(limit) or 1.0), share * last.floor)
+
+
+def _shows(schedule: Schedule) -> int:
+    """A horizon in which each part of a schedule has some steps, as far as its parts are known."""
+    ends = (0.0, *(schedule.knots or ()), 1.0)
+    shortest = min(after - before for before, after in itertools.pairwise(ends) if after > before)
+    return int(min(max(1024.0, 8.0 / shortest), 2.0**40))
 
 
 def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
@@ -214,7 +230,7 @@ def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
     if not schedule.needs_horizon:  # a step more is a step at the end, and first comes the largest
         rates = rates[:1]
     angle = float(np.mean(1.0 / swing(optimizer, np.full_like(rates, curvature), rates)))
-    return 1.0 / angle if angle > 0.0 else math.inf
+    return 1.0 / angle if angle > 0.0 else 2.0  # no sample swings, but a largest rate may
 
 
 def largest_factor(schedule: Schedule) -> float:
@@ -257,7 +273,7 @@ def scheduled_crossing(
         error = 0.0
         if spectrum.law is not None:
             error = _difference(runs, Runs(problem, optimizer, schedule, level - 1), found.at)
-    error += found.error if math.isfinite(found.error) else 0.0
+    error += found.error
     if found.steps is not None:
         return Crossing(found.steps, "reached", found.risk, error)
     status = _status(problem, optimizer, runs.largest_factor, found)

@@ -42,7 +42,7 @@ class Custom(Schedule):
     def _factor(self, fraction: float) -> float:
         try:
             factor = float(self.function(fraction))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"schedule({fraction:g}): must return a number: {error}") from error
         if not (0.0 <= factor < math.inf):
             raise ValueError(
