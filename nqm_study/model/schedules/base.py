@@ -85,7 +85,8 @@ class Shaped(Schedule):
         if w == 0.0:
             return self._body(u)
         v = np.clip((u - w) / (1.0 - w), 0.0, 1.0)
-        return np.where(u < w, u / w, self._body(v))
+        # Not u / w, which may overflow where it is not taken.
+        return np.where(u < w, np.minimum(u, w) / w, self._body(v))
 
 
 @dataclass(frozen=True)

@@ -135,4 +135,5 @@ class InverseSqrt(Schedule):
         body = np.sqrt(self.timescale / (self.timescale + after))
         if warm == 0.0:
             return np.asarray(body)
-        return np.where(steps / horizon < self.warmup_fraction, steps / warm, body)
+        rising = np.minimum(steps, warm) / warm
+        return np.where(steps / horizon < self.warmup_fraction, rising, body)
