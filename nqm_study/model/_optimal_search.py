@@ -18,16 +18,8 @@ from nqm_study.model._least_risk import (
     by_risk,
     lifted,
 )
+from nqm_study.model.linear import ROUNDING, SAFETY, TOLERANCE
 from nqm_study.model.problem import NoisyQuadratic
-
-TOLERANCE = 1e-9
-"""Relative error of the risk that a compression may have."""
-
-SAFETY = 8.0
-"""How many times that error may stand between a risk and the target."""
-
-ROUNDING = 1e-12
-"""Relative error of a risk by rounding."""
 
 FINALISTS = 3
 """Of all the starts, so many are followed to the end."""

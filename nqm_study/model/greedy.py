@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._greedy_kernel import RECORD_GROWTH, greedy_advance
+from nqm_study.model.linear import ROUNDING, TOLERANCE
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
 
@@ -56,12 +57,6 @@ DOUBLINGS = 50
 
 SHORTER = 6
 """A stride that crosses the target is walked again in strides 2 to this power shorter."""
-
-TOLERANCE = 1e-9
-"""Relative error of the risk that compression and strides may have."""
-
-ROUNDING = 1e-12
-"""Relative error of a risk by rounding, in whatever order it is summed."""
 
 MOST_HALVINGS = 4
 """How often the strides are halved at most; each time divides their error by 16."""

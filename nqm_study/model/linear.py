@@ -10,7 +10,7 @@ the spectrum itself, or as much of a power law's as can be held.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from nqm_study.model import _kernels
 from nqm_study.model.optimizers import SGD, is_stable, transition
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.spectrum import Spectrum
 
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
@@ -229,11 +230,7 @@ def linear_risks(
     if ordered.size == 0:
         return np.zeros(0)
     engine, _, error = converged(problem, optimizer, ordered, tolerance)
-    if error > tolerance:
-        raise ValueError(
-            f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this many "
-            "modes at these steps"
-        )
+    require_met(tolerance, error)
     return engine.risks(ordered)[position]
 
 
@@ -241,21 +238,54 @@ def converged(
     problem: NoisyQuadratic, optimizer: SGD, steps: Steps, tolerance: float = TOLERANCE
 ) -> tuple[Engine, int, float]:
     """An engine that is fine enough at some ascending steps, its level, and its error."""
-    spectrum = problem.spectrum
+
+    @functools.cache
+    def engine(level: int) -> Engine:
+        return Engine.build(problem, optimizer, level, int(steps[-1]))
+
+    def risks(level: int) -> Array:
+        return engine(level).risks(steps)
+
+    level, _, error = fine_enough(problem.spectrum, risks, tolerance)
+    return engine(level), level, error
+
+
+def fine_enough(
+    spectrum: Spectrum, risks: Callable[[int], Array], tolerance: float
+) -> tuple[int, Array, float]:
+    """The coarsest level of compression that meets a tolerance, or the last; risks and error there.
+
+    Args:
+        spectrum: what is compressed.
+        risks: level -> risks.
+        tolerance: relative difference of the risks of two levels; 0 is the last level at once.
+    """
     last = spectrum.last_level
     level = spectrum.first_level if tolerance > 0.0 else last
-    engine = Engine.build(problem, optimizer, level, int(steps[-1]))
+    found = risks(level)
     error = np.inf
     while level < last and error > tolerance:
         level += 1
-        coarser, engine = engine, Engine.build(problem, optimizer, level, int(steps[-1]))
-        error = difference(coarser.risks(steps), engine.risks(steps))
+        coarser, found = found, risks(level)
+        error = difference(coarser, found)
     if level == last and spectrum.law is None:
         error = 0.0
     elif error == np.inf:  # a law, from its last level on
-        coarser = Engine.build(problem, optimizer, level - 1, int(steps[-1]))
-        error = difference(coarser.risks(steps), engine.risks(steps))
-    return engine, level, error
+        error = difference(risks(level - 1), found)
+    return level, found, error
+
+
+def require_met(tolerance: float, error: float) -> None:
+    """Refuse what no level of a law's compression can do.
+
+    Raises:
+        ValueError: if the error is above the tolerance.
+    """
+    if error > tolerance:
+        raise ValueError(
+            f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this many "
+            "modes at these steps"
+        )
 
 
 def difference(ours: Array, theirs: Array) -> float:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nqm_study.model import _schedule_kernel
 from nqm_study.model.affine import Affine
 from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
-from nqm_study.model.linear import difference
+from nqm_study.model.linear import difference, fine_enough, require_met
 from nqm_study.model.optimizers import SGD, is_stable, swing
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
@@ -258,7 +258,10 @@ def scheduled_crossing(
     level = spectrum.first_level if tolerance > 0.0 else last
     runs = Runs(problem, optimizer, schedule, level)
     jitter = 0 if schedule.knots is None else min(2 * len(schedule.knots) + 1, MOST_JITTER)
-    found = Search(runs.look, target, max_steps, runs.swinging, runs.swing, jitter).smallest()
+    search = Search(
+        runs.look, target, max_steps, runs.swinging, runs.swing, jitter, _shows(schedule)
+    )
+    found = search.smallest()
     error = 0.0
     while level < last:
         # What the compression does to the risk shows in runs of any quality, if it is the same.
@@ -318,24 +321,10 @@ def scheduled_risks(
     ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
     if ordered.size == 0:
         return np.zeros(0)
-    spectrum = problem.spectrum
-    last = spectrum.last_level
-    level = spectrum.first_level if tolerance > 0.0 else last
 
     def risks(level: int) -> Array:
         return Runs(problem, optimizer, schedule, level).risks(ordered, horizon)
 
-    found = risks(level)
-    error = np.inf
-    while level < last and error > tolerance:
-        level += 1
-        coarser, found = found, risks(level)
-        error = difference(coarser, found)
-    if spectrum.law is not None and error > tolerance:
-        error = difference(risks(level - 1), found)
-        if error > tolerance:
-            raise ValueError(
-                f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this "
-                "many modes at these steps"
-            )
+    _, found, error = fine_enough(problem.spectrum, risks, tolerance)
+    require_met(tolerance, error)
     return np.asarray(found[position])

@@ -16,7 +16,6 @@ from nqm_study.model.schedules import Schedule
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-
 PROBES = np.array([0.0, 0.37, 0.81, 1.0])
 """Where a smooth part is looked at to tell whether it is constant, as shares of it."""
 
@@ -34,11 +33,6 @@ class Stretches:
     factors: Array
     lengths: Integers
     exact: bool
-
-    @property
-    def steps(self) -> int:
-        """The steps of the run."""
-        return int(self.lengths.sum())
 
 
 def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
