@@ -1,0 +1,102 @@
+"""The simulation against torch.optim itself, step for step, on the same noise.
+
+    pip install -e '.[torch]'
+
+A gradient is set by hand rather than by backpropagation: it is h theta + e.
+"""
+
+import numpy as np
+import pytest
+
+import nqm_study as nqm
+from nqm_study.model import simulate as simulation
+
+torch = pytest.importorskip(
+    "torch", reason="PyTorch is not installed: pip install -e '.[torch]' brings it"
+)
+
+STEPS, REPLICAS, SEED = 200, 3, 7
+PROBLEM = nqm.NoisyQuadratic(
+    nqm.Spectrum(
+        curvature=[1.0, 0.5, 0.1, 0.01, 3.0],
+        noise=[1.0, 2.0, 0.0, 0.3, 1e-6],
+        multiplicity=[1.0, 3.0, 2.0, 5.0, 1.0],
+        initial_mean=[0.0, 1.0, -0.5, 2.0, 0.3],
+        initial_variance=[1.0, 0.0, 0.5, 1.0, 1.0],
+    ),
+    4,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Its threads would compete with those of the simulation and of the other test processes.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def losses_of(make, schedule):
+    """The losses of each replica, shape (steps + 1, replicas), by an optimizer of torch."""
+    spectrum = PROBLEM.spectrum
+    weight = 0.5 * spectrum.multiplicity * spectrum.curvature
+    starts, streams = simulation._draws(PROBLEM, REPLICAS, SEED)
+    noise = np.array([stream.standard_normal((STEPS, len(spectrum))) for stream in streams])
+    curvature = torch.from_numpy(spectrum.curvature.copy())
+    errors = torch.from_numpy(np.sqrt(spectrum.noise / PROBLEM.batch_size) * noise)
+    theta = torch.nn.Parameter(torch.from_numpy(starts))
+    optimizer = make([theta])
+    factors = schedule.at_steps(np.arange(float(STEPS)), STEPS).tolist()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: (*factors, 0.0)[t])
+    losses = [starts**2 @ weight]
+    for t in range(STEPS):
+        theta.grad = curvature * theta.detach() + errors[:, t]
+        optimizer.step()
+        scheduler.step()
+        losses.append(theta.detach().numpy() ** 2 @ weight)
+    return np.array(losses)
+
+
+def compare(optimizer, make, schedule):
+    run = nqm.simulate(PROBLEM, optimizer, schedule, n_steps=STEPS, n_replicas=REPLICAS, seed=SEED)
+    losses = losses_of(make, schedule)
+    np.testing.assert_allclose(run.mean, losses.mean(axis=1), rtol=1e-10)
+    error = losses.std(axis=1, ddof=1) / np.sqrt(REPLICAS)
+    np.testing.assert_allclose(run.standard_error, error, rtol=1e-9)
+
+
+SCHEDULES = [nqm.Constant(), nqm.Cosine(0.05, warmup_fraction=0.1), nqm.StepDecay()]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    ("lr", "beta1", "beta2", "eps"),
+    [
+        (0.05, 0.9, 0.999, 1e-8),
+        (0.05, 0.0, 0.999, 1e-8),
+        (0.1, 0.95, 0.9, 1e-3),
+        (0.02, 0.5, 0.99, 0.0),
+        (0.02, 0.3, 0.0, 1e-2),
+        (1.0, 0.99, 0.9999, 1.0),
+    ],
+)
+def test_adam_is_torchs_step_for_step(lr, beta1, beta2, eps, schedule):
+    compare(
+        nqm.Adam(lr, beta1, beta2, eps),
+        lambda theta: torch.optim.Adam(theta, lr=lr, betas=(beta1, beta2), eps=eps),
+        schedule,
+    )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    ("lr", "momentum", "nesterov"),
+    [(0.5, 0.0, False), (0.1, 0.9, False), (0.1, 0.9, True), (0.01, 0.99, True)],
+)
+def test_sgd_is_torchs_step_for_step(lr, momentum, nesterov, schedule):
+    compare(
+        nqm.SGD(lr, momentum, nesterov),
+        lambda theta: torch.optim.SGD(theta, lr=lr, momentum=momentum, nesterov=nesterov),
+        schedule,
+    )
