@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._compiled import compiled
 
 Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Moments = tuple[float, float, float, float]
+"""A, Q, D and V of one node."""
+Rule = tuple[float, float, float, float, float, float]
+"""Learning rate, beta1, beta2, eps, and the natural logarithms of the betas."""
+
+SHORTEST = 16
+"""Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
+
+MOST_WORK = 2048
+"""Steps, or jumps at the cost of eight, that a node may take in one call before it is held."""
+
+SLACK = 1e-5
+"""Relative change of the mean rate of a stretch below which it is not corrected again."""
+
+CLOSE_BEHIND, CLOSER = 0.5, 0.1
+"""Where A falls by e in so few stretches, the rate may change by this share of the tolerance."""
+
+GONE = -40.0
+"""Natural logarithm of what is lost in rounding beside 1."""
 
 
 @compiled
@@ -62,3 +84,256 @@ def adam_run(
         if risk <= target:
             return i + 1, risk, best, 1
     return n_steps, risk, best, 0
+
+
+@compiled
+def adam_jump(
+    first_step: int,
+    length: int,
+    optimizer: tuple[float, float, float, float],
+    line: tuple[float, float],
+    curvature: Array,
+    variance: Array,
+    state: Array,
+    sizes: Integers,
+    tolerance: float,
+) -> None:
+    """Advance the conditional moments of adam.py by ``length`` steps in stretches, node by node.
+
+    Args:
+        first_step: steps that came before.
+        length: steps to take.
+        optimizer: learning rate, beta1, beta2, eps.
+        line: what multiplies the learning rate at the first of the steps, and by how much that
+            changes from step to step.
+        curvature: h of each node.
+        variance: c / B of each node.
+        state: A, Q, D, V of each node, shape (4, n); advanced in place.
+        sizes: the length of each node's next stretch, a power of two; in place. 0 marks a node that
+            did not come to the end: what its rate does is no more a motion than a vibration, and it
+            is held at its mean.
+        tolerance: the most that a rate may change in a stretch, relative.
+    """
+    learning_rate, b1, b2, eps = optimizer
+    log1 = math.log(b1) if b1 > 0.0 else -np.inf
+    log2 = math.log(b2) if b2 > 0.0 else -np.inf
+    rule = (learning_rate, b1, b2, eps, log1, log2)
+    for k in range(curvature.size):
+        mode = (curvature[k], variance[k])
+        moments = (state[0, k], state[1, k], state[2, k], state[3, k])
+        now, left, size = first_step, length, max(sizes[k], SHORTEST)
+        rate = _rate(now, rule, mode, moments)
+        trend = _trend(now, rule, mode, moments, rate)
+        work, counted, sum_a, sum_v = 0, 0, 0.0, 0.0
+        while left > 0 and work < MOST_WORK:
+            while size > left:
+                size //= 2
+            factor = line[0] + line[1] * (now - first_step)
+            taken = 0
+            if size < SHORTEST:
+                taken = min(left, SHORTEST)
+                moments, end = _steps(taken, now, (factor, line[1]), rule, mode, moments, rate)
+                work += taken
+                size = SHORTEST if abs(end - rate) <= tolerance * rate else SHORTEST // 2
+                trend, rate = (end - rate) / taken, end
+            else:
+                accepted, after, end = _stretch(
+                    size, now, (factor, line[1]), rule, mode, moments, rate, trend, tolerance
+                )
+                work += 8
+                if accepted:
+                    taken, moments = size, after
+                    size = 2 * size if abs(end - rate) <= 0.3 * tolerance * rate else size
+                    trend, rate = (end - rate) / taken, end
+                else:
+                    size //= 2
+            now += taken
+            left -= taken
+            if 2 * work > MOST_WORK:
+                counted += taken
+                sum_a += taken * moments[0]
+                sum_v += taken * moments[3]
+        state[0, k], state[1, k], state[2, k], state[3, k] = moments
+        sizes[k] = size
+        if left > 0:
+            sizes[k] = 0
+            if counted > 0:
+                state[0, k], state[3, k] = sum_a / counted, sum_v / counted
+
+
+@compiled
+def _rate(
+    t: int,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+) -> float:
+    """The rate r of the step after t steps, without the schedule's factor."""
+    learning_rate, _, b2, eps, log1, log2 = rule
+    h, noise = mode
+    root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
+    correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
+    v = b2 * moments[3] + (1.0 - b2) * (h * h * moments[0] + noise)
+    below = math.sqrt(v) + eps * root
+    return learning_rate * root / correction / below if below > 1e-150 else 0.0
+
+
+@compiled
+def _trend(
+    t: int,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+) -> float:
+    """By how much the next rate differs; of the moments only V has to move for that."""
+    b2 = rule[2]
+    h, noise = mode
+    a, q, d, v = moments
+    moved = b2 * v + (1.0 - b2) * (h * h * a + noise)
+    return _rate(t + 1, rule, mode, (a, q, d, moved)) - rate
+
+
+@compiled
+def _steps(
+    count: int,
+    now: int,
+    line: tuple[float, float],
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+) -> tuple[Moments, float]:
+    """The moments of one node after some single steps, and the rate then."""
+    b1, b2 = rule[1], rule[2]
+    h, noise = mode
+    a, q, d, v = moments
+    for i in range(count):
+        r = (line[0] + line[1] * i) * rate
+        moment = h * h * a + noise
+        v = b2 * v + (1.0 - b2) * moment
+        q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
+        f = b1 * d + (1.0 - b1) * h * a
+        a = max(a - 2.0 * r * f + r * r * q, 0.0)
+        d = f - r * q
+        rate = _rate(now + i + 1, rule, mode, (a, q, d, v))
+    return (a, q, d, v), rate
+
+
+@compiled
+def _stretch(
+    size: int,
+    now: int,
+    line: tuple[float, float],
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+    trend: float,
+    tolerance: float,
+) -> tuple[bool, Moments, float]:
+    """The moments of one node after a stretch in which its rate hardly changes, if it does not.
+
+    In it r is the mean over the stretch, by Simpson's rule, of the rates that the stretch itself
+    leads to. Where it changes, the first half has a third of the change less and the second a third
+    more, which makes it of fourth order (the commutator-free Magnus integrator, Blanes and Moan
+    2006).
+
+    Returns:
+        Whether the rate stays within the tolerance, the moments, and the rate then.
+    """
+    slope = line[1]
+    factor = line[0] + 0.5 * (size - 1) * slope
+    mean, change, end = rate + 0.5 * (size - 1) * trend, size * trend, rate
+    # Where A follows the schedule, the schedule may change no more than the rate. Where A is close
+    # behind, it is that of the rate at the end, which the mean of a half is a little off.
+    decay = factor * mean * mode[0] * size
+    if abs(slope) * size > tolerance * factor and decay > tolerance:
+        return False, moments, end
+    if decay > CLOSE_BEHIND:
+        tolerance *= CLOSER
+    # The rate that a stretch leads to, put in again, hardly changes any more.
+    for _ in range(4):
+        r = max(factor * mean + slope * change * size / 12.0, 0.0)
+        turn = (factor * change + slope * size * mean) / 3.0
+        middle, after = _twice(size // 2, r, turn, rule, mode, moments)
+        half_way = _rate(now + size // 2, rule, mode, middle)
+        end = _rate(now + size, rule, mode, after)
+        bend = abs(2.0 * half_way - rate - end)
+        if not (abs(end - rate) <= tolerance * rate and bend <= 0.25 * tolerance * rate):
+            return False, moments, end
+        found = (rate + 4.0 * half_way + end) / 6.0 - 0.5 * (end - rate) / size
+        if abs(found - mean) <= SLACK * rate:
+            return True, after, end
+        mean, change = found, end - rate
+    return False, moments, end
+
+
+@compiled
+def _twice(
+    half: int,
+    r: float,
+    turn: float,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+) -> tuple[Moments, Moments]:
+    """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
+
+    At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
+    and V by an affine map: what T makes of A, D and Q, what the noise adds to them, and the row by
+    which A, D and Q of the start go into V. The map of 2 k steps is that of k steps after itself.
+    """
+    b1, b2 = rule[1], rule[2]
+    h, noise = mode
+    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
+    middle = moments
+    # A rate that hardly changes has one map for both halves.
+    parts = 2 if abs(turn) > 1e-3 * r else 1
+    for part in range(parts):
+        rate = r
+        if parts == 2:
+            rate = max(r - turn if part == 0 else r + turn, 0.0)
+        t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
+        na, nd, nq = rate * rate * e, -rate * e, e
+        va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+        steps = 1
+        while True:
+            aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
+            da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
+            qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
+            if steps >= half:
+                break
+            vn += fade * vn + va * na + vd * nd + vq * nq
+            va, vd, vq = (
+                fade * va + va * aa + vd * da + vq * qa,
+                fade * vd + va * ad + vd * dd + vq * qd,
+                fade * vq + va * aq + vd * dq + vq * qq,
+            )
+            na, nd, nq = (
+                na + aa * na + ad * nd + aq * nq,
+                nd + da * na + dd * nd + dq * nq,
+                nq + qa * na + qd * nd + qq * nq,
+            )
+            cross, trace = t1 * t2, t0 + t3
+            t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
+            fade *= fade
+            steps *= 2
+        a, q, d, v = middle if part == 1 else moments
+        after = (
+            max(aa * a + ad * d + aq * q + na, 0.0),
+            qa * a + qd * d + qq * q + nq,
+            da * a + dd * d + dq * q + nd,
+            fade * v + va * a + vd * d + vq * q + vn,
+        )
+        if part == 0:
+            middle = after
+    if parts == 2:
+        return middle, after
+    a, q, d, v = middle
+    return middle, (
+        max(aa * a + ad * d + aq * q + na, 0.0),
+        qa * a + qd * d + qq * q + nq,
+        da * a + dd * d + dq * q + nd,
+        fade * v + va * a + vd * d + vq * q + vn,
+    )

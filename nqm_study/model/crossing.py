@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.adam import COMPRESSION_LEVEL, adam_crossing, adam_risks
+from nqm_study.model.adam import adam_crossing, adam_risks
+from nqm_study.model.adam_nodes import COMPRESSION_LEVEL
 from nqm_study.model.linear import TOLERANCE, linear_crossing, linear_risks
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import Crossing
@@ -69,7 +70,7 @@ def steps_to_target(
     shape = require_run(problem, optimizer, schedule)
     if isinstance(optimizer, Adam):
         level = _adam_level(tolerance)
-        return adam_crossing(problem, optimizer, target, max_steps, _varying(shape), level)
+        return adam_crossing(problem, optimizer, target, max_steps, shape, level)
     if _varying(shape) is None:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance)
     return scheduled_crossing(problem, optimizer, shape, target, max_steps, tolerance)
@@ -122,7 +123,7 @@ def risk_curve(
     tolerance = _require_tolerance(tolerance)
     if isinstance(optimizer, Adam):
         level = _adam_level(tolerance)
-        return adam_risks(problem, optimizer, wanted, _varying(shape), end, level)
+        return adam_risks(problem, optimizer, wanted, shape, end, level)
     if _varying(shape) is None:
         return linear_risks(problem, optimizer, wanted, tolerance)
     return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance)

@@ -16,12 +16,15 @@ class Crossing:
         steps: the first step t >= 0 whose risk is at most the target; None where there is none.
         status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
         risk: the risk at that step; with no crossing, the smallest seen.
-        error: relative error of the risk by compressing the spectrum, the largest found where the
-            search compared it with a finer one; 0 where every mode stood for itself, None where it
-            is not measured (Adam).
+        error: relative error of the risk. For SGD it is by compressing the spectrum, the largest
+            found where the search compared it with a finer one, and 0 where every mode stood for
+            itself. For Adam it is what its closure may be off by, or the relative standard error
+            where the risk was sampled.
+        sampled: whether the risk was sampled, because Adam's closure was in doubt.
     """
 
     steps: int | None
     status: Status
     risk: float
     error: float | None = None
+    sampled: bool = False

@@ -3,14 +3,25 @@
 import numpy as np
 import pytest
 import textbook
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model.adam import adam_crossing, adam_risks
+from nqm_study.model.adam_nodes import Nodes
+from nqm_study.model.adam_run import Closure
+from nqm_study.model.adam_search import first_step
 
 PAPER = nqm.power_law(10_000)
+
+
+def by_closure(problem, optimizer, target, max_steps, level=0):
+    """The first crossing of the closure, whether or not it is in doubt."""
+    closure = Closure.of(problem, optimizer, nqm.Constant(), level)
+    initial = problem.spectrum.initial_risk
+    if initial <= target:
+        return nqm.Crossing(0, "reached", initial)
+    return first_step(closure, target, max_steps, initial).crossing
 
 
 @st.composite
@@ -32,54 +43,176 @@ def test_closure_is_the_textbooks(spectrum, optimizer, batch_size):
                          spectrum.initial_mean, spectrum.initial_variance)  # fmt: skip
     problem = nqm.NoisyQuadratic(noisy, batch_size)
     steps = [0, 1, 2, 5, 40, 150]
-    risks = textbook.adam_risks(problem, optimizer, max(steps))
+    risks = textbook.adam_risks(Nodes.of(problem, None), optimizer, max(steps))
     slack = 1e-12 * risks.max()
-    curve = nqm.risk_curve(problem, optimizer, steps=steps)
+    closure = Closure.of(problem, optimizer, nqm.Constant(), None)
+    curve = [closure.risk_after(step) for step in steps]
     np.testing.assert_allclose(curve, risks[steps], rtol=1e-7, atol=slack)
     target = float(risks[90]) * (1.0 + 1e-6) + slack + 1e-12
-    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=150)
-    assert found.steps == textbook.first_at_most(risks, target)
+    if target < risks[0]:
+        found = by_closure(problem, optimizer, target, 150, level=None)
+        assert found.steps == textbook.first_at_most(risks, target)
+
+
+BETAS = [(0.9, 0.999), (0.95, 0.999), (0.5, 0.99)]
 
 
 @pytest.mark.parametrize(
-    "optimizer", [nqm.Adam(0.01), nqm.Adam(0.03, 0.95, 0.99), nqm.Adam(0.003, 0.0, 0.9999)]
+    ("batch_size", "learning_rate", "betas", "target"),
+    [
+        (2**4, 0.01, BETAS[0], 0.2),
+        (2**4, 0.02, BETAS[2], 0.2),
+        (2**6, 0.01, BETAS[1], 0.1),
+        (2**6, 0.02, BETAS[2], 0.2),
+        (2**8, 0.02, BETAS[0], 0.1),
+        (2**8, 0.01, BETAS[2], 0.05),
+        (2**10, 0.01, BETAS[1], 0.03),
+        (2**12, 0.02, BETAS[0], 0.02),
+        (2**12, 0.01, BETAS[2], 0.02),
+        (2**14, 0.02, BETAS[1], 0.01),
+        (2**14, 0.03, BETAS[2], 0.02),
+        (2**16, 0.04, BETAS[0], 0.01),
+        (2**16, 0.04, BETAS[1], 0.01),
+        (2**18, 0.05, BETAS[0], 0.01),
+        (2**18, 0.06, BETAS[2], 0.01),
+    ],
 )
-@pytest.mark.parametrize("batch_size", [256, 2**14])
-def test_compression_agrees_with_all_modes(optimizer, batch_size):
-    steps = [0, 1, 10, 100, 300]
-    problem = nqm.NoisyQuadratic(PAPER, batch_size)
-    np.testing.assert_allclose(
-        adam_risks(problem, optimizer, steps),
-        adam_risks(problem, optimizer, steps, level=None),
-        rtol=1e-5,
-    )
+def test_first_crossing_of_the_mean_simulated_risk_agrees(batch_size, learning_rate, betas, target):
+    problem = nqm.NoisyQuadratic(nqm.power_law(300), batch_size)
+    optimizer = nqm.Adam(learning_rate, *betas)
+    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=5000)
+    assert found.steps is not None
+    assert found.steps >= 60
+    # The steepest modes' own starts decide the end: many replicas tell more than many modes.
+    run = nqm.simulate(problem, optimizer, n_steps=int(1.1 * found.steps), n_replicas=400, seed=0)
+    simulated = textbook.first_at_most(run.mean, target)
+    assert simulated is not None, "the simulation does not reach the target"
+    assert found.steps == pytest.approx(simulated, rel=0.03)
 
 
-def test_compressed_crossing_agrees_with_that_of_all_modes():
-    problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(3000), 4096), nqm.Adam(0.01)
-    compressed = adam_crossing(problem, optimizer, 0.02, 10_000)
-    whole = adam_crossing(problem, optimizer, 0.02, 10_000, level=None)
-    assert compressed.steps == whole.steps
-    assert whole.status == "reached"
+def stepped(problem, optimizer, target, most, schedule=None):
+    """The first crossing of the same closure, one step at a time; None where there is none."""
+    closure = Closure.of(problem, optimizer, schedule or nqm.Constant(), 0).within(most)
+    moments = closure.start()
+    reached, _ = closure.step(moments, most, target)
+    return moments.steps if reached else None
 
 
 @pytest.mark.parametrize(
     ("batch_size", "optimizer", "target"),
     [
-        (3_000, nqm.Adam(0.012), 0.02),
-        (30_000, nqm.Adam(0.01), 0.01),
-        (131_072, nqm.Adam(0.02, 0.5, 0.99), 0.01),
+        (4, nqm.Adam(3.4e-4), 0.01),
+        (4, nqm.Adam(1e-3, 0.95, 0.9999), 0.05),
+        (4, nqm.Adam(2e-3, 0.0, 0.9), 0.1),
+        (16, nqm.Adam(6.8e-4, 0.5, 0.99), 0.01),
+        (64, nqm.Adam(1e-3, 0.99, 0.99999), 0.01),
+        (64, nqm.Adam(1e-4, 0.999, 0.9999), 0.1),
+        (256, nqm.Adam(1e-3, 0.9, 0.5), 0.01),
+        (2**10, nqm.Adam(2e-4), 0.01),
+        (2**14, nqm.Adam(3e-4, 0.95, 0.999), 0.005),
+        (2**18, nqm.Adam(1e-4), 0.01),
+        (2**20, nqm.Adam(1e-3, 0.99, 0.95), 0.002),
     ],
 )
-def test_first_crossing_of_the_mean_simulated_risk_agrees(batch_size, optimizer, target):
+def test_jumping_agrees_with_stepping(batch_size, optimizer, target):
+    problem = nqm.NoisyQuadratic(PAPER, batch_size)
+    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=400_000).steps
+    reference = stepped(problem, optimizer, target, 400_000)
+    assert reference > 2048, "all of it is stepped"
+    assert found == pytest.approx(reference, rel=0.002)
+
+
+@settings(repeatable, max_examples=40)
+@given(
+    logarithmic(1.0, 1e6),
+    logarithmic(1e-4, 0.3),
+    st.sampled_from([0.0, 0.5, 0.9, 0.95, 0.99, 0.999]),
+    logarithmic(1e-5, 0.1),
+    logarithmic(3e-3, 1.0),
+)
+def test_jumping_agrees_with_stepping_anywhere(batch_size, learning_rate, beta1, gap, target):
+    # Beyond beta1^2 = beta2 the closure vibrates (see the test of that), and steps decide nothing.
+    assume(beta1**2 < 1.0 - gap)
     problem = nqm.NoisyQuadratic(nqm.power_law(1000), batch_size)
-    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=5000)
-    assert found.steps is not None
-    assert found.steps > 100, "the closure is not meant for very few steps"
-    run = nqm.simulate(problem, optimizer, n_steps=int(1.1 * found.steps), n_replicas=64, seed=0)
-    simulated = textbook.first_at_most(run.mean, target)
-    assert simulated is not None, "the simulation does not reach the target"
-    assert found.steps == pytest.approx(simulated, rel=0.03)
+    optimizer = nqm.Adam(learning_rate, beta1, 1.0 - gap)
+    found = by_closure(problem, optimizer, target, 40_000).steps
+    reference = stepped(problem, optimizer, target, 40_000)
+    assert (found is None) == (reference is None)
+    if reference is not None:
+        assert found == pytest.approx(reference, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        nqm.Cosine(warmup_fraction=0.05),
+        nqm.Linear(0.1),
+        nqm.WarmupStableDecay(0.0, 0.1, 0.2),
+        nqm.StepDecay(),
+        nqm.OneCycle(),
+        nqm.Constant(0.2),
+        nqm.InverseSqrt(1000.0),
+    ],
+)
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer"),
+    [(4, nqm.Adam(1e-3)), (64, nqm.Adam(0.01, 0.5, 0.99)), (2**10, nqm.Adam(0.03, 0.95, 0.9999))],
+)
+def test_jumping_under_a_schedule_agrees_with_stepping(batch_size, optimizer, schedule):
+    problem, horizon = nqm.NoisyQuadratic(PAPER, batch_size), 50_000
+    closure = Closure.of(problem, optimizer, schedule, 0).within(horizon)
+    moments = closure.start()
+    closure.step(moments, horizon)
+    curve = nqm.risk_curve(problem, optimizer, schedule, steps=[horizon], horizon=horizon)
+    assert curve[0] == pytest.approx(closure.risk(moments), rel=1e-3)
+
+
+def test_risks_of_one_run_are_those_of_each_step_alone():
+    problem, optimizer = nqm.NoisyQuadratic(PAPER, 16), nqm.Adam(1e-3)
+    steps = [30_000, 100, 3_000, 2_100, 30_000, 0]
+    together = nqm.risk_curve(problem, optimizer, steps=steps)
+    alone = [nqm.risk_curve(problem, optimizer, steps=[step])[0] for step in steps]
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer"),
+    [
+        (64, nqm.Adam(1e-3, 0.9, 0.9999)),
+        (2**14, nqm.Adam(1e-3)),
+        (2**10, nqm.Adam(0.01, 0.999, 0.9999)),
+    ],
+)
+def test_a_dip_between_jumps_is_found(batch_size, optimizer):
+    # The steps grow as v forgets the first gradients: the risk falls below its floor and rises.
+    problem = nqm.NoisyQuadratic(nqm.power_law(1000), batch_size)
+    closure = Closure.of(problem, optimizer, nqm.Constant(), 0).within(60_000)
+    moments = closure.start()
+    _, least = closure.step(moments, 60_000)
+    assert closure.risk(moments) > 1.005 * least
+    # At the bottom of a dip the steps say little: what is nothing in the risk is much in them.
+    for above, slack in ((3e-3, 0.002), (6e-4, 0.02)):
+        target = least * (1.0 + above)
+        found = nqm.steps_to_target(problem, optimizer, target=target)
+        reference = stepped(problem, optimizer, target, 60_000)
+        assert found.steps == pytest.approx(reference, rel=slack)
+    missed = nqm.steps_to_target(problem, optimizer, target=least * (1.0 - 6e-4))
+    assert (missed.steps, missed.status) == (None, "floor_above_target")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer"),
+    [
+        (2**18, nqm.Adam(1.0, 0.99, 0.9)),
+        (2**10, nqm.Adam(10.0, 0.9, 0.0)),
+        (2**24, nqm.Adam(1.0, 0.0, 0.0)),
+        (2**18, nqm.Adam(0.1, 0.0, 0.99)),
+    ],
+)
+def test_a_closure_that_vibrates_ends(batch_size, optimizer):
+    problem = nqm.NoisyQuadratic(nqm.power_law(100), batch_size)
+    found = nqm.steps_to_target(problem, optimizer, target=1e-3)
+    assert (found.steps, found.status) == (None, "floor_above_target")
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.5, -1.5])
@@ -107,7 +240,7 @@ def test_sign_of_the_start_is_irrelevant():
     np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
-@pytest.mark.parametrize("batch_size", [64, 256])
+@pytest.mark.parametrize("batch_size", [4, 64, 256])
 @pytest.mark.parametrize(
     ("target", "rate", "steps_times_batch", "tolerance"),
     [(0.01, 1.71e-4, 1.39e6, 0.02), (0.1, 1.6e-3, 8.0e4, 0.04)],
@@ -120,7 +253,7 @@ def test_rate_follows_the_square_root_of_small_batches(
 
     def steps(factor):
         optimizer = nqm.Adam(factor * rate * batch_size**0.5)
-        found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=60_000)
+        found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=10**6)
         return found.steps or 10**9
 
     best = min(steps(factor) for factor in (0.97, 1.0, 1.03))
@@ -135,10 +268,12 @@ def test_rate_follows_the_square_root_of_small_batches(
 def test_floor_above_the_target_is_said_only_where_no_step_reaches_it(rate, beta1, beta2):
     problem = nqm.NoisyQuadratic(nqm.power_law(30), 64)
     optimizer = nqm.Adam(rate, beta1, beta2)
-    risks = adam_risks(problem, optimizer, range(40_000))
+    risks = textbook.adam_risks(Nodes.of(problem, 0), optimizer, 40_000)
     for target in (0.5 * risks.min(), 0.99 * risks.min(), 1.0001 * risks.min()):
-        found = nqm.steps_to_target(problem, optimizer, target=float(target), max_steps=40_000)
-        assert found.steps == textbook.first_at_most(risks, target)
+        found = by_closure(problem, optimizer, float(target), 40_000)
+        first = textbook.first_at_most(risks, target)
+        assert (found.steps is None) == (first is None)
+        assert found.steps is None or found.steps == pytest.approx(first, rel=0.002)
         if found.steps is None:
             assert found.risk >= target
             if target < 0.6 * risks.min():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
+from nqm_study.model.adam_nodes import Nodes
 from nqm_study.model.horizon import GOOD
 from nqm_study.model.moments import recursion
 from nqm_study.model.scheduled import Runs
@@ -449,8 +450,9 @@ ADAM = nqm.Adam(0.02, 0.8, 0.98)
 def test_adam_under_a_schedule_is_its_closure_step_by_step():
     problem = nqm.NoisyQuadratic(nqm.power_law(50), 256)
     schedule = nqm.WarmupStableDecay(0.0, 0.1, 0.5)
+    nodes = Nodes.of(problem, None)
     replayed = [
-        textbook.adam_risks(problem, ADAM, horizon, factors=factors(schedule, horizon))[-1]
+        textbook.adam_risks(nodes, ADAM, horizon, factors=factors(schedule, horizon))[-1]
         for horizon in range(400)
     ]
     target = 0.02
@@ -458,7 +460,7 @@ def test_adam_under_a_schedule_is_its_closure_step_by_step():
     found = nqm.steps_to_target(problem, ADAM, schedule, target=target, tolerance=0.0)
     assert 50 < found.steps == first
     curve = nqm.risk_curve(problem, ADAM, schedule, steps=[3, 60], horizon=60, tolerance=0.0)
-    whole = textbook.adam_risks(problem, ADAM, 60, factors=factors(schedule, 60))
+    whole = textbook.adam_risks(nodes, ADAM, 60, factors=factors(schedule, 60))
     np.testing.assert_allclose(curve, whole[[3, 60]], rtol=1e-9)
 
 

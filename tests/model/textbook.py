@@ -65,19 +65,14 @@ def linear_risks(problem, optimizer, n_steps, factors=None):
     )
 
 
-def adam_risks(problem, optimizer, n_steps, start_nodes=8, factors=None):
-    """L_0 .. L_n of Adam's closure, over every mode and both signs of every start node."""
+def adam_risks(nodes, optimizer, n_steps, factors=None):
+    """L_0 .. L_n of Adam's closure from given curvatures, noise, weights and starts."""
     rates = optimizer.learning_rate * (np.ones(n_steps) if factors is None else np.array(factors))
-    spectrum = problem.spectrum
     b1, b2 = optimizer.beta1, optimizer.beta2
-    x, start_weight = np.polynomial.hermite.hermgauss(2 * start_nodes)
-    z = np.sqrt(2.0) * x[:, None]
-    h = spectrum.curvature[None, :]
-    weight = 0.5 * (start_weight / np.sqrt(np.pi))[:, None] * spectrum.multiplicity * h
-    noise = spectrum.noise / problem.batch_size
-    A = (spectrum.initial_mean + z * np.sqrt(spectrum.initial_variance)) ** 2
+    h, noise = nodes.curvature, nodes.variance
+    A = nodes.second_moment
     Q, D, V = np.zeros_like(A), np.zeros_like(A), np.zeros_like(A)
-    risks = [np.sum(weight * A)]
+    risks = [np.sum(nodes.weight * A)]
     for t in range(1, n_steps + 1):
         q = h**2 * A + noise
         V = b2 * V + (1 - b2) * q
@@ -86,7 +81,7 @@ def adam_risks(problem, optimizer, n_steps, start_nodes=8, factors=None):
         F = b1 * D + (1 - b1) * h * A
         A = A - 2 * r * F + r**2 * Q
         D = F - r * Q
-        risks.append(np.sum(weight * A))
+        risks.append(np.sum(nodes.weight * A))
     return np.array(risks)
 
 

@@ -1,0 +1,198 @@
+"""Adam's expected risk by Monte Carlo, for where its closure is off.
+
+Adam treats every mode by itself, and the expected risk is a sum over modes, so each node of the
+compressed spectrum has replicas of its own: the same number for a mode of large curvature and for a
+node that stands for a thousand modes. A simulation of whole runs (``simulate``) spends most of its
+draws on modes that hardly count.
+
+The replicas of a node are in groups. In each, theta_0 is stratified: one start from each of equally
+likely intervals of a wider normal distribution, in random order and weighted with the ratio of the
+densities: what is left of the risk after few steps is of starts far out. At each step the noise of
+all replicas is one stratified sample of the normal distribution, a fixed one in random order that
+is turned by a random amount (a Latin hypercube whose columns are rotations: a replica's noise is
+independent from step to step, and two replicas share a number only at different steps). The scatter
+of the groups gives the standard error. The draws are the same at every call, so that two learning
+rates are compared on the same noise.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model._chains_kernel import adam_chains
+from nqm_study.model.adam_nodes import modes
+from nqm_study.model.horizon import Look, Search
+from nqm_study.model.optimizers import Adam
+from nqm_study.model.outcome import Crossing, Status
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+REPLICAS = 2**15
+"""Replicas of all nodes together: the standard error is mostly below 1 % of the risk."""
+
+GROUPS = 16
+"""Groups of replicas, whose means tell the standard error."""
+
+WIDER = 1.6
+"""Times as wide are the starts drawn from as they are distributed."""
+
+FEWEST_REPLICAS = 4
+"""Replicas of a node in a group, where there are many nodes."""
+
+SEED = 1907_04164
+"""Of the one stratified sample and its turns."""
+
+STEPS_AT_ONCE = 16
+"""Steps between two looks at whether the target was reached."""
+
+
+MOST_WORK = 2**25
+"""Updates of a replica that a crossing is worth: about 0.1 s."""
+
+RUNS = 8
+"""Times as many where each number of steps is a run of its own."""
+
+FLAT = 0.99
+"""A risk whose mean falls by less from one quarter of a run to the next has come to rest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Estimated risks.
+
+    Attributes:
+        risks: shape (n + 1,), after 0 .. n steps; the last one is the first at most the target,
+            unless none is.
+        standard_errors: of each, from the scatter of the groups.
+    """
+
+    risks: Array
+    standard_errors: Array
+
+
+def sampled_crossing(
+    problem: NoisyQuadratic,
+    optimizer: Adam,
+    schedule: Schedule,
+    target: float,
+    max_steps: int,
+    closure: Crossing,
+    level: int | None,
+) -> Crossing:
+    """The fewest steps to the target by sampling; the closure's where it would take too long."""
+    count = modes(problem, level)[0].size
+    most = MOST_WORK // (count * GROUPS * _replicas(count))
+    run = functools.partial(sampled_risks, problem, optimizer, schedule, level=level)
+    search = _shortest_run if schedule.needs_horizon else _first_step
+    if schedule.needs_horizon:
+        most //= RUNS
+    if 2 * (closure.steps or 1) > most:
+        return closure
+    sampled = search(run, target, min(max_steps, most))
+    if sampled is None or (closure.steps is None and sampled.steps is None):
+        return closure
+    return sampled
+
+
+def _first_step(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing | None:
+    """The first step of a run whose risk is at most the target; None where it may come later."""
+    sampled = run(n_steps=max_steps, target=target)
+    if sampled.risks[-1] <= target:
+        return _at(sampled, sampled.risks.size - 1, "reached")
+    quarter = sampled.risks.size // 4
+    before, last = sampled.risks[-2 * quarter : -quarter], sampled.risks[-quarter:]
+    if quarter == 0 or last.mean() <= FLAT * before.mean():
+        return None
+    return _at(sampled, int(np.argmin(sampled.risks)), "floor_above_target")
+
+
+def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing | None:
+    """The smallest horizon whose last risk is at most the target, if there is one."""
+    runs: dict[int, Sampled] = {}
+
+    def look(horizon: int, _: int) -> Look:
+        if horizon not in runs:
+            runs[horizon] = run(n_steps=horizon)
+        risk = float(runs[horizon].risks[-1])
+        return Look(risk, risk, 0.0, 0.0)
+
+    found = Search(look, target, max_steps).smallest()
+    return None if found.steps is None else _at(runs[found.steps], found.steps, "reached")
+
+
+def _at(sampled: Sampled, step: int, status: Status) -> Crossing:
+    """What a run came to, by its risk at a step."""
+    risk = float(sampled.risks[step])
+    error = float(sampled.standard_errors[step]) / risk
+    return Crossing(step if status == "reached" else None, status, risk, error, sampled=True)
+
+
+def sampled_risks(
+    problem: NoisyQuadratic,
+    optimizer: Adam,
+    schedule: Schedule,
+    *,
+    n_steps: int,
+    level: int | None,
+    target: float = -math.inf,
+) -> Sampled:
+    """Estimate the risks of a run of n_steps, up to the first that is at most the target."""
+    h, weight, noise, mean, variance = modes(problem, level)
+    count = h.size
+    starts, share, pool = _sample(count)
+    turns = np.random.default_rng(SEED).integers(0, starts.size, n_steps)
+    state = np.zeros((3, *starts.shape))
+    state[0] = mean[:, None, None] + np.sqrt(variance)[:, None, None] * starts
+    t = np.arange(1.0, n_steps + 1.0)
+    factors = schedule.at_steps(t - 1.0, n_steps)
+    rates = optimizer.learning_rate * factors / (1.0 - optimizer.beta1**t)
+    scales = 1.0 / np.sqrt(1.0 - optimizer.beta2**t)
+    decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
+    deviation = np.sqrt(noise / problem.batch_size)
+    risks = np.empty((n_steps + 1, GROUPS))
+    risks[0] = weight @ np.sum(share * state[0] ** 2, axis=2)
+    done = 0
+    while done < n_steps:
+        now = slice(done, min(done + STEPS_AT_ONCE, n_steps))
+        after = slice(now.start + 1, now.stop + 1)
+        adam_chains(
+            decays, rates[now], scales[now], h, deviation, weight, pool, turns[now],
+            share, state, risks[after],
+        )  # fmt: skip
+        done = now.stop
+        reached = np.flatnonzero(risks[after].mean(axis=1) <= target)
+        if reached.size:
+            done = now.start + int(reached[0]) + 1
+            break
+    risks = risks[: done + 1]
+    return Sampled(risks.mean(axis=1), risks.std(axis=1, ddof=1) / math.sqrt(GROUPS))
+
+
+def _replicas(count: int) -> int:
+    """Replicas of each of so many nodes in a group."""
+    return max(REPLICAS // (count * GROUPS), FEWEST_REPLICAS)
+
+
+@functools.lru_cache(maxsize=8)
+def _sample(count: int) -> tuple[Array, Array, Array]:
+    """Standard normal starts, their shares, (count, groups, replicas), and noise, written twice."""
+    from scipy.special import ndtri  # noqa: PLC0415 (slow to import, and only needed here)
+
+    rng = np.random.default_rng(SEED)
+    replicas = _replicas(count)
+    shape = (count, GROUPS, replicas)
+    stratum = rng.permuted(np.broadcast_to(np.arange(replicas), shape), axis=2)
+    starts = WIDER * ndtri((stratum + rng.uniform(size=shape)) / replicas)
+    share = np.exp(-0.5 * (1.0 - WIDER**-2) * starts**2)
+    share /= share.sum(axis=2, keepdims=True)
+    noise = ndtri((rng.permutation(starts.size) + 0.5) / starts.size)
+    return starts, share, np.concatenate((noise, noise))

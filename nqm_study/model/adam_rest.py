@@ -1,0 +1,89 @@
+"""Where Adam's closure comes to rest: the risk's floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.adam_nodes import Nodes
+from nqm_study.model.adam_run import Closure, Moments
+from nqm_study.model.optimizers import Adam
+
+Array = npt.NDArray[np.float64]
+
+LONG = 2**20
+"""A horizon whose last rate is that of all long ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rest:
+    """The fixed point of the recursion at the rate that the schedule ends with.
+
+    Attributes:
+        weight: of each node's A in the risk.
+        second_moment: A at rest.
+        denominator: V at rest.
+    """
+
+    weight: Array
+    second_moment: Array
+    denominator: Array
+
+    @classmethod
+    def of(cls, closure: Closure) -> Rest:
+        """Where a closure's runs end, if they are long."""
+        last = float(closure.schedule.at_steps(np.array([LONG - 1.0]), LONG)[0])
+        a, v = stationary(closure.nodes, closure.optimizer, last)
+        return cls(closure.nodes.weight, a, v)
+
+    @property
+    def floor(self) -> float:
+        """The risk at rest."""
+        return float(np.sum(self.weight * self.second_moment))
+
+    def above(self, target: float, moments: Moments) -> bool:
+        """Whether the risk stays above the target from here on.
+
+        It does where A is at rest above it, by half of what is between them, with V so near its own
+        rest that it cannot lead A further away. A node that is held is at rest where it is.
+        """
+        a, v = moments.values[0], moments.values[3]
+        rest = np.where(moments.held, a, self.second_moment)
+        room = float(np.sum(self.weight * rest)) - target
+        if not room > 0.0:
+            return False
+        lag = np.abs(v - self.denominator) / np.maximum(self.denominator, 1e-300)
+        distance = np.where(moments.held, 0.0, np.abs(a - rest) + rest * lag)
+        return bool(np.sum(self.weight * distance) < 0.5 * room)
+
+
+def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Array, Array]:
+    """A and V at rest: the fixed point of the recursion.
+
+    At a fixed step r Adam is heavy ball with learning rate r (1 - b1) and momentum b1, whose floor
+    is h A = r (c/B) (1 + b1) / (2 + 2 b1 - x) with x = r (1 - b1) h; and r = lr / (sqrt(q) + eps)
+    with q = h^2 A + c/B. The left side minus the right grows with A, so bisection finds the root.
+    """
+    b1, h, noise = optimizer.beta1, nodes.curvature, nodes.variance
+    learning_rate = factor * optimizer.learning_rate
+
+    def too_small(a: Array) -> npt.NDArray[np.bool_]:
+        r = learning_rate / (np.sqrt(h * h * a + noise) + optimizer.eps)
+        room = 2.0 + 2.0 * b1 - r * (1.0 - b1) * h
+        return np.asarray((room <= 0.0) | (h * a * room < r * noise * (1.0 + b1)))
+
+    # The floor cannot be so high that one step, at most about lr, overshoots by itself.
+    high = np.full_like(h, 1.0)
+    for _ in range(1100):
+        short = too_small(high)
+        if not np.any(short):
+            break
+        high[short] *= 2.0
+    low = np.zeros_like(h)
+    for _ in range(120):
+        middle = 0.5 * (low + high)
+        short = too_small(middle)
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return high, h * h * high + noise

@@ -1,0 +1,226 @@
+"""Runs of Adam's closure: short ones step by step, long ones in stretches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model._adam_kernel import SHORTEST, adam_jump, adam_run
+from nqm_study.model.adam_nodes import USUAL, Nodes
+from nqm_study.model.optimizers import Adam
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Constant, Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+CONSTANT = np.ones(0)
+"""Factors of a constant rate, as the kernel takes them."""
+
+STEPPED = 2048
+"""Up to here runs are stepped through."""
+
+STEPPED_SCHEDULED = 2**14
+"""The same under a schedule, which takes more stretches."""
+
+STEPPED_FUNCTION = 2**16
+"""The same under a function of which nothing is known."""
+
+CHANGE = 0.1
+"""The most that a node's rate may change in a stretch, relative."""
+
+GROWTH = 8
+"""A stretch of all nodes is at most the steps before it over this."""
+
+PIECES = 64
+"""A stretch is at most a smooth part of the schedule over this, if the schedule changes in it."""
+
+ROUGHLY = 4
+"""Times as long stretches do for a percent of the risk."""
+
+LEAST = 64
+"""Stretches shorter than this are stepped through."""
+
+STEPS_AT_ONCE = 256
+"""Steps that are taken where it is better to step."""
+
+DECAYED = 30.0
+"""Time constants of beta1 after which nothing is left of a swing that the start caused."""
+
+PER_SWING = 8
+"""Stretches for each swing while there are swings."""
+
+
+@dataclass(eq=False)
+class Moments:
+    """Where a run is: A, Q, D and V of each node, after so many steps.
+
+    Attributes:
+        values: shape (4, n).
+        steps: steps taken.
+        sizes: the length of each node's next stretch; 0 where it is held at a mean.
+    """
+
+    values: Array
+    steps: int
+    sizes: Integers
+
+    def copy(self) -> Moments:
+        """The same, to go on from more than once."""
+        return Moments(self.values.copy(), self.steps, self.sizes.copy())
+
+    @property
+    def held(self) -> npt.NDArray[np.bool_]:
+        """The nodes whose rate vibrates without end."""
+        return np.asarray(self.sizes == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """What a run of Adam's closure is given by; its methods advance the moments in place.
+
+    Attributes:
+        nodes: the starts.
+        optimizer: rate, decays and eps.
+        schedule: multiplies the rate.
+        horizon: the length of the run that the schedule is made for.
+        coarseness: 1, or how many times longer stretches may be.
+    """
+
+    nodes: Nodes
+    optimizer: Adam
+    schedule: Schedule
+    horizon: int = 0
+    coarseness: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        problem: NoisyQuadratic,
+        optimizer: Adam,
+        schedule: Schedule,
+        level: int | None,
+        refinement: int = USUAL,
+    ) -> Closure:
+        """The closure on the nodes of a problem: see ``Nodes.of``."""
+        return cls(Nodes.of(problem, level, refinement), optimizer, schedule)
+
+    def within(self, horizon: int, *, roughly: bool = False) -> Closure:
+        """The same in a run of another length, perhaps in stretches that only do for a percent."""
+        return replace(self, horizon=horizon, coarseness=ROUGHLY if roughly else 1.0)
+
+    def start(self) -> Moments:
+        """The moments before the first step."""
+        return Moments(self.nodes.start(), 0, np.full(self.nodes.curvature.size, SHORTEST))
+
+    def risk(self, moments: Moments) -> float:
+        """The expected loss."""
+        return self.nodes.risk(moments.values[0])
+
+    @property
+    def stepped(self) -> int:
+        """Up to here a run is stepped through."""
+        if self.schedule.knots is None:
+            return STEPPED_FUNCTION
+        return STEPPED_SCHEDULED if self.schedule.needs_horizon else STEPPED
+
+    def step(self, moments: Moments, count: int, target: float = -np.inf) -> tuple[bool, float]:
+        """Take so many steps, or fewer, to the first risk that is at most the target.
+
+        Returns:
+            Whether it was reached, and the smallest risk seen.
+        """
+        factors = CONSTANT
+        if self.schedule != Constant():
+            steps = np.arange(moments.steps, moments.steps + count, dtype=np.float64)
+            factors = self.schedule.at_steps(steps, self.horizon)
+        nodes = self.nodes
+        taken, _, least, reached = adam_run(
+            count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
+            nodes.weight, moments.values, target,
+        )  # fmt: skip
+        moments.steps += taken
+        return bool(reached), least
+
+    def jump(self, moments: Moments, length: int) -> None:
+        """Take so many steps in which the schedule is smooth and hardly bends."""
+        factor, slope = 1.0, 0.0
+        if self.schedule != Constant():
+            # The line through the two nodes that make the mean exact for cubics.
+            middle = moments.steps + 0.5 * (length - 1)
+            aside = math.sqrt((length * length - 1) / 12.0)
+            two = np.array([middle - aside, middle + aside])
+            low, high = self.schedule.at_steps(two, self.horizon).tolist()
+            slope = (high - low) / (2.0 * aside) if aside else 0.0
+            factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
+        nodes = self.nodes
+        adam_jump(
+            moments.steps, length, self._tuple, (factor, slope), nodes.curvature, nodes.variance,
+            moments.values, moments.sizes, CHANGE,
+        )  # fmt: skip
+        moments.steps += length
+
+    def advance(self, moments: Moments, end: int) -> None:
+        """Go on to so many steps in all."""
+        while moments.steps < end:
+            length = self.stretch(moments, end)
+            if length > 0:
+                self.jump(moments, length)
+            else:
+                self.step(moments, min(STEPS_AT_ONCE, end - moments.steps))
+
+    def risk_after(self, steps: int) -> float:
+        """The expected loss after so many steps."""
+        moments = self.start()
+        self.advance(moments, steps)
+        return self.risk(moments)
+
+    def stretch(self, moments: Moments, end: int) -> int:
+        """How far one may jump at once: a power of two; 0 where it is better to step."""
+        now = moments.steps
+        # Runs of like horizons are alike: all of a run is stepped through, or the same part of it.
+        if now < (self.stepped if self.horizon <= self.stepped else STEPPED):
+            return 0
+        length = min(now * min(self.coarseness, 2.0) / GROWTH, end - now)
+        knots = self.schedule.knots or ()
+        bounds = sorted({0, *(math.ceil(knot * self.horizon) for knot in knots), self.horizon})
+        if self.schedule != Constant():
+            first = max((bound for bound in bounds if bound <= now), default=0)
+            last = min((bound for bound in bounds if bound > now), default=end)
+            # Towards its end a decay changes ever faster, compared with what is left of it.
+            length = min(
+                length,
+                last - now,
+                (last - first) * self.coarseness / PIECES,
+                max((last - now) / 4, 1.0),
+            )
+        length = min(length, self._swing(moments) / PER_SWING)
+        return 2 ** int(math.log2(length)) if length >= LEAST else 0
+
+    def _swing(self, moments: Moments) -> float:
+        """Steps from one swing to the next of the fastest node that may still swing.
+
+        At a rate r Adam is heavy ball with x = r (1 - b1) h and momentum b1; see optimizers.swing.
+        """
+        b1 = self.optimizer.beta1
+        if moments.steps * (1.0 - b1) > DECAYED:
+            return math.inf
+        h, eps = self.nodes.curvature, self.optimizer.eps
+        root = math.sqrt(-math.expm1(moments.steps * math.log(self.optimizer.beta2)))
+        below = np.sqrt(moments.values[3]) + eps * root
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            rate = self.optimizer.learning_rate * root / below
+            cosine = (1.0 + b1 - rate * (1.0 - b1) * h) / (2.0 * math.sqrt(b1))
+        turning = cosine[cosine < 1.0]
+        if turning.size == 0:
+            return math.inf
+        return float(np.pi / np.arccos(np.maximum(turning.min(), -1.0)))
+
+    @property
+    def _tuple(self) -> tuple[float, float, float, float]:
+        # Floats, always: a kernel is compiled once for each combination of types it meets.
+        each = self.optimizer
+        return (float(each.learning_rate), float(each.beta1), float(each.beta2), float(each.eps))

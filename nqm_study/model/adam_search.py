@@ -1,0 +1,134 @@
+"""Searches along runs of Adam's closure: the first step, or the smallest horizon, at the target."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nqm_study.model.adam_rest import Rest
+from nqm_study.model.adam_run import Closure, Moments
+from nqm_study.model.horizon import GOOD, ROUGH, Look, Search
+from nqm_study.model.outcome import Crossing, Status
+
+STEPS_PER_CHECK = 256
+"""Steps between two looks at whether the risk has settled."""
+
+CLOSE_BY = 64
+"""The last steps before a crossing, which are stepped through."""
+
+
+class Found(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        crossing: its steps, status and risk.
+        change: by how much one step more, or a horizon longer by one, changes the risk; 0 where
+            the target was not reached.
+    """
+
+    crossing: Crossing
+    change: float = 0.0
+
+
+def first_step(closure: Closure, target: float, max_steps: int, initial: float) -> Found:
+    """The first step of a run whose risk is at most the target."""
+    closure = closure.within(max_steps)
+    here, best, rest = closure.start(), initial, None
+    while here.steps < max_steps:
+        length = closure.stretch(here, max_steps)
+        count = min(STEPS_PER_CHECK, max_steps - here.steps)
+        if length > 0:
+            here, count = _onwards(closure, here, length, target, max_steps)
+        reached, least = closure.step(here, count, target)
+        best = min(best, least, closure.risk(here))
+        if reached:
+            crossing = Crossing(here.steps, "reached", closure.risk(here))
+            return Found(crossing, _slope(closure, here))
+        rest = rest or Rest.of(closure)
+        if rest.above(target, here):
+            return Found(Crossing(None, "floor_above_target", best))
+    return Found(Crossing(None, "max_steps", best))
+
+
+def _onwards(
+    closure: Closure, here: Moments, length: int, target: float, max_steps: int
+) -> tuple[Moments, int]:
+    """Jump so far where no crossing is passed; where it is, to shortly before it.
+
+    Returns:
+        Where one comes to, and how many of the next steps may hold the crossing.
+    """
+    there = here.copy()
+    closure.jump(there, length)
+    if closure.risk(there) > target:
+        dip = _dip(closure, here, there, target)
+        if dip is None:
+            return there, 0
+        here, there = dip
+    while there.steps - here.steps > CLOSE_BY:
+        middle = _between(closure, here, there)
+        if closure.risk(middle) <= target:
+            there = middle
+        else:
+            here = middle
+    # A jump and as many steps differ in some of the last digits.
+    return here, min(there.steps + CLOSE_BY, max_steps) - here.steps
+
+
+def _dip(
+    closure: Closure, here: Moments, there: Moments, target: float
+) -> tuple[Moments, Moments] | None:
+    """Where the risk falls first and rises then: the way to its least value, if that may do."""
+    first, last = _slope(closure, here), _slope(closure, there)
+    if not first < 0.0 < last:
+        return None
+    low, high = closure.risk(here), closure.risk(there)
+    # Between the tangents at both ends a curve without a turning point cannot go lower than where
+    # they meet.
+    length = there.steps - here.steps
+    meeting = (high - low - last * length) / (first - last)
+    if low + first * meeting > target:
+        return None
+    start = here
+    while there.steps - here.steps > CLOSE_BY:
+        middle = _between(closure, here, there)
+        if closure.risk(middle) <= target:
+            return start, middle
+        if _slope(closure, middle) < 0.0:
+            here = middle
+        else:
+            there = middle
+    return here, there
+
+
+def _between(closure: Closure, here: Moments, there: Moments) -> Moments:
+    """Half way from one to the other."""
+    middle = here.copy()
+    closure.jump(middle, (there.steps - here.steps) // 2)
+    return middle
+
+
+def _slope(closure: Closure, moments: Moments) -> float:
+    """By how much the next step changes the risk."""
+    after = moments.copy()
+    closure.step(after, 1)
+    return closure.risk(after) - closure.risk(moments)
+
+
+def shortest_run(closure: Closure, target: float, max_steps: int, initial: float) -> Found:
+    """The smallest horizon whose last risk is at most the target."""
+    floor = Rest.of(closure).floor
+    looks: dict[tuple[int, bool], Look] = {}
+
+    def look(horizon: int, quality: int) -> Look:
+        roughly = quality == ROUGH and horizon > closure.stepped
+        if (horizon, roughly) not in looks:
+            risk = closure.within(horizon, roughly=roughly).risk_after(horizon)
+            looks[horizon, roughly] = Look(risk, risk, 0.0, floor)
+        return looks[horizon, roughly]
+
+    found = Search(look, target, max_steps).smallest()
+    if found.steps is None:
+        status: Status = "floor_above_target" if found.settled else "max_steps"
+        return Found(Crossing(None, status, min(initial, found.risk)))
+    shorter = look(found.steps - 1, GOOD).risk if found.steps > 1 else initial
+    return Found(Crossing(found.steps, "reached", found.risk), found.risk - shorter)
