@@ -19,7 +19,8 @@ from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
-from nqm_study.parts import make_spectrum, sampler_settings, search_space, sections
+from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
+from nqm_study.parts import make_spectrum, sampler_settings, sections
 from nqm_study.schedule_parts import NAMES as SCHEDULES
 from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
 from nqm_study.study.records import Hyperparameter, StudyDefinition
@@ -87,9 +88,11 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
     spectrum, spectrum_settings = make_spectrum(data["spectrum"])
     target = _target(data["target"], spectrum)
-    optimizer, algorithm, schedule, hyperparameters = _searched(data["optimizer"], data["schedule"])
+    optimizer, schedule, hyperparameters = _searched(
+        data["optimizer"], data["schedule"], batch_size
+    )
     definition = StudyDefinition(
-        optimizer=optimizer,
+        optimizer=optimizer.name,
         hyperparameters=hyperparameters,
         spectrum=text("spectrum.name", data["spectrum"]["name"]),
         spectrum_digest=spectrum.digest,
@@ -101,6 +104,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         max_steps=max_steps,
         spectrum_settings=spectrum_settings,
         schedule_settings=schedule.settings,
+        optimizer_settings=optimizer.settings,
     )
     tracking = choice("tracking", data["tracking"]["name"], ("mlflow", "none"))
     return StudyPlan(
@@ -108,7 +112,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         if study["name"] is None
         else text("study.name", study["name"]),
         definition=definition,
-        algorithm=algorithm,
+        algorithm=optimizer.algorithm,
         problem=NoisyQuadratic(spectrum, batch_size),
         n_trials=n_trials if SearchSpace(hyperparameters).searched else 1,
         storage=choice("storage", data["storage"]["name"], tuple(STORAGES)),
@@ -149,7 +153,7 @@ def run_study(
     seed: int = 0,
     storage: BaseStorage | str | None = None,
     schedule: str = "constant",
-    hyperparameters: Mapping[str, Hyperparameter] | None = None,
+    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
 ) -> Study:
     """Tune an optimizer on a problem for the fewest steps to a target.
 
@@ -162,7 +166,8 @@ def run_study(
         storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
             in memory.
         schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
-        hyperparameters: numbers or ranges that replace those of the two configurations.
+        hyperparameters: numbers or ranges that replace those of the two configurations; and what
+            else these can be given, such as ``beta2_policy``.
 
     Returns:
         The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
@@ -179,12 +184,13 @@ def run_study(
     # No hyperparameter of a schedule has the name of an optimizer's.
     given = hyperparameters or {}
     shape = {name for name in given if belongs(schedule, name)}
-    _, algorithm, planned, space = _searched(
+    optimizer, planned, space = _searched(
         {
             **_section("optimizer", family),
             **{name: value for name, value in given.items() if name not in shape},
         },
         {**_section("schedule", schedule), **{name: given[name] for name in shape}},
+        problem.batch_size,
     )
     defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     definition = StudyDefinition(
@@ -199,11 +205,12 @@ def run_study(
         sampler=_section("sampler", "tpe"),
         max_steps=int(defaults["study"]["max_steps"]),  # type: ignore[call-overload,index]  # as the file is
         schedule_settings=planned.settings,
+        optimizer_settings=optimizer.settings,
     )
     plan = StudyPlan(
         name=definition.default_name,
         definition=definition,
-        algorithm=algorithm,
+        algorithm=optimizer.algorithm,
         problem=problem,
         n_trials=integer("n_trials", n_trials, 1) if SearchSpace(space).searched else 1,
         storage="",
@@ -216,14 +223,12 @@ def run_study(
 
 
 def _searched(
-    optimizer: Mapping[str, Any], schedule: Mapping[str, Any]
-) -> tuple[str, str, ScheduleSpace, dict[str, Hyperparameter]]:
-    """The optimizer's name and algorithm, the schedule, and the hyperparameters of both."""
-    algorithm, own = search_space(optimizer)
-    name = text("optimizer.name", optimizer["name"])
-    space = schedule_space(schedule)
-    left = trained(space.name, name, algorithm, own)
-    return name, algorithm, space, {**left, **space.hyperparameters}
+    optimizer: Mapping[str, Any], schedule: Mapping[str, Any], batch_size: float
+) -> tuple[OptimizerSpace, ScheduleSpace, dict[str, Hyperparameter]]:
+    """The optimizer and the schedule, and the hyperparameters of both."""
+    own, space = optimizer_space(optimizer, batch_size), schedule_space(schedule)
+    left = trained(space.name, own.name, own.algorithm, own.hyperparameters)
+    return own, space, {**left, **space.hyperparameters}
 
 
 def _section(group: str, option: str) -> dict[str, Any]:

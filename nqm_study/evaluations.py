@@ -21,7 +21,7 @@ from nqm_study.model.optimal import (
 )
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.parts import ALGORITHMS, make_optimizer
+from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
 from nqm_study.schedule_parts import make_schedule
 from nqm_study.study.records import StudyDefinition
 from nqm_study.study.run import Evaluate, Evaluation
@@ -72,6 +72,8 @@ def _family(
     values: Mapping[str, float],
 ) -> Evaluation:
     own = {each.name for each in fields(ALGORITHMS[algorithm])}
+    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    values = {**values, **actual}
     shape = {name: value for name, value in values.items() if name not in own}
     crossing = steps_to_target(
         problem,
@@ -80,7 +82,7 @@ def _family(
         target=definition.target,
         max_steps=definition.max_steps,
     )
-    return Evaluation(crossing)
+    return Evaluation(crossing, actual)
 
 
 def _optimal(

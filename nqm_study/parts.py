@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nqm_study.checks import choice, integer, listed, text, typed, under
+from nqm_study.checks import choice, integer, listed, typed, under
 from nqm_study.model.law import MOST_DIM
-from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.power_law import power_law
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
@@ -22,9 +20,6 @@ from nqm_study.spectrum_files import loaded
 from nqm_study.study.records import Hyperparameter, Range
 from nqm_study.study.samplers import NAMES, SETTINGS, grid_points
 from nqm_study.study.space import SearchSpace
-
-ALGORITHMS: Mapping[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
-"""The optimizers' classes, by name."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "study": ("n_trials", "seed", "name", "max_steps"),
@@ -121,28 +116,6 @@ def _spectrum_of_file(path: object, rescale: object) -> tuple[Spectrum, dict[str
 def _power_law(dim: int, exponent: float) -> Spectrum:
     # One spectrum for all the studies of a call: its compressions are kept on it.
     return power_law(dim, exponent)
-
-
-def make_optimizer(algorithm: str, values: Mapping[str, float]) -> Optimizer:
-    """The optimizer with these hyperparameters."""
-    return ALGORITHMS[algorithm](**values)  # type: ignore[arg-type]  # nesterov is a bool
-
-
-def search_space(section: Mapping[str, Any]) -> tuple[str, dict[str, Hyperparameter]]:
-    """The optimizer's class, a key of ``ALGORITHMS``, and its hyperparameters."""
-    algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
-    text("optimizer.name", section["name"])
-    known = tuple(each.name for each in fields(ALGORITHMS[algorithm]))
-    given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
-    for key, value in given.items():
-        if key not in known:
-            raise ValueError(f"optimizer.{key}={value}: {algorithm} has only {listed(known)}")
-    hyperparameters = {
-        key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()
-    }
-    for values in ends(hyperparameters):
-        under("optimizer", functools.partial(make_optimizer, algorithm, values))
-    return algorithm, hyperparameters
 
 
 def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, float], ...]:

@@ -41,7 +41,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             )
         definition = same[0].definition
         raise ValueError(
-            f"optimizer={definition.optimizer}{_schedule(same[0], ' schedule=')} "
+            f"optimizer={definition.optimizer}{_policy(same[0])}{_schedule(same[0], ' schedule=')} "
             f"batch_size={definition.batch_size:.15g}: is listed twice in the sweep; list each "
             "study once"
         )
@@ -67,8 +67,8 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         if plan.named:
             return plan.name
         return (
-            f"{made.optimizer}{_schedule(plan, ' ')} B={made.batch_size:.15g} C={made.target:g} "
-            f"seed={made.seed}"
+            f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_size:.15g} "
+            f"C={made.target:g} seed={made.seed}"
         )
 
     times = Counter(label(plan) for plan in plans)
@@ -78,6 +78,12 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
         for plan in plans
     }
+
+
+def _policy(plan: StudyPlan) -> str:
+    """The policy of beta2, where it is not the plain one."""
+    policy = plan.definition.optimizer_settings.get("beta2_policy")
+    return f" optimizer.beta2_policy={policy}" if policy else ""
 
 
 def _schedule(plan: StudyPlan, before: str) -> str:

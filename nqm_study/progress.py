@@ -24,6 +24,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from nqm_study.study.records import error_text
+
 ADDRESS = "NQM_STUDY_PROGRESS"
 """Environment variable: machine/process:port of the process that draws."""
 
@@ -150,7 +152,9 @@ class Board:
             place = f"{len(self._over)}/{len(self._labels)}"
             line = f"{place}  {label}: {note or 'target not reached'}, {trials}"
             if message.risk_error is not None:
-                line += f"; may not be exact: losses are off by up to {message.risk_error:.0e}"
+                line += (
+                    f"; may not be exact: losses are off by up to {error_text(message.risk_error)}"
+                )
             self._print(line)
 
     def _print(self, line: str) -> None:

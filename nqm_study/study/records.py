@@ -22,6 +22,9 @@ SMALL_RISK_ERROR = 1e-9
 SMALL_SCHEDULED_ERROR = 2e-6
 """The same for long runs under a schedule, whose risks are extrapolated."""
 
+SMALL_CLOSURE_ERROR = 0.03
+"""The same for Adam, whose risks are those of a closure, or sampled."""
+
 EXACT_SCHEDULES = ("constant", "optimal", "greedy")
 """The schedules whose risks are not extrapolated."""
 
@@ -87,6 +90,8 @@ class StudyDefinition:
             loss was multiplied by where it was.
         schedule_settings: what of the schedule's shape can only be given: ``pieces``, ``drops``,
             ``decay``.
+        optimizer_settings: ``beta2_policy`` and ``beta2_batch_size``, where beta2 differs from one
+            batch size to the next; the hyperparameters then have it as it is at that batch size.
     """
 
     optimizer: str
@@ -101,16 +106,18 @@ class StudyDefinition:
     max_steps: int
     spectrum_settings: Mapping[str, float | str] = field(default_factory=dict)
     schedule_settings: Mapping[str, float | str] = field(default_factory=dict)
+    optimizer_settings: Mapping[str, float | str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
 
-        Schedule settings are left out where there are none, so that studies stored before there
-        were any keep their fingerprints.
+        Settings of the schedule or the optimizer are left out where there are none, so that studies
+        stored before there were any keep their fingerprints.
         """
         data = dataclasses.asdict(self)
-        if not self.schedule_settings:
-            del data["schedule_settings"]
+        for name in ("schedule_settings", "optimizer_settings"):
+            if not data[name]:
+                del data[name]
         return data
 
     @classmethod
@@ -131,6 +138,23 @@ class StudyDefinition:
             for name, value in self.spectrum_settings.items()
         )
         return f"{self.spectrum} ({settings})" if settings else self.spectrum
+
+    @property
+    def optimizer_text(self) -> str:
+        """The optimizer's name, with the policy of beta2 where it is not the plain one."""
+        policy = self.optimizer_settings.get("beta2_policy")
+        return f"{self.optimizer} {policy}" if policy else self.optimizer
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The hyperparameters that are searched, or that differ from one batch size to the next."""
+        searched = {name for name, v in self.hyperparameters.items() if isinstance(v, Range)}
+        return frozenset(searched | ({"beta2"} if self.optimizer_settings else set()))
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the risks are Adam's: not exact, but those of a closure, or sampled."""
+        return "beta2" in self.hyperparameters
 
     @property
     def fingerprint(self) -> str:
@@ -165,12 +189,14 @@ class TrialRecord:
         risk: expected loss at the crossing; with no crossing, the smallest seen.
         objective: the value the sampler minimised.
         started, finished: when the trial ran.
-        risk_error: relative error of the risk by compressing the spectrum and by extrapolating a
-            long run under a schedule; None where it was not measured, as for Adam and in studies
-            that earlier versions stored.
+        risk_error: relative error of the risk: by compressing the spectrum and by extrapolating a
+            long run under a schedule; for Adam what its closure may be off by, or the relative
+            standard error of a sampled risk; None where it was not measured, as in studies that
+            earlier versions stored.
         rates: (step, learning rate) pairs of a schedule that was computed rather than given by
             hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
             piece and its rate, for ``greedy`` some steps of the run.
+        sampled: whether the risk was sampled, because Adam's closure was in doubt.
     """
 
     number: int
@@ -183,6 +209,7 @@ class TrialRecord:
     finished: datetime
     risk_error: float | None = None
     rates: tuple[tuple[int, float], ...] = ()
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,14 +245,22 @@ class StudyRecord:
 
     @property
     def risk_error(self) -> float | None:
-        """The largest of the trials that reached the target; None where none was measured."""
+        """The largest of the trials that reached the target; None where none was measured.
+
+        For Adam it is the best trial's: the others may be from where the closure is further off.
+        """
+        if self.definition.approximate:
+            return self.best.risk_error if self.best is not None else None
         return largest_risk_error(self.trials)
 
     @property
     def told_risk_error(self) -> float | None:
         """The same where it is larger than it is meant to be, and None elsewhere."""
-        exact = self.definition.schedule in EXACT_SCHEDULES
-        small = SMALL_RISK_ERROR if exact else SMALL_SCHEDULED_ERROR
+        small = SMALL_SCHEDULED_ERROR
+        if self.definition.approximate:
+            small = SMALL_CLOSURE_ERROR
+        elif self.definition.schedule in EXACT_SCHEDULES:
+            small = SMALL_RISK_ERROR
         error = self.risk_error
         return error if error is not None and error > small else None
 
@@ -234,6 +269,11 @@ def largest_risk_error(trials: Iterable[TrialRecord]) -> float | None:
     """The largest relative error of the risk over trials that reached the target, if any."""
     errors = (t.risk_error for t in trials if t.steps is not None and t.risk_error is not None)
     return max(errors, default=None)
+
+
+def error_text(value: float) -> str:
+    """A relative error as it is told: ``3e-08``, or ``5 %``."""
+    return f"{value:.0e}" if value < 1e-3 else f"{100.0 * value:.2g} %"
 
 
 def _digest(data: object) -> str:

@@ -120,6 +120,8 @@ def run(
         error = crossing.error
         known = error is not None and math.isfinite(error)
         trial.set_user_attr("risk_error", error if known else None)
+        if crossing.sampled:
+            trial.set_user_attr("sampled", True)
         if found.rates:
             trial.set_user_attr("rates", found.rates)
         trial.set_constraint(CONSTRAINT, 0.0 if crossing.steps is not None else 1.0)

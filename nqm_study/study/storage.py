@@ -236,4 +236,5 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         finished=trial.datetime_complete,
         risk_error=facts.get("risk_error"),
         rates=tuple((int(step), float(rate)) for step, rate in facts.get("rates", ())),
+        sampled=bool(facts.get("sampled", False)),
     )

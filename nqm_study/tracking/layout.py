@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from mlflow.entities import Run
 
-from nqm_study.study.records import Range, StudyRecord, TrialRecord
+from nqm_study.study.records import Range, StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
 STUDY_NAME = "optuna.study_name"
@@ -25,6 +26,8 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
         points.append(Point("steps_to_target", trial.steps))
     if trial.risk_error is not None:
         points.append(Point("risk_error", trial.risk_error))
+    if trial.sampled:
+        points.append(Point("sampled", 1.0))
     return Draft(
         name=f"trial {trial.number}",
         tags={
@@ -93,7 +96,7 @@ def results(record: StudyRecord) -> list[Point]:
         points += [
             Point(f"best_{name}", value, count)
             for name, value in record.best.hyperparameters.items()
-            if isinstance(record.definition.hyperparameters.get(name), Range)
+            if name in record.definition.varied
         ]
         points += [Point(name, value, count) for name, value in _ratios(record).items()]
     if record.risk_error is not None:
@@ -107,7 +110,7 @@ def title(record: StudyRecord) -> str:
     if record.name != definition.default_name:
         return record.name
     return (
-        f"{definition.optimizer} B={number(definition.batch_size)} {definition.spectrum} "
+        f"{definition.optimizer_text} B={number(definition.batch_size)} {definition.spectrum} "
         f"{definition.schedule} target={number(definition.target)} seed={definition.seed}"
     )
 
@@ -126,6 +129,8 @@ def params(record: StudyRecord) -> dict[str, str]:
         # Few digits: the last ones may differ on another machine.
         "initial_risk": f"{record.initial_risk:.6g}",
     }
+    for name, setting in definition.optimizer_settings.items():
+        said[f"optimizer.{name}"] = setting if isinstance(setting, str) else number(setting)
     for name, setting in definition.spectrum_settings.items():
         said[f"spectrum.{name}"] = setting if isinstance(setting, str) else number(setting)
     for name, setting in definition.schedule_settings.items():
@@ -138,6 +143,9 @@ def params(record: StudyRecord) -> dict[str, str]:
             said[f"space.{name}"] = f"{bounds}, {value.scale} scale"
         else:
             said[f"space.{name}"] = f"fixed at {number(value)}"
+    if definition.optimizer_settings:
+        of = number(float(definition.optimizer_settings["beta2_batch_size"]))
+        said["space.beta2"] += f", of batch size {of}"
     return said
 
 
@@ -154,17 +162,30 @@ def note(record: StudyRecord) -> str:
         return text
     if record.best is None:
         return f"{text} None of the {len(record.trials)} trials reached the target."
-    found = ", ".join(f"{name} {value:.4g}" for name, value in record.best.hyperparameters.items())
+    values = record.best.hyperparameters.items()
+    found = ", ".join(f"{name} {_digits(value)}" for name, value in values)
     text = (
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
         f"in {record.best.steps} steps{_ratios_text(record)} with {found}."
     )
+    if record.best.sampled:
+        text += " The loss was sampled, since Adam's closure is in doubt there"
+        if record.best.risk_error is not None:
+            text += f"; its standard error is {error_text(record.best.risk_error)}"
+        text += "."
     if record.told_risk_error is not None:
         text += (
-            f" Expected losses may be off by up to {record.told_risk_error:.0e} of their size, so "
-            "the steps may not be exact."
+            f" Expected losses may be off by up to {error_text(record.told_risk_error)} of their "
+            "size, so the steps may not be exact."
         )
     return text
+
+
+def _digits(value: float) -> str:
+    """Four digits; just below one, three of the distance from it."""
+    if 0.99 < value < 1.0:
+        return f"{value:.{2 - math.floor(math.log10(1.0 - value))}f}".rstrip("0")
+    return f"{value:.4g}"
 
 
 def _ratios(record: StudyRecord) -> dict[str, float]:

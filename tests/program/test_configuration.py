@@ -12,13 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 import nqm_study as nqm
 from nqm_study.build import conf_dir, study_plan
-from nqm_study.parts import ALGORITHMS, ends, make_optimizer, search_space
+from nqm_study.optimizer_parts import ALGORITHMS, SETTINGS, make_optimizer, optimizer_space
+from nqm_study.parts import ends
 from nqm_study.plans import labels
 from nqm_study.schedule_parts import COMPUTED, FAMILIES, NAMES, make_schedule, schedule_space
 from nqm_study.study.records import Range
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace
 
+HALF_LIFE = ("optimizer=adam", "optimizer.beta2_policy=half_life")
 NAMED = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
 GROUPS = (*NAMED, "batch_sizes", "experiment")
 OPTIONS = [
@@ -52,17 +54,19 @@ def test_every_file_names_itself(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
-def test_every_key_of_an_optimizer_is_a_field_of_its_class(option: str) -> None:
+def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: str) -> None:
     section = composed(f"optimizer={option}").optimizer
+    settings = set(SETTINGS[section.algorithm])
     known = {each.name for each in fields(ALGORITHMS[section.algorithm])}
-    assert set(section) - {"name", "algorithm"} <= known
+    assert set(section) - {"name", "algorithm"} <= known | settings
+    assert settings <= set(section)
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_both_ends_of_an_optimizers_ranges_make_one(option: str) -> None:
-    algorithm, hyperparameters = search_space(_plain(composed(f"optimizer={option}").optimizer))
-    for values in ends(hyperparameters):
-        make_optimizer(algorithm, values)
+    space = optimizer_space(_plain(composed(f"optimizer={option}").optimizer), 256.0)
+    for values in ends(space.hyperparameters):
+        make_optimizer(space.algorithm, values)
 
 
 def _plain(section: DictConfig) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
     taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
+    taken |= {name for names in SETTINGS.values() for name in names}
     own = {each.name for each in fields(FAMILIES[family])}
     assert not taken & (own | {"pieces", "ratio", "ratio_2", "max_learning_rate"})
 
@@ -144,9 +149,15 @@ def test_a_piece_has_its_ratio_times_the_rate_of_the_piece_before() -> None:
             "momentum-paper_small-constant-B256-C0.01-s0-c7d7a889",
         ),
         (["schedule.warmup_fraction=0"], "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
+        # Of commit f6ac8e5, before beta2 had a policy.
+        (["optimizer=adam"], "adam-paper-constant-B256-C0.01-s0-bdb30758"),
+        (
+            ["optimizer=adam", "optimizer.beta2_batch_size=64"],
+            "adam-paper-constant-B256-C0.01-s0-bdb30758",
+        ),
     ],
 )
-def test_studies_of_constant_rates_keep_the_names_they_had_before_there_were_schedules(
+def test_studies_keep_the_names_they_had_before_there_were_schedules_and_policies(
     overrides: list[str], name: str
 ) -> None:
     assert study_plan(composed(*overrides)).name == name
@@ -156,6 +167,40 @@ def test_a_warm_up_makes_another_study_even_of_a_constant_rate() -> None:
     warm = study_plan(composed("schedule.warmup_fraction=0.1"))
     assert warm.definition.hyperparameters["warmup_fraction"] == 0.1
     assert warm.name != study_plan(composed()).name
+
+
+def test_a_policy_of_beta2_keeps_what_was_given_and_is_told_in_the_settings() -> None:
+    fixed = study_plan(composed("optimizer=adam")).definition
+    half = study_plan(composed(*HALF_LIFE)).definition
+    assert fixed.optimizer_settings == {}
+    assert "optimizer_settings" not in fixed.to_json()
+    assert half.optimizer_settings == {"beta2_policy": "half_life", "beta2_batch_size": 256.0}
+    assert half.hyperparameters == fixed.hyperparameters
+    assert half.fingerprint != fixed.fingerprint
+    searched = study_plan(composed("optimizer=adam_full", HALF_LIFE[1])).definition
+    assert searched.hyperparameters["beta2"] == Range(0.9, 0.99999, "log_one_minus")
+
+
+def test_studies_of_one_policy_are_one_curve_across_batch_sizes() -> None:
+    sizes = [f"batch_size={size}" for size in (4, 256, 2**20)]
+    half = {study_plan(composed(*HALF_LIFE, size)).definition.curve for size in sizes}
+    other = study_plan(composed(*HALF_LIFE, "optimizer.beta2_batch_size=64")).definition.curve
+    assert len(half | {other, study_plan(composed("optimizer=adam")).definition.curve}) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "searched"),
+    [
+        ("adam", {"learning_rate"}),
+        ("rmsprop", {"learning_rate"}),
+        ("adam_full", {"learning_rate", "one_minus_beta1", "one_minus_beta2"}),
+    ],
+)
+def test_each_form_of_adam_searches_what_its_name_says(option: str, searched: set[str]) -> None:
+    plan = study_plan(composed(f"optimizer={option}"))
+    assert set(SearchSpace(plan.definition.hyperparameters).distributions) == searched
+    assert plan.algorithm == "Adam"
+    assert plan.definition.hyperparameters["learning_rate"] == Range(1e-4, 1.0, "log")
 
 
 @pytest.mark.parametrize("schedule", sorted(COMPUTED))
@@ -182,6 +227,14 @@ def test_labels_tell_schedules_apart_and_leave_the_plain_one_out() -> None:
     ]
 
 
+def test_labels_tell_policies_apart_and_leave_the_plain_one_out() -> None:
+    plans = [study_plan(composed("optimizer=adam")), study_plan(composed(*HALF_LIFE))]
+    assert list(labels(plans).values()) == [
+        "adam B=256 C=0.01 seed=0",
+        "adam half_life B=256 C=0.01 seed=0",
+    ]
+
+
 def test_an_experiment_sets_what_an_override_can_still_change() -> None:
     plan = study_plan(composed("experiment=optimal_schedule"))
     assert (plan.definition.optimizer, plan.definition.schedule) == ("sgd", "optimal")
@@ -195,6 +248,7 @@ def test_an_experiment_sets_what_an_override_can_still_change() -> None:
         (["experiment=schedules"], 7, 10),
         (["experiment=schedules", "batch_sizes=quick"], 7, 5),
         (["experiment=optimal_schedule"], 0, 10),
+        (["experiment=adam_scaling"], 0, 19),
     ],
 )
 def test_an_experiment_says_what_is_swept(
@@ -205,6 +259,18 @@ def test_an_experiment_says_what_is_swept(
     swept = made.get("schedule", "")
     assert len(swept.split(",") if swept else []) == schedules
     assert set(swept.split(",") if swept else []) <= set(NAMES)
+
+
+def test_the_scaling_experiment_sweeps_sgd_and_adam_over_every_power_of_two() -> None:
+    made = compose("config", ["experiment=adam_scaling"], return_hydra_config=True)
+    assert dict(made.hydra.sweeper.params) == {
+        "optimizer": "sgd,adam",
+        "batch_size": ",".join(str(2**k) for k in range(2, 21)),
+    }
+    assert (made.schedule.name, made.target, made.spectrum.name) == ("constant", 0.01, "paper")
+    quick = ["experiment=adam_scaling", "batch_sizes=quick"]
+    params = compose("config", quick, return_hydra_config=True).hydra.sweeper.params
+    assert params.batch_size == "64,256,1024,4096,16384"
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -442,6 +508,48 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
             ["schedule=greedy", "optimizer=ema", "optimizer.ema_decay=0.9"],
             "optimizer.ema_decay=0.9: must be 0 with schedule=greedy",
         ),
+        (
+            ["+optimizer.beta2_policy=half_life"],
+            "optimizer.beta2_policy=half_life: SGD has only learning_rate, momentum, nesterov, "
+            "preconditioner_power, ema_decay",
+        ),
+        (
+            ["optimizer=adam", "+optimizer.momentum=0.9"],
+            "optimizer.momentum=0.9: Adam has only learning_rate, beta1, beta2, eps, "
+            "beta2_policy, beta2_batch_size",
+        ),
+        (
+            ["optimizer=adam", "optimizer.beta2_policy=halving"],
+            "optimizer.beta2_policy=halving: must be one of fixed, half_life",
+        ),
+        (
+            ["optimizer=rmsprop", "optimizer.beta2_policy=null"],
+            "optimizer.beta2_policy=null: must be one of fixed, half_life",
+        ),
+        (
+            ["optimizer=adam_full", "optimizer.beta2_batch_size=0"],
+            "optimizer.beta2_batch_size=0: must be a finite number greater than 0",
+        ),
+        (
+            ["optimizer=adam", "optimizer.beta2_batch_size={low: 1, high: 5}"],
+            "optimizer.beta2_batch_size={'low': 1, 'high': 5}: must be a finite number greater",
+        ),
+        ([*HALF_LIFE, "~optimizer.beta2_batch_size"], "optimizer.beta2_batch_size: is missing"),
+        (
+            [*HALF_LIFE, "~optimizer.beta2"],
+            "optimizer.beta2: is missing, and beta2_policy=half_life needs it",
+        ),
+        (
+            [*HALF_LIFE, "batch_size=1", "optimizer.beta2_batch_size=1e14"],
+            "optimizer.beta2_batch_size=1e+14: beta2=0.999 there is 1 at batch_size=1, and must be "
+            "less than 1",
+        ),
+        (
+            ["optimizer=adam_full", HALF_LIFE[1], "optimizer.beta2_batch_size=1e15"],
+            "optimizer.beta2_batch_size=1e+15: beta2=0.99999 there is 1 at batch_size=256, and "
+            "must be less than 1",
+        ),
+        ([*HALF_LIFE, "optimizer.beta2=1"], "optimizer.beta2=1: must be a finite number of at"),
         (
             ["sampler=grid", "study.n_trials=200"],
             "study.n_trials=200: must be at most 100, the points of the grid",

@@ -12,6 +12,7 @@ from nqm_study.progress import Board, Message, send
     ("error", "said"),
     [
         (None, "12 steps, 5 trials (5 new)\n"),
+        (0.054, "12 steps, 5 trials (5 new); may not be exact: losses are off by up to 5.4 %\n"),
         (3e-8, "12 steps, 5 trials (5 new); may not be exact: losses are off by up to 3e-08\n"),
     ],
 )

@@ -15,6 +15,10 @@ from program import TINY, run, stored
         (["batch_size=64,64", "-m"], "optimizer=sgd batch_size=64: is listed twice in the sweep"),
         (["schedule=optimal,linear", "optimizer=adam", "-m"], "schedule=optimal: is computed for"),
         (["schedule=cosine,cosine", "-m"], "optimizer=sgd schedule=cosine batch_size=4: is listed"),
+        (
+            ["optimizer=adam", "optimizer.beta2_policy=halving", "-m"],
+            "optimizer.beta2_policy=halving: must be one of fixed, half_life",
+        ),
         (["study.name=a", "-m"], "study.name=a: names several studies of the sweep"),
     ],
 )

@@ -174,6 +174,33 @@ def test_an_error_is_told_where_it_is_larger_than_meant(
     assert StudyRecord("study", made, 1, 1.0, (trial,)).told_risk_error == told
 
 
+@pytest.mark.parametrize(("error", "told"), [(0.05, 0.05), (0.02, None), (None, None)])
+def test_of_adam_the_error_is_that_of_the_best_trial_and_told_from_3_percent_on(
+    error: float | None, told: float | None
+) -> None:
+    made = replace(definition(), hyperparameters={"learning_rate": 0.1, "beta2": 0.9})
+    found = [(30, 0.5), (12, error), (None, 1.0)]
+    trials = tuple(
+        TrialRecord(i, {}, steps, "", 0.1, 0.0, NOON, NOON, each)
+        for i, (steps, each) in enumerate(found)
+    )
+    record = StudyRecord("study", made, 1, 1.0, trials)
+    assert (record.risk_error, record.told_risk_error) == (error, told)
+
+
+def test_a_sampled_trial_is_stored_as_one(tmp_path: Path) -> None:
+    def computed(values: Mapping[str, float]) -> Evaluation:
+        sampled = values["learning_rate"] > 0.1
+        return Evaluation(Crossing(9, "reached", 0.1, 0.01, sampled=sampled))
+
+    new: list[TrialRecord] = []
+    stored = study_record(run_in(journal(tmp_path), definition(), 12, new.append, computed)).trials
+    assert tuple(new) == stored
+    assert {trial.sampled for trial in stored} == {True, False}
+    for trial in stored:
+        assert trial.sampled == (trial.hyperparameters["learning_rate"] > 0.1)
+
+
 def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path) -> None:
     def computed(values: Mapping[str, float]) -> Evaluation:
         rates = ((0, 0.5), (7, 0.25)) if values["learning_rate"] > 0.1 else ()

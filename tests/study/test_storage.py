@@ -120,6 +120,7 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "max_steps": 10,
         "spectrum_settings": {"dim": 50},
         "schedule_settings": {"pieces": 2},
+        "optimizer_settings": {"beta2_policy": "half_life"},
     }
     assert set(changes) == {each.name for each in fields(base)}
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ def test_facts_are_computed_once_when_a_study_is_made(tmp_path: Path) -> None:
 def test_a_study_stored_before_there_were_schedules_is_read_and_continued(tmp_path: Path) -> None:
     what = definition()
     old = {"definition": what.to_json(), "bayes_bound": 7, "initial_risk": 2.0}
-    assert "schedule_settings" not in old["definition"]  # type: ignore[operator]
+    assert not {"schedule_settings", "optimizer_settings"} & set(old["definition"])  # type: ignore[call-overload]
     study = optuna.create_study(storage=journal(tmp_path), study_name="study")
     study.set_user_attr("nqm_study", old)
     record = study_record(run_in(journal(tmp_path), what, 2))

@@ -242,6 +242,34 @@ def test_bounds_that_are_not_known_are_not_spoken_of(mirror: Mirror) -> None:
     assert "optimal" not in note
 
 
+def test_a_beta2_of_a_policy_is_told_with_its_batch_size_and_its_distance_from_one(
+    mirror: Mirror,
+) -> None:
+    record = make_record(1)
+    definition = dataclasses.replace(
+        record.definition,
+        optimizer="adam",
+        hyperparameters={"learning_rate": Range(1e-5, 10.0), "beta2": 0.999},
+        optimizer_settings={"beta2_policy": "half_life", "beta2_batch_size": 256.0},
+    )
+    (trial,) = record.trials
+    found = {"learning_rate": 0.00123456, "beta2": 0.999984367}
+    made = dataclasses.replace(
+        record,
+        definition=definition,
+        name=definition.default_name,
+        trials=(dataclasses.replace(trial, hyperparameters=found),),
+    )
+    mirror_all(mirror, made)
+    run = the_study(mirror)
+    assert run.info.run_name.startswith("adam half_life B=1048576 ")
+    assert run.data.params["space.beta2"] == "fixed at 0.999, of batch size 256"
+    assert run.data.params["optimizer.beta2_policy"] == "half_life"
+    assert run.data.params["optimizer.beta2_batch_size"] == "256"
+    assert run.data.metrics["best_beta2"] == 0.999984367
+    assert "learning_rate 0.001235, beta2 0.9999844." in run.data.tags["mlflow.note.content"]
+
+
 def test_settings_of_a_schedule_are_parameters(mirror: Mirror) -> None:
     record = make_record(0)
     settings = {"pieces": 50.0, "decay": "linear"}
@@ -570,3 +598,12 @@ def test_the_error_of_the_risk_is_a_metric_and_told_where_it_is_large(
     )
     assert note.endswith(sentence) == told
     assert ("may be off" in note) == told
+
+
+def test_a_sampled_loss_is_told_with_its_standard_error(mirror: Mirror) -> None:
+    record = make_record(2)
+    first = dataclasses.replace(record.trials[0], steps=1, risk_error=0.012, sampled=True)
+    mirror_all(mirror, dataclasses.replace(record, trials=(first, *record.trials[1:])))
+    assert [run.data.metrics.get("sampled") for run in runs_of(mirror, "trial")] == [1.0, None]
+    note = the_study(mirror).data.tags["mlflow.note.content"]
+    assert "sampled, since Adam's closure is in doubt there; its standard error is 1.2 %." in note

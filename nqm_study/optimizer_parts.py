@@ -1,0 +1,119 @@
+"""From a configuration's section ``optimizer`` to an optimizer and what is searched of it.
+
+beta2 is the weight of the past in Adam's average of the squared gradient: a gradient loses half its
+weight in ln(1/2) / ln(beta2) steps, which are that many times B examples. The policy ``fixed`` has
+the same beta2 at every batch size. The policy ``half_life`` has the same half-life in examples: the
+beta2 given is that at one batch size B_0, and at B it is beta2^(B / B_0).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nqm_study.checks import choice, listed, text, typed, under
+from nqm_study.model.optimizers import SGD, Adam, Optimizer
+from nqm_study.model.require import require_number
+from nqm_study.parts import ends, hyperparameter
+from nqm_study.study.records import Hyperparameter
+
+ALGORITHMS: Mapping[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
+"""The optimizers' classes, by name."""
+
+POLICIES = ("fixed", "half_life")
+"""What beta2 may be across batch sizes."""
+
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "SGD": (),
+    "Adam": ("beta2_policy", "beta2_batch_size"),
+}
+"""Keys of each algorithm that are no hyperparameters: they can only be given."""
+
+
+@dataclass(frozen=True)
+class OptimizerSpace:
+    """An optimizer as a configuration has it.
+
+    Attributes:
+        name: the configuration's name.
+        algorithm: name of its class, a key of ``ALGORITHMS``.
+        hyperparameters: each one a number (fixed) or a ``Range`` (searched).
+        settings: the policy of beta2 and its batch size; empty where beta2 is the same at all.
+    """
+
+    name: str
+    algorithm: str
+    hyperparameters: Mapping[str, Hyperparameter]
+    settings: Mapping[str, float | str]
+
+
+def make_optimizer(algorithm: str, values: Mapping[str, float]) -> Optimizer:
+    """The optimizer with these hyperparameters."""
+    return ALGORITHMS[algorithm](**values)  # type: ignore[arg-type]  # nesterov is a bool
+
+
+def optimizer_space(section: Mapping[str, Any], batch_size: float) -> OptimizerSpace:
+    """The optimizer of its section, at a batch size.
+
+    Raises:
+        ValueError: naming key, value and what is allowed.
+    """
+    algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
+    name = text("optimizer.name", section["name"])
+    known = tuple(each.name for each in fields(ALGORITHMS[algorithm]))
+    own = SETTINGS[algorithm]
+    given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
+    for key, value in given.items():
+        if key not in (*known, *own):
+            has = listed([*known, *own])
+            raise ValueError(f"optimizer.{key}={typed(value)}: {algorithm} has only {has}")
+    settings = _settings({key: given.pop(key) for key in own if key in given})
+    hyperparameters = {
+        key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()
+    }
+    for values in ends(hyperparameters):
+        under("optimizer", functools.partial(make_optimizer, algorithm, values))
+        _check_beta2(values, settings, batch_size)
+    return OptimizerSpace(name, algorithm, hyperparameters, settings)
+
+
+def set_by_policy(
+    values: Mapping[str, float], settings: Mapping[str, float | str], batch_size: float
+) -> dict[str, float]:
+    """The hyperparameters that are others at this batch size than those given: beta2, or none.
+
+    beta2 is 0 where the power is too small to be told from it: Adam then keeps no average of the
+    squares, which at such a batch size is what the half-life asks for.
+    """
+    if settings.get("beta2_policy") != "half_life":
+        return {}
+    return {"beta2": values["beta2"] ** (batch_size / float(settings["beta2_batch_size"]))}
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, float | str]:
+    """The settings of a section; none with ``fixed``, so that stored studies keep their names."""
+    policy = choice("optimizer.beta2_policy", given.get("beta2_policy", "fixed"), POLICIES)
+    if "beta2_batch_size" in given:
+        key = "optimizer.beta2_batch_size"
+        batch_size = require_number(key, given["beta2_batch_size"], above=0.0)
+    elif policy == "half_life":
+        raise ValueError("optimizer.beta2_batch_size: is missing")
+    if policy == "fixed":
+        return {}
+    return {"beta2_policy": policy, "beta2_batch_size": batch_size}
+
+
+def _check_beta2(
+    values: Mapping[str, float], settings: Mapping[str, float | str], batch_size: float
+) -> None:
+    if settings and "beta2" not in values:
+        raise ValueError("optimizer.beta2: is missing, and beta2_policy=half_life needs it")
+    # So close to 1 that its distance from it is lost to rounding.
+    if set_by_policy(values, settings, batch_size).get("beta2", 0.0) >= 1.0:
+        raise ValueError(
+            f"optimizer.beta2_batch_size={settings['beta2_batch_size']:g}: "
+            f"beta2={values['beta2']:g} there is 1 at batch_size={batch_size:g}, and must be less "
+            "than 1"
+        )
