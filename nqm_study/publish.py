@@ -152,30 +152,35 @@ def _summarize(
     """One summary run, which says nothing but what its own curve decides."""
     from nqm_study.tracking.mlflow import SummaryPoint  # noqa: PLC0415 (slow to import)
 
-    shown = {"learning_rate", *curve.searched}
-    fixed = {
-        name: f"{value:.15g}"
+    shown = {"learning_rate", *definition.varied}
+    # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
+    given = {
+        f"{'optimizer' if name in definition.varied else 'fixed'}.{name}": value
         for name, value in definition.hyperparameters.items()
-        if name not in curve.searched and isinstance(value, float)
+        if isinstance(value, float)
+    }
+    settings = {
+        f"{group}.{name}": value
+        for group, found in (
+            ("optimizer", definition.optimizer_settings),
+            ("spectrum", definition.spectrum_settings),
+            ("schedule", definition.schedule_settings),
+        )
+        for name, value in found.items()
     }
     mirror.summary(
         key=curve.key,
-        name=f"{_optimizer_text(curve)} scaling, {curve.spectrum}, target={curve.target:g}",
+        name=f"{_optimizer_text(definition)} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
             "optimizer": curve.optimizer,
             "spectrum": curve.spectrum,
-            **{
-                f"spectrum.{name}": value if isinstance(value, str) else f"{value:.15g}"
-                for name, value in definition.spectrum_settings.items()
-            },
             "schedule": curve.schedule,
-            **{
-                f"schedule.{name}": value if isinstance(value, str) else f"{value:.15g}"
-                for name, value in definition.schedule_settings.items()
-            },
             "target": f"{curve.target:.15g}",
             "sampler": str(definition.sampler["name"]),
-            **{f"fixed.{name}": text for name, text in fixed.items()},
+            **{
+                name: value if isinstance(value, str) else f"{value:.15g}"
+                for name, value in {**settings, **given}.items()
+            },
         },
         points=[
             SummaryPoint(
@@ -190,7 +195,7 @@ def _summarize(
     )
 
 
-def _optimizer_text(curve: Curve) -> str:
-    if curve.schedule == "constant":
-        return curve.optimizer
-    return f"{curve.optimizer} {curve.schedule}"
+def _optimizer_text(definition: StudyDefinition) -> str:
+    if definition.schedule == "constant":
+        return definition.optimizer_text
+    return f"{definition.optimizer_text} {definition.schedule}"

@@ -15,7 +15,12 @@ def describe(curves: Sequence[Curve]) -> str:
     """A short paragraph that says in words what the figures show."""
     if not curves:
         return "No finished trials."
-    sentences = [caption(curves), *(_curve(curve) for curve in curves), _reference(curves)]
+    sentences = [
+        caption(curves),
+        *(_curve(curve) for curve in curves),
+        _slopes(curves),
+        _reference(curves),
+    ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -40,6 +45,17 @@ def _curve(curve: Curve) -> str:
         sizes = ", ".join(words.count(batch_size) for batch_size in curve.unreached)
         lead = "Target" if curve.points else f"{curve.label}: target"
         sentences.append(f"{lead} not reached at B = {sizes}.")
+    return " ".join(sentences)
+
+
+def _slopes(curves: Sequence[Curve]) -> str:
+    """What the slopes' texts leave unsaid: each is explained where there is one."""
+    fits = [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
+    sentences = []
+    if any(fit.interval is not None for fit in fits):
+        sentences.append(words.SLOPES)
+    if any(fit.end is not None for fit in fits):
+        sentences.append(words.ENDS)
     return " ".join(sentences)
 
 

@@ -83,11 +83,26 @@ def draw_unreached(axes: Axes, drawn: Sequence[tuple[Curve, Look]]) -> list[Entr
 
 
 def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
-    """The fitted power law as a wide pale line, and the note to write beside it."""
+    """The fitted power law as a wide pale line, and the note to write beside it.
+
+    The line goes on from the batch sizes fitted to the law's end, where a bar crosses it, or to the
+    curve's end.
+    """
     fit = fit_learning_rate(curve)
     if fit is None:
         return None
     low, high = fit.batch_sizes
     ends = ((low, fit.learning_rate(low)), (high, fit.learning_rate(high)))
-    axes.plot(*zip(*ends, strict=True), color=look.color, linewidth=6, alpha=0.35, zorder=2)
+    last = curve.points[-1].batch_size if fit.end is None else fit.end
+    over = [(b, fit.learning_rate(b)) for b in (low, last)]
+    band: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}
+    axes.plot(*zip(*over, strict=True), color=look.color, zorder=2, **band)
+    if fit.end is not None:
+        axes.add_line(law_end(look.color, [fit.end], [fit.learning_rate(fit.end)]))
     return Note(words.as_math(words.slope(fit)), look.color, *ends)
+
+
+def law_end(color: str, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
+    """The bar across a fitted line where its law ends."""
+    style: dict[str, Any] = {"linestyle": "", "marker": "|", "zorder": 3.5}
+    return Line2D(x, y, color=color, markersize=16, markeredgewidth=2.2, **style)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nqm_study.report import words
 from nqm_study.report.axes import GREY, Entry, legend, log2_axes, looks, nqm_style
 from nqm_study.report.captions import caption, check_one_problem, scheduled
 from nqm_study.report.drawing import (
@@ -15,9 +16,10 @@ from nqm_study.report.drawing import (
     draw_perfect_scaling,
     draw_points,
     draw_unreached,
+    law_end,
     set_limits,
 )
-from nqm_study.report.laws import perfect_scaling
+from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note, place
 from nqm_study.report.reference import (
     CLASSICAL,
@@ -84,9 +86,9 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     With momentum it is the effective rate, lr / (1 - momentum): many pairs of the two are equally
     good, and only this is the same for all of them.
 
-    A wide pale line is the power law fitted over the small-batch regime. Its slope, the slope's
-    standard error and the batch sizes fitted stand beside it, or in the legend where there is no
-    room.
+    A wide pale line is the power law fitted at small batches, up to a bar where the rate leaves it.
+    Its slope, the slope's 95 % confidence interval, the batch sizes fitted and where the law ends
+    stand beside it, or in the legend where there is no room.
 
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
@@ -96,7 +98,7 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
         drawn = list(zip(curves, looks(len(curves)), strict=True))
         drawn = [pair for pair in drawn if not pair[0].computed] or drawn
         shown = [curve for curve, _ in drawn]
-        figure, axes = log2_axes(_BATCH_SIZE, _rate_label(shown), caption(shown))
+        figure, axes = log2_axes(_BATCH_SIZE, _rate_label(shown), _rate_caption(shown))
         entries: list[Entry] = []
         notes: dict[int, Note] = {}
         rates: list[float] = []
@@ -115,12 +117,14 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
         if notes:
             band = Line2D([], [], color=GREY, alpha=0.35, linewidth=6)
             entries.append((band, "fitted power law", ""))
+        if any(fit.end is not None for fit in _fits(shown)):
+            entries.append((law_end(GREY), "its end: best rate 20 % off", ""))
         legend(figure, entries)
         figure.draw_without_rendering()
         if len(notes) > _MOST_NOTES or not place(axes, list(notes.values())):
             for i, note in notes.items():
                 line, label, _ = entries[i]
-                entries[i] = (line, label, note.text)
+                entries[i] = (line, label, note.text.replace(", ", "\n", 1))
             legend(figure, entries)
     return figure
 
@@ -133,6 +137,17 @@ def _rate_label(curves: Sequence[Curve]) -> str:
     if any(point.hyperparameters.get("momentum", 0.0) > 0.0 for point in points):
         return f"{best}; with momentum, lr / (1 - momentum)"
     return f"{best} (as in PyTorch)"
+
+
+def _fits(curves: Sequence[Curve]) -> list[SlopeFit]:
+    return [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
+
+
+def _rate_caption(curves: Sequence[Curve]) -> str:
+    text = caption(curves)
+    if any(fit.interval is not None for fit in _fits(curves)):
+        text += f" {words.SLOPES}"
+    return text
 
 
 def _steps_shown(curves: Sequence[Curve]) -> list[float]:

@@ -62,7 +62,7 @@ def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], .
     )
 
 
-def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str, str]:
+def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str, str, str]:
     return (
         definition.spectrum,
         definition.target,
@@ -70,6 +70,7 @@ def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str,
         definition.optimizer,
         _rank(definition.schedule, _SCHEDULES),
         definition.schedule,
+        definition.optimizer_text,  # a policy of beta2 comes after the plain one
         definition.curve,
     )
 

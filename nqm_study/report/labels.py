@@ -12,25 +12,32 @@ from nqm_study.study.records import Hyperparameter, Range, StudyDefinition
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     """One label per definition: its optimizer, and what tells it from the others of that optimizer.
 
-    The schedule is named where there are several. Of what else differs among curves of one
-    optimizer and schedule (hyperparameters, target, spectrum, sampler, step limit) the fewest
-    properties are named that make the labels unique, and of those the shortest to write.
-    Batch size and seed are left out: they vary along a curve.
+    The schedule is named where there are several, and the policy of beta2 where it is not the plain
+    one. Of what else differs among curves of one optimizer, schedule and policy (hyperparameters,
+    target, spectrum, sampler, step limit) the fewest properties are named that make the labels
+    unique, and of those the shortest to write. Batch size and seed are left out: they vary along a
+    curve.
 
     Args:
         definitions: one for each curve.
     """
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for i, definition in enumerate(definitions):
-        groups[definition.optimizer, definition.schedule].append(i)
-    several = len({schedule for _, schedule in groups}) > 1
+        groups[definition.optimizer, definition.schedule, _policy(definition)].append(i)
+    several = len({schedule for _, schedule, _ in groups}) > 1
     named: dict[int, str] = {}
-    for (optimizer, schedule), members in groups.items():
+    for (optimizer, schedule, policy), members in groups.items():
         lead = [optimizer, schedule] if several else [optimizer]
+        lead += [policy] if policy else []
         parts = _distinguishing([definitions[i] for i in members])
         for i, part in zip(members, parts, strict=True):
             named[i] = ", ".join([*lead, *part])
     return tuple(named[i] for i in range(len(definitions)))
+
+
+def _policy(definition: StudyDefinition) -> str:
+    policy = definition.optimizer_settings.get("beta2_policy")
+    return f"beta2 {policy}" if policy else ""
 
 
 def _distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
@@ -70,6 +77,10 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
     rows += [
         tuple(_setting_text(name, definition.schedule_settings) for definition in definitions)
         for name in _names([definition.schedule_settings for definition in definitions])
+    ]
+    rows += [
+        tuple(_setting_text(name, definition.optimizer_settings) for definition in definitions)
+        for name in _names([definition.optimizer_settings for definition in definitions])
     ]
     rows += [
         tuple(_setting_text(name, definition.sampler) for definition in definitions)

@@ -42,15 +42,30 @@ def ratio(value: float) -> str:
 
 
 def slope(fit: SlopeFit) -> str:
-    """``slope 0.50 ± 0.01, B = 2^6..2^10``; with two points, that there are two."""
-    error = fit.standard_error
-    if error is None:
+    """``slope 0.50 ± 0.01 (95 %), B = 2^6..2^10, ends near 2^11``.
+
+    After ± is half the 95 % confidence interval, after B the batch sizes fitted. With two points
+    it says that there are two, without an end nothing of it.
+    """
+    half = fit.interval
+    if half is None:
         size = f"{fit.slope:.2f} (2 points)"
     else:
-        digits = 2 if error >= 0.01 else 3
-        spread = f"{error:.{digits}f}" if error >= 0.0005 else "<0.001"
-        size = f"{fit.slope:.{digits}f} ± {spread}"
-    return f"slope {size}, {batch_range(*fit.batch_sizes)}"
+        digits = 2 if half >= 0.01 else 3
+        spread = f"{half:.{digits}f}" if half >= 0.0005 else "<0.001"
+        size = f"{fit.slope:.{digits}f} ± {spread} (95 %)"
+    end = "" if fit.end is None else f", ends near 2^{math.log2(fit.end):.0f}"
+    return f"slope {size}, {batch_range(*fit.batch_sizes)}{end}"
+
+
+SLOPES = (
+    "± is half the 95 % confidence interval of a slope, from the scatter of the points about the "
+    "line: the search's noise, and what bend there is in the range fitted."
+)
+"""What ``slope`` says of its uncertainty, in full."""
+
+ENDS = "A power law ends where the best rate is more than 20 % off it."
+"""What ``slope`` says of a law's end, in full."""
 
 
 def as_math(text: str) -> str:

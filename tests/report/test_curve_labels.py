@@ -1,3 +1,5 @@
+import dataclasses
+
 from fake_records import ADAM, LEARNING_RATE, MOMENTUM, definition
 
 from nqm_study.report.labels import labels
@@ -36,6 +38,24 @@ def test_one_schedule_with_other_settings_or_hyperparameters_is_told_apart() -> 
         "sgd, constant",
         "sgd, cosine, final_fraction 0",
         "sgd, cosine, final_fraction searched",
+    )
+
+
+def test_a_half_life_curve_is_always_told_from_a_fixed_one() -> None:
+    fixed = definition(optimizer="adam", hyperparameters=ADAM)
+    half = [
+        dataclasses.replace(
+            fixed,
+            optimizer_settings={"beta2_policy": "half_life", "beta2_batch_size": batch_size},
+        )
+        for batch_size in (256.0, 64.0)
+    ]
+    assert labels([fixed, half[0]]) == ("adam", "adam, beta2 half_life")
+    assert labels([definition(), half[0]]) == ("sgd", "adam, beta2 half_life")
+    assert labels([fixed, *half]) == (
+        "adam",
+        "adam, beta2 half_life, beta2_batch_size 256",
+        "adam, beta2 half_life, beta2_batch_size 64",
     )
 
 

@@ -215,7 +215,56 @@ def test_more_than_four_schedules_are_various() -> None:
 def test_slope_its_error_and_range_stand_beside_the_fit() -> None:
     records = sweep(lambda b: 2**30 / b, lambda b: 0.01 * b**0.5, [64, 256, 1024])
     figure = learning_rate_figure(curves(records))
-    assert texts_in_axes(figure) == ["slope 0.500 ± <0.001\nB = $2^{6}$..$2^{10}$"]
+    assert texts_in_axes(figure) == ["slope 0.500 ± <0.001 (95 %)\nB = $2^{6}$..$2^{10}$"]
+
+
+LAW_TO_1024 = sweep(
+    lambda b: 2**30 / b if b <= 64 else 2**30 / 64,
+    lambda b: 0.01 * min(b, 1024) ** 0.5,
+    [4, 8, 16, 32, 64, 256, 1024, 4096, 16384],
+)
+
+
+def test_where_a_law_ends_is_told_and_marked_on_its_line() -> None:
+    figure = learning_rate_figure(curves(LAW_TO_1024))
+    (text,) = texts_in_axes(figure)
+    assert text.endswith("B = $2^{2}$..$2^{6}$, ends near $2^{11}$")
+    assert "its end: best rate 20 % off" in legend_texts(figure)
+    (bar,) = [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
+    end = 1024 / 0.8**2
+    assert list(bar.get_xdata()) == pytest.approx([end])
+    assert list(bar.get_ydata()) == pytest.approx([0.01 * end**0.5])
+    (band,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 6]
+    assert list(band.get_xdata()) == pytest.approx([4, end]), "the law holds to its end"
+
+
+def test_a_law_that_does_not_end_has_no_bar_and_goes_on_to_the_last_point() -> None:
+    examples = {4: 1.0, 16: 1.0, 64: 2.0}
+    records = sweep(lambda b: 2**30 * examples[int(b)] / b, lambda b: 0.01 * b**0.5, [4, 16, 64])
+    figure = learning_rate_figure(curves(records))
+    assert texts_in_axes(figure) == ["slope 0.50 (2 points)\nB = $2^{2}$..$2^{4}$"]
+    assert not [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
+    assert "its end: best rate 20 % off" not in legend_texts(figure)
+    (band,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 6]
+    assert list(band.get_xdata()) == [4, 64]
+
+
+def test_the_caption_says_what_the_interval_is_of_where_there_is_one() -> None:
+    caption = " ".join(learning_rate_figure(curves(LAW_TO_1024)).get_supxlabel().split())
+    assert "± is half the 95 % confidence interval of a slope" in caption
+    assert "the search's noise, and what bend there is" in caption
+    assert "±" not in learning_rate_figure(curves(sgd([4, 16]))).get_supxlabel()
+    assert "±" not in steps_figure(curves(LAW_TO_1024)).get_supxlabel()
+
+
+def test_description_gives_the_interval_and_the_end_and_explains_both() -> None:
+    text = describe(curves(LAW_TO_1024))
+    assert "slope 0.500 ± <0.001 (95 %), B = 2^2..2^6, ends near 2^11." in text
+    assert "± is half the 95 % confidence interval of a slope" in text
+    assert "A power law ends where the best rate is more than 20 % off it." in text
+    two = describe(curves(sgd([4, 16])))
+    assert "±" not in two
+    assert "A power law ends" not in two
 
 
 def test_slopes_move_into_the_legend_where_there_is_no_room() -> None:

@@ -16,6 +16,7 @@ from fake_records import (
     sweep,
     trial,
 )
+from scipy import stats
 
 from nqm_study.report.figures import steps_figure
 from nqm_study.report.grouping import by_problem, spectrum_name
@@ -49,6 +50,115 @@ def test_standard_error_is_that_of_ordinary_least_squares() -> None:
     assert fit is not None
     assert fit.slope == pytest.approx(0.6)
     assert fit.standard_error == pytest.approx(math.sqrt(0.2 / 2 / 5))
+
+
+@pytest.mark.parametrize("n_points", [3, 4, 7])
+def test_interval_is_that_of_students_t(n_points: int) -> None:
+    generator = random.Random(n_points)  # noqa: S311 - noise, not secrets
+    rates = {4**k: 1e-3 * 2.0**k * math.exp(generator.gauss(0, 0.05)) for k in range(n_points)}
+    fit = fit_learning_rate(only(sweep(lambda b: 2**30 / b, lambda b: rates[int(b)], list(rates))))
+    line = stats.linregress([math.log(b) for b in rates], [math.log(r) for r in rates.values()])
+    assert fit is not None
+    assert fit.slope == pytest.approx(line.slope)
+    assert fit.standard_error == pytest.approx(line.stderr)
+    low, high = stats.t.interval(0.95, n_points - 2, loc=line.slope, scale=line.stderr)
+    assert fit.interval == pytest.approx((high - low) / 2)
+
+
+def test_two_points_have_no_interval() -> None:
+    fit = fit_learning_rate(only(sgd([4, 16])))
+    assert fit is not None
+    assert (fit.n_points, fit.standard_error, fit.interval) == (2, None, None)
+
+
+def test_five_percent_rule_keeps_the_bend_out_where_four_points_are_left() -> None:
+    examples = {4: 1.0, 8: 1.01, 16: 1.03, 32: 1.049, 64: 1.06, 128: 1.19, 256: 1.3}
+
+    def fitted(sizes: list[int]) -> tuple[float, float]:
+        records = sweep(lambda b: 2**30 * examples[int(b)] / b, lambda b: b, sizes)
+        fit = fit_learning_rate(only(records))
+        assert fit is not None
+        return fit.batch_sizes
+
+    assert fitted([4, 8, 16, 32, 64, 128, 256]) == (4, 32)
+    assert fitted([4, 16, 32, 64, 128, 256]) == (4, 128), "three are too few"
+
+
+# The fewest steps and their rates of tuned(problem, "sgd") on the paper's problem, B = 2^2..2^11.
+TUNED = {
+    4: (1507530, 0.0135784), 8: (754635, 0.0271200), 16: (378197, 0.0540880),
+    32: (189998, 0.1075456), 64: (95942, 0.212512), 128: (49009, 0.4132096),
+    256: (25778, 0.7740672), 512: (14796, 1.2833792), 1024: (10354, 1.6408576),
+    2048: (8632, 1.7921638),
+}  # fmt: skip
+
+
+def test_the_exact_optima_of_sgd_are_found_proportional_to_the_batch_size() -> None:
+    records = sweep(lambda b: TUNED[int(b)][0], lambda b: TUNED[int(b)][1], list(TUNED))
+    fit = fit_learning_rate(only(records))
+    assert fit is not None
+    assert fit.batch_sizes == (4, 128)
+    assert fit.slope == pytest.approx(1.0, abs=0.02)
+    assert fit.end is not None
+    assert math.log2(fit.end) == pytest.approx(9, abs=0.3)
+
+
+def end_of(off: dict[int, float], batch_sizes: list[int]) -> float | None:
+    """The end of a law of slope 1/2 up to B = 64, where steps stop falling, with rates so far off.
+
+    Points beyond the fit change the law by nothing, so that the end is known exactly.
+    """
+    records = sweep(
+        lambda b: 2**30 / min(b, 64),
+        lambda b: 0.01 * b**0.5 * off.get(int(b), 1.0),
+        batch_sizes,
+    )
+    fit = fit_learning_rate(only(records))
+    assert fit is not None
+    assert fit.batch_sizes[1] == 64
+    assert fit.slope == pytest.approx(0.5)
+    return fit.end
+
+
+FITTED = [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("off", "end"),
+    [
+        # From 1 to 0.64 = 0.8^2 it passes 0.8 halfway, and from 1 to 1.44 = 1.2^2 it passes 1.2.
+        ({256: 0.64, 1024: 0.3}, 128),
+        ({256: 1.44, 1024: 3.0}, 128),
+        ({1024: 0.64, 4096: 0.3}, 512),
+        # Above first and then below: it ends where it is first off.
+        ({256: 1.44, 1024: 0.5, 4096: 0.1}, 128),
+        # The last point has none after it that could speak against it.
+        ({4096: 0.64}, 2048),
+        # Not by more than 20 %.
+        ({256: 0.81, 1024: 1.19, 4096: 0.81}, None),
+        # One batch size alone was searched badly.
+        ({256: 0.5, 4096: 0.64}, 2048),
+        ({256: 2.0}, None),
+        ({}, None),
+    ],
+)
+def test_a_law_ends_where_the_rate_leaves_its_neighbourhood(
+    off: dict[int, float], end: float | None
+) -> None:
+    assert end_of(off, [*FITTED, 256, 1024, 4096]) == (None if end is None else pytest.approx(end))
+
+
+def test_a_law_fitted_to_every_point_has_no_end() -> None:
+    assert end_of({}, FITTED) is None
+
+
+def test_a_law_ends_at_its_last_fitted_point_where_that_is_off_itself() -> None:
+    rates = {4: 1.0, 8: 1.2, 16: 1.4, 32: 1.8, 64: 1.0, 256: 0.1, 1024: 0.01}
+    records = sweep(lambda b: 2**30 / min(b, 64), lambda b: rates[int(b)], list(rates))
+    fit = fit_learning_rate(only(records))
+    assert fit is not None
+    assert rates[64] < 0.8 * fit.learning_rate(64)
+    assert fit.end == pytest.approx(64)
 
 
 def test_twenty_percent_rule_cuts_the_knee_off() -> None:
