@@ -22,7 +22,7 @@ SHORTEST = 16
 MOST_WORK = 2048
 """Steps, or jumps at the cost of eight, that a node may take in one call before it is held."""
 
-SLACK = 1e-5
+SLACK = 1e-4
 """Relative change of the mean rate of a stretch below which it is not corrected again."""
 
 CLOSE_BEHIND, CLOSER = 0.5, 0.1
@@ -337,3 +337,29 @@ def _twice(
         da * a + dd * d + dq * q + nd,
         fade * v + va * a + vd * d + vq * q + vn,
     )
+
+
+@compiled
+def adam_rest(
+    learning_rate: float, b1: float, eps: float, curvature: Array, variance: Array
+) -> Array:
+    """A at rest of each node: see ``adam_rest.stationary``.
+
+    The left side of the equation of the floor, minus the right, grows with A: bisection finds the
+    root, on a log scale.
+    """
+    found = np.empty(curvature.size)
+    for k in range(curvature.size):
+        h, noise = curvature[k], variance[k]
+        low, high = -744.0, 709.0  # logarithms of the smallest and the largest number
+        for _ in range(48):
+            middle = 0.5 * (low + high)
+            a = np.exp(middle)
+            r = learning_rate / (np.sqrt(h * h * a + noise) + eps)
+            room = 2.0 + 2.0 * b1 - r * (1.0 - b1) * h
+            if room <= 0.0 or h * a * room < r * noise * (1.0 + b1):
+                low = middle
+            else:
+                high = middle
+        found[k] = np.exp(high)
+    return found

@@ -38,7 +38,7 @@ import numpy.typing as npt
 
 from nqm_study.model.adam_chains import sampled_crossing
 from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, USUAL
-from nqm_study.model.adam_run import STEPPED, Closure
+from nqm_study.model.adam_run import DECAYED, STEPPED, Closure
 from nqm_study.model.adam_search import Found, first_step, shortest_run
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing
@@ -136,8 +136,13 @@ def _refined(
 def _difference(
     crossing: Crossing, coarse: Closure, find_coarse: Callable[[], Found], target: float
 ) -> float:
-    """Relative difference between the risk of a crossing and that on coarser rules."""
+    """Relative difference between the risk of a crossing and that on coarser rules.
+
+    It is 0 for long runs, which have forgotten how their starts swung.
+    """
     if crossing.steps is not None:
+        if crossing.steps > STEPPED and crossing.steps > DECAYED / (1.0 - coarse.optimizer.beta1):
+            return 0.0
         other = coarse.within(crossing.steps).risk_after(crossing.steps)
     elif crossing.risk > NEAR * target:
         return 0.0  # it does not matter

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model._adam_kernel import adam_rest
 from nqm_study.model.adam_nodes import Nodes
 from nqm_study.model.adam_run import Closure, Moments
 from nqm_study.model.optimizers import Adam
@@ -64,26 +65,10 @@ def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Arra
 
     At a fixed step r Adam is heavy ball with learning rate r (1 - b1) and momentum b1, whose floor
     is h A = r (c/B) (1 + b1) / (2 + 2 b1 - x) with x = r (1 - b1) h; and r = lr / (sqrt(q) + eps)
-    with q = h^2 A + c/B. The left side minus the right grows with A, so bisection finds the root.
+    with q = h^2 A + c/B.
     """
-    b1, h, noise = optimizer.beta1, nodes.curvature, nodes.variance
     learning_rate = factor * optimizer.learning_rate
-
-    def too_small(a: Array) -> npt.NDArray[np.bool_]:
-        r = learning_rate / (np.sqrt(h * h * a + noise) + optimizer.eps)
-        room = 2.0 + 2.0 * b1 - r * (1.0 - b1) * h
-        return np.asarray((room <= 0.0) | (h * a * room < r * noise * (1.0 + b1)))
-
-    # The floor cannot be so high that one step, at most about lr, overshoots by itself.
-    high = np.full_like(h, 1.0)
-    for _ in range(1100):
-        short = too_small(high)
-        if not np.any(short):
-            break
-        high[short] *= 2.0
-    low = np.zeros_like(h)
-    for _ in range(120):
-        middle = 0.5 * (low + high)
-        short = too_small(middle)
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
-    return high, h * h * high + noise
+    a = adam_rest(
+        learning_rate, float(optimizer.beta1), float(optimizer.eps), nodes.curvature, nodes.variance
+    )
+    return a, nodes.curvature**2 * a + nodes.variance

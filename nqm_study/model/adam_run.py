@@ -32,7 +32,7 @@ STEPPED_FUNCTION = 2**16
 CHANGE = 0.1
 """The most that a node's rate may change in a stretch, relative."""
 
-GROWTH = 8
+GROWTH = 2
 """A stretch of all nodes is at most the steps before it over this."""
 
 PIECES = 64
@@ -41,14 +41,24 @@ PIECES = 64
 ROUGHLY = 4
 """Times as long stretches do for a percent of the risk."""
 
-LEAST = 64
+LEAST = 512
 """Stretches shorter than this are stepped through."""
+
+FITTING = 0.25
+"""Share of the change allowed that a stretch mostly comes to."""
+
+JUMP_COST, STEP_COST = 300.0, 20.0
+"""What a node's jump costs, and a step where its stretches become too short to jump, in steps of
+the kernel that takes all nodes at once; as measured."""
 
 STEPS_AT_ONCE = 256
 """Steps that are taken where it is better to step."""
 
 DECAYED = 30.0
 """Time constants of beta1 after which nothing is left of a swing that the start caused."""
+
+TINY = 1e-300
+"""Keeps an average that is still 0 from dividing."""
 
 PER_SWING = 8
 """Stretches for each swing while there are swings."""
@@ -198,7 +208,28 @@ class Closure:
                 max((last - now) / 4, 1.0),
             )
         length = min(length, self._swing(moments) / PER_SWING)
-        return 2 ** int(math.log2(length)) if length >= LEAST else 0
+        if length < LEAST:
+            return 0
+        whole = 2 ** int(math.log2(length))
+        return whole if self.schedule.needs_horizon or self._pays(moments, whole) else 0
+
+    def _pays(self, moments: Moments, length: int) -> bool:
+        """Whether it is cheaper to jump than to step, by how fast the nodes' rates change now.
+
+        The rate goes as sqrt((1 - b2^t) / V), so that its logarithm changes by half of
+        -ln(b2) b2^t / (1 - b2^t) - (1 - b2) (q / V - 1) a step. The first jump begins with
+        stretches that suit this change; each jump then leaves them for the next.
+        """
+        b2, nodes = self.optimizer.beta2, self.nodes
+        faded = b2**moments.steps
+        growth = -math.log(b2) * faded / (1.0 - faded) if faded > 0.0 else 0.0
+        a, v = moments.values[0], np.maximum(moments.values[3], TINY)
+        moment = nodes.curvature**2 * a + nodes.variance
+        change = 0.5 * np.abs(growth - (1.0 - b2) * (moment / v - 1.0))
+        fitting = np.minimum(FITTING * CHANGE / np.maximum(change, TINY), length)
+        if np.all(moments.sizes == SHORTEST):
+            moments.sizes[:] = 2 ** np.log2(np.maximum(fitting, SHORTEST)).astype(np.int64)
+        return bool(np.mean(np.minimum(JUMP_COST / fitting, STEP_COST)) < 1.0)
 
     def _swing(self, moments: Moments) -> float:
         """Steps from one swing to the next of the fastest node that may still swing.
@@ -209,7 +240,7 @@ class Closure:
         if moments.steps * (1.0 - b1) > DECAYED:
             return math.inf
         h, eps = self.nodes.curvature, self.optimizer.eps
-        root = math.sqrt(-math.expm1(moments.steps * math.log(self.optimizer.beta2)))
+        root = math.sqrt(1.0 - self.optimizer.beta2**moments.steps)
         below = np.sqrt(moments.values[3]) + eps * root
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             rate = self.optimizer.learning_rate * root / below

@@ -12,7 +12,7 @@ from nqm_study.model.outcome import Crossing, Status
 STEPS_PER_CHECK = 256
 """Steps between two looks at whether the risk has settled."""
 
-CLOSE_BY = 64
+CLOSE_BY = 512
 """The last steps before a crossing, which are stepped through."""
 
 

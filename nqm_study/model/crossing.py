@@ -45,7 +45,9 @@ def steps_to_target(
     steps: the integer is the one the step-by-step recursion over all modes gives. The risks of
     longer runs are extrapolated from stretches of constant rate. ``Crossing.error`` is the relative
     error of the risk, by that and by the compression of the spectrum. Adam is the conditional
-    closure of ``nqm_study.model.adam``, one step at a time.
+    closure of ``nqm_study.model.adam``. In short runs where it may be more than 3 % off the risk is
+    sampled instead, on the same noise at every call, and ``Crossing.sampled`` is true; in long ones
+    ``Crossing.error`` says what it may be off by.
 
     Args:
         problem: spectrum and batch size.
@@ -85,7 +87,7 @@ def risk_curve(
     horizon: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> Array:
-    """The expected loss after each of the given numbers of steps.
+    """The expected loss after each of the given numbers of steps; Adam's is always its closure's.
 
     Args:
         problem: spectrum and batch size.
