@@ -262,6 +262,29 @@ def test_rate_follows_the_square_root_of_small_batches(
     assert steps(1.3) > best, "the best rate is higher"
 
 
+def best_rate(batch_size):
+    """The rate with the fewest steps and these: the least of a cubic through 13 rates near it."""
+    x = np.linspace(-0.12, 0.12, 13)
+    problem = nqm.NoisyQuadratic(PAPER, batch_size)
+    steps = [
+        nqm.steps_to_target(problem, nqm.Adam(1.71e-4 * batch_size**0.5 * np.exp(each))).steps
+        for each in x
+    ]
+    a, b, c, _ = np.polyfit(x, np.log(steps), 3)
+    least = (-b + np.sqrt(b * b - 3.0 * a * c)) / (3.0 * a)
+    return 1.71e-4 * batch_size**0.5 * float(np.exp(least)), min(steps)
+
+
+def test_constants_and_slope_of_small_batches():
+    batch_sizes = [4, 16, 64, 256]
+    found = [best_rate(batch_size) for batch_size in batch_sizes]
+    for batch_size, (rate, steps) in zip(batch_sizes, found, strict=True):
+        assert rate / batch_size**0.5 == pytest.approx(1.71e-4, rel=0.02)
+        assert steps * batch_size == pytest.approx(1.39e6, rel=0.02)
+    slope, _ = np.polyfit(np.log(batch_sizes), np.log([rate for rate, _ in found]), 1)
+    assert slope == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("beta2", [0.9, 0.999])
 @pytest.mark.parametrize("beta1", [0.0, 0.9])
 @pytest.mark.parametrize("rate", [0.003, 0.1, 10.0])
