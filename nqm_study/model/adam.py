@@ -22,16 +22,15 @@ The closure is off where v is a mean of few gradients: in the first steps, and w
 (``memory_error``). Where that may be more than 3 % and a run is short, it is sampled instead
 (``adam_chains``); where a run is long, ``Crossing.error`` says by how much it may be off.
 
-Runs of up to 2048 steps are stepped through. In longer ones r changes slowly, and with r frozen the
+Short runs are stepped through. In longer ones r changes slowly, and with r frozen the
 moments and V move by an affine map whose powers are cheap (``_adam_kernel.adam_jump``).
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +48,12 @@ Array = npt.NDArray[np.float64]
 
 ALIKE = 2e-3
 """Relative difference of the risks by two rules for the starts below which the finer one does."""
+
+RUNS = 32
+"""Runs that a search among horizons takes, about."""
+
+MORE = 16
+"""Steps beyond twice the most, at least, by which a search looks further."""
 
 MOST_WORK = 2**26
 """Steps times nodes of a run on finer rules that are worth it."""
@@ -82,73 +87,92 @@ def adam_crossing(
     if max_steps == 0:
         return Crossing(None, "max_steps", initial)
 
-    @functools.cache
-    def closures(refinement: int) -> Closure:
-        return Closure.of(problem, optimizer, schedule, level, refinement)
+    case = _Case(problem, optimizer, schedule, level, target)
+    # Rates without bounds overflow, which the risk tells.
+    with np.errstate(over="ignore", invalid="ignore"):
+        crossing, doubtful = case.crossing(max_steps)
+        if crossing.status == "max_steps" and case.missed(crossing):
+            # What would be sampled, if there were more steps, is sampled up to the last one.
+            _, doubtful = case.crossing(2 * max_steps + MORE)
+        if not doubtful:
+            return crossing
+        return sampled_crossing(problem, optimizer, schedule, target, max_steps, crossing, level)
 
-    search = shortest_run if schedule.needs_horizon else first_step
 
-    def find(refinement: int) -> Found:
-        return search(closures(refinement), target, max_steps, initial)
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A search by the closure: on what, for what."""
 
-    found, error = _refined(closures, find, target)
-    crossing = found.crossing
-    if crossing.steps is None:
-        # Unless the closure is further off than it misses the target by.
-        error += memory_error(optimizer.beta2, math.inf)
-        missed = crossing.status == "floor_above_target"
-        doubtful = missed and crossing.risk * (1.0 - error - DOUBT) <= target
-    else:
-        error += memory_error(optimizer.beta2, crossing.steps)
+    problem: NoisyQuadratic
+    optimizer: Adam
+    schedule: Schedule
+    level: int | None
+    target: float
+
+    def crossing(self, max_steps: int) -> tuple[Crossing, bool]:
+        """The closure's crossing, and whether it is in doubt."""
+        found, error = self._refined(max_steps)
+        crossing = found.crossing
+        if crossing.steps is None:
+            missed = crossing.status == "floor_above_target" and self.missed(crossing, error)
+            return crossing, missed
+        error += memory_error(self.optimizer, crossing.steps)
         steepness = crossing.steps * abs(found.change) / max(crossing.risk, TINY)
-        crossing = replace(crossing, error=error)
-        doubtful = error > DOUBT * min(steepness, 1.0)
-    if not doubtful:
-        return crossing
-    return sampled_crossing(problem, optimizer, schedule, target, max_steps, crossing, level)
+        return replace(crossing, error=error), error > DOUBT * min(steepness, 1.0)
+
+    def missed(self, crossing: Crossing, error: float = 0.0) -> bool:
+        """Whether the closure may be further off than it misses the target by."""
+        error += memory_error(self.optimizer, math.inf) + DOUBT
+        return crossing.risk * (1.0 - error) <= self.target
+
+    def _closure(self, refinement: int) -> Closure:
+        return Closure.of(self.problem, self.optimizer, self.schedule, self.level, refinement)
+
+    def _find(self, refinement: int, max_steps: int) -> Found:
+        search = shortest_run if self.schedule.needs_horizon else first_step
+        initial = self.problem.spectrum.initial_risk
+        return search(self._closure(refinement), self.target, max_steps, initial)
+
+    def _refined(self, max_steps: int) -> tuple[Found, float]:
+        """The search on rules so fine that coarser ones hardly differ, and by how much these do."""
+        runs = RUNS if self.schedule.needs_horizon else 1
+        for fine in range(USUAL, len(REFINEMENTS)):
+            found = self._find(fine, max_steps)
+            error = self._difference(found.crossing, fine - 1, max_steps)
+            work = runs * _work(self._closure(fine), found.crossing.steps or STEPPED)
+            if error <= ALIKE or work > MOST_WORK:
+                break
+        return found, error
+
+    def _difference(self, crossing: Crossing, coarse: int, max_steps: int) -> float:
+        """Relative difference between the risk of a crossing and that on coarser rules.
+
+        It is 0 for long runs, which have forgotten how their starts swung.
+        """
+        if crossing.steps is not None:
+            if crossing.steps > STEPPED and crossing.steps > DECAYED / (1.0 - self.optimizer.beta1):
+                return 0.0
+            other = self._closure(coarse).within(crossing.steps).risk_after(crossing.steps)
+        elif crossing.risk > NEAR * self.target:
+            return 0.0  # it does not matter
+        else:
+            other = self._find(coarse, max_steps).crossing.risk
+        return abs(other - crossing.risk) / max(crossing.risk, TINY)
 
 
-def memory_error(beta2: float, steps: float) -> float:
-    """How far the closure may be off because v is random: about this much of the risk.
+def memory_error(optimizer: Adam, steps: float) -> float:
+    """How far the closure may be off because v is random: up to about this much of the risk.
 
     v is a weighted sum of independent squares, whose relative variance is twice the sum of the
-    squared weights, (1 - b2)/(1 + b2) (1 + b2^t)/(1 - b2^t). That sum is returned: 1/t in the first
-    steps, 5e-4 in long runs with b2 = 0.999, and 0.05 with 0.9.
+    squared weights, (1 - b2)/(1 + b2) (1 + b2^t)/(1 - b2^t): 1/t in the first steps, 5e-4 in long
+    runs with b2 = 0.999, and 0.05 with 0.9. Where m remembers longer than v does, a step divides
+    large gradients by the root of later, smaller ones. The sum is returned times
+    1 + 2 (1 - b2)/(1 - b1), which is about the most that was measured.
     """
-    faded = beta2**steps
-    return float((1.0 - beta2) / (1.0 + beta2) * (1.0 + faded) / (1.0 - faded))
-
-
-def _refined(
-    closures: Callable[[int], Closure], find: Callable[[int], Found], target: float
-) -> tuple[Found, float]:
-    """The search on rules so fine that coarser ones hardly differ, and by how much these do."""
-    for fine in range(USUAL, len(REFINEMENTS)):
-        found = find(fine)
-        coarser = functools.partial(find, fine - 1)
-        error = _difference(found.crossing, closures(fine - 1), coarser, target)
-        work = _work(closures(fine), found.crossing.steps or STEPPED)
-        if error <= ALIKE or work > MOST_WORK:
-            break
-    return found, error
-
-
-def _difference(
-    crossing: Crossing, coarse: Closure, find_coarse: Callable[[], Found], target: float
-) -> float:
-    """Relative difference between the risk of a crossing and that on coarser rules.
-
-    It is 0 for long runs, which have forgotten how their starts swung.
-    """
-    if crossing.steps is not None:
-        if crossing.steps > STEPPED and crossing.steps > DECAYED / (1.0 - coarse.optimizer.beta1):
-            return 0.0
-        other = coarse.within(crossing.steps).risk_after(crossing.steps)
-    elif crossing.risk > NEAR * target:
-        return 0.0  # it does not matter
-    else:
-        other = find_coarse().crossing.risk
-    return abs(other - crossing.risk) / max(crossing.risk, TINY)
+    b1, b2 = optimizer.beta1, optimizer.beta2
+    faded = b2**steps
+    squares = (1.0 - b2) / (1.0 + b2) * (1.0 + faded) / (1.0 - faded)
+    return float(squares * (1.0 + 2.0 * (1.0 - b2) / (1.0 - b1)))
 
 
 def adam_risks(
@@ -160,16 +184,19 @@ def adam_risks(
     level: int | None = COMPRESSION_LEVEL,
 ) -> Array:
     """Adam's risks after the given numbers of steps of one run, in the order given."""
+    if len(steps) == 0:
+        return np.empty(0)
     ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
-    last = int(ordered[-1]) if ordered.size else 0
-    coarse = np.empty(0)
-    for refinement in range(USUAL - 1, len(REFINEMENTS)):
-        closure = Closure.of(problem, optimizer, schedule, level, refinement).within(horizon)
-        fine = _risks(closure, ordered.tolist())
-        alike = coarse.size and np.all(np.abs(fine - coarse) <= ALIKE * fine)
-        if alike or (refinement >= USUAL and _work(closure, last) > MOST_WORK):
-            break
-        coarse = fine
+    coarse = np.full(ordered.size, np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for refinement in range(USUAL - 1, len(REFINEMENTS)):
+            closure = Closure.of(problem, optimizer, schedule, level, refinement).within(horizon)
+            fine = _risks(closure, ordered.tolist())
+            alike = np.all((fine == coarse) | (np.abs(fine - coarse) <= ALIKE * fine))
+            costly = _work(closure, int(ordered[-1])) > MOST_WORK
+            if alike or (refinement >= USUAL and costly):
+                break
+            coarse = fine
     return np.asarray(fine[position])
 
 

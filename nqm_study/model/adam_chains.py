@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,13 @@ MOST_WORK = 2**25
 RUNS = 8
 """Times as many where each number of steps is a run of its own."""
 
-FLAT = 0.99
+TINY = 1e-300
+"""Keeps a risk of 0 from dividing."""
+
+DIVERGED = 10.0
+"""A run diverges whose risk ends above this times the initial one."""
+
+FLAT = 0.998
 """A risk whose mean falls by less from one quarter of a run to the next has come to rest."""
 
 
@@ -95,28 +101,40 @@ def sampled_crossing(
     search = _shortest_run if schedule.needs_horizon else _first_step
     if schedule.needs_horizon:
         most //= RUNS
-    if 2 * (closure.steps or 1) > most:
+    long = 2 * (closure.steps or 1) > most
+    if most == 0 or (long and not _says_nothing(closure)):
         return closure
     sampled = search(run, target, min(max_steps, most))
-    if sampled is None or (closure.steps is None and sampled.steps is None):
-        return closure
-    return sampled
+    if sampled.steps is not None or sampled.status == "diverged":
+        return sampled
+    if max_steps <= most:
+        return replace(sampled, status="max_steps")
+    # Without an end in sight, and where the closure does not get there either, its word stands.
+    at_rest = sampled.status == "floor_above_target"
+    return sampled if at_rest and closure.steps is not None and not long else closure
 
 
-def _first_step(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing | None:
-    """The first step of a run whose risk is at most the target; None where it may come later."""
+def _says_nothing(closure: Crossing) -> bool:
+    """Whether a closure may be off by as much as it says: a short run may show that it diverges."""
+    return closure.error is not None and closure.error >= 1.0
+
+
+def _first_step(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing:
+    """The first step of a run whose risk is at most the target."""
     sampled = run(n_steps=max_steps, target=target)
     if sampled.risks[-1] <= target:
         return _at(sampled, sampled.risks.size - 1, "reached")
+    least = int(np.argmin(sampled.risks))
+    if not sampled.risks[-1] <= DIVERGED * sampled.risks[0]:
+        return _at(sampled, least, "diverged")
     quarter = sampled.risks.size // 4
     before, last = sampled.risks[-2 * quarter : -quarter], sampled.risks[-quarter:]
-    if quarter == 0 or last.mean() <= FLAT * before.mean():
-        return None
-    return _at(sampled, int(np.argmin(sampled.risks)), "floor_above_target")
+    flat = quarter > 0 and last.mean() > FLAT * before.mean()
+    return _at(sampled, least, "floor_above_target" if flat else "max_steps")
 
 
-def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing | None:
-    """The smallest horizon whose last risk is at most the target, if there is one."""
+def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing:
+    """The smallest horizon whose last risk is at most the target."""
     runs: dict[int, Sampled] = {}
 
     def look(horizon: int, _: int) -> Look:
@@ -126,13 +144,17 @@ def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) ->
         return Look(risk, risk, 0.0, 0.0)
 
     found = Search(look, target, max_steps).smallest()
-    return None if found.steps is None else _at(runs[found.steps], found.steps, "reached")
+    if found.steps is None:
+        at = max(found.at, 1)
+        look(at, 0)
+        return _at(runs[at], at, "max_steps")
+    return _at(runs[found.steps], found.steps, "reached")
 
 
 def _at(sampled: Sampled, step: int, status: Status) -> Crossing:
     """What a run came to, by its risk at a step."""
     risk = float(sampled.risks[step])
-    error = float(sampled.standard_errors[step]) / risk
+    error = float(sampled.standard_errors[step]) / max(risk, TINY)
     return Crossing(step if status == "reached" else None, status, risk, error, sampled=True)
 
 

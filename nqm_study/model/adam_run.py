@@ -47,6 +47,9 @@ LEAST = 512
 FITTING = 0.25
 """Share of the change allowed that a stretch mostly comes to."""
 
+PATIENCE = 2**14
+"""Steps after which one jumps whether or not it is cheaper."""
+
 JUMP_COST, STEP_COST = 300.0, 20.0
 """What a node's jump costs, and a step where its stretches become too short to jump, in steps of
 the kernel that takes all nodes at once; as measured."""
@@ -164,7 +167,7 @@ class Closure:
             aside = math.sqrt((length * length - 1) / 12.0)
             two = np.array([middle - aside, middle + aside])
             low, high = self.schedule.at_steps(two, self.horizon).tolist()
-            slope = (high - low) / (2.0 * aside) if aside else 0.0
+            slope = (high - low) / (2.0 * aside)
             factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
         nodes = self.nodes
         adam_jump(
@@ -211,7 +214,9 @@ class Closure:
         if length < LEAST:
             return 0
         whole = 2 ** int(math.log2(length))
-        return whole if self.schedule.needs_horizon or self._pays(moments, whole) else 0
+        # Where rates vibrate a jump never pays, but holds their nodes, and ends the search.
+        pays = self.schedule.needs_horizon or now >= PATIENCE or self._pays(moments, whole)
+        return whole if pays else 0
 
     def _pays(self, moments: Moments, length: int) -> bool:
         """Whether it is cheaper to jump than to step, by how fast the nodes' rates change now.

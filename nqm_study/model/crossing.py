@@ -46,8 +46,10 @@ def steps_to_target(
     longer runs are extrapolated from stretches of constant rate. ``Crossing.error`` is the relative
     error of the risk, by that and by the compression of the spectrum. Adam is the conditional
     closure of ``nqm_study.model.adam``. In short runs where it may be more than 3 % off the risk is
-    sampled instead, on the same noise at every call, and ``Crossing.sampled`` is true; in long ones
-    ``Crossing.error`` says what it may be off by.
+    sampled instead, on the same noise at every call, and ``Crossing.sampled`` is true; in longer
+    ones, and where more than some thousand modes have to be drawn, ``Crossing.error`` says what it
+    may be off by. Where a risk under a schedule swings with the horizon, a shorter one than that
+    found may be at the target with Adam.
 
     Args:
         problem: spectrum and batch size.

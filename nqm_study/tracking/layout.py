@@ -173,7 +173,7 @@ def note(record: StudyRecord) -> str:
         if record.best.risk_error is not None:
             text += f"; its standard error is {error_text(record.best.risk_error)}"
         text += "."
-    if record.told_risk_error is not None:
+    elif record.told_risk_error is not None:
         text += (
             f" Expected losses may be off by up to {error_text(record.told_risk_error)} of their "
             "size, so the steps may not be exact."
