@@ -67,6 +67,9 @@ TINY = 1e-300
 DOUBT = 0.03
 """Relative error of the risk, or of the steps, above which the closure is not relied on."""
 
+SAMPLED = 0.01
+"""What a sampled risk may be off by itself, relative."""
+
 
 def adam_crossing(
     problem: NoisyQuadratic,
@@ -118,7 +121,8 @@ class _Case:
             return crossing, missed
         error += memory_error(self.optimizer, crossing.steps)
         steepness = crossing.steps * abs(found.change) / max(crossing.risk, TINY)
-        return replace(crossing, error=error), error > DOUBT * min(steepness, 1.0)
+        doubtful = error > max(DOUBT * min(steepness, 1.0), SAMPLED)
+        return replace(crossing, error=error), doubtful
 
     def missed(self, crossing: Crossing, error: float = 0.0) -> bool:
         """Whether the closure may be further off than it misses the target by."""
