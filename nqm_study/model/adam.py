@@ -22,8 +22,8 @@ The closure is off where v is a mean of few gradients: in the first steps, and w
 (``memory_error``). Where that may be more than 3 % and a run is short, it is sampled instead
 (``adam_chains``); where a run is long, ``Crossing.error`` says by how much it may be off.
 
-Short runs are stepped through. In longer ones r changes slowly, and with r frozen the
-moments and V move by an affine map whose powers are cheap (``_adam_kernel.adam_jump``).
+Short runs are stepped through. In longer ones r changes slowly, and with r frozen the moments and V
+move by an affine map whose powers are cheap (``_adam_kernel.adam_jump``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ RUNS = 32
 """Runs that a search among horizons takes, about."""
 
 MORE = 16
-"""Steps beyond twice the most, at least, by which a search looks further."""
+"""Steps beyond twice the limit to which a search looks, to tell what it would do without one."""
 
 MOST_WORK = 2**26
 """Steps times nodes of a run on finer rules that are worth it."""
@@ -89,7 +89,6 @@ def adam_crossing(
         return Crossing(0, "reached", initial)
     if max_steps == 0:
         return Crossing(None, "max_steps", initial)
-
     case = _Case(problem, optimizer, schedule, level, target)
     # Rates without bounds overflow, which the risk tells.
     with np.errstate(over="ignore", invalid="ignore"):
