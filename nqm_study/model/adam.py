@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model.adam_chains import sampled_crossing
-from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, USUAL
+from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, TINY, USUAL
 from nqm_study.model.adam_run import DECAYED, STEPPED, Closure
 from nqm_study.model.adam_search import Found, first_step, shortest_run
 from nqm_study.model.optimizers import Adam
@@ -60,9 +60,6 @@ MOST_WORK = 2**26
 
 NEAR = 1.25
 """A risk that stays above this times the target is no near miss."""
-
-TINY = 1e-300
-"""Keeps a risk of 0 from dividing."""
 
 DOUBT = 0.03
 """Relative error of the risk, or of the steps, above which the closure is not relied on."""

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._chains_kernel import adam_chains
-from nqm_study.model.adam_nodes import modes
+from nqm_study.model.adam_nodes import TINY, modes
 from nqm_study.model.horizon import Look, Search
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing, Status
@@ -60,9 +60,6 @@ MOST_WORK = 2**25
 
 RUNS = 8
 """Times as many where each number of steps is a run of its own."""
-
-TINY = 1e-300
-"""Keeps a risk of 0 from dividing."""
 
 DIVERGED = 10.0
 """A run diverges whose risk ends above this times the initial one."""

@@ -30,6 +30,9 @@ COMPRESSION_LEVEL = 0
 NODES = ((1.0, 24), (0.1, 16), (1e-2, 8), (1e-4, 4), (0.0, 2))
 """Nodes on each side of the kink, for a signal to noise ratio of at least so much."""
 
+TINY = 1e-300
+"""Keeps what may be 0, a risk or an average of squares, from dividing."""
+
 FEWEST = 2
 """Nodes that are exact where the moments are linear in theta_0^2."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._adam_kernel import adam_rest
-from nqm_study.model.adam_nodes import Nodes
+from nqm_study.model.adam_nodes import TINY, Nodes
 from nqm_study.model.adam_run import Closure, Moments
 from nqm_study.model.optimizers import Adam
 
@@ -55,7 +55,7 @@ class Rest:
         room = float(np.sum(self.weight * rest)) - target
         if not room > 0.0:
             return False
-        lag = np.abs(v - self.denominator) / np.maximum(self.denominator, 1e-300)
+        lag = np.abs(v - self.denominator) / np.maximum(self.denominator, TINY)
         distance = np.where(moments.held, 0.0, np.abs(a - rest) + rest * lag)
         return bool(np.sum(self.weight * distance) < 0.5 * room)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._adam_kernel import SHORTEST, adam_jump, adam_run
-from nqm_study.model.adam_nodes import USUAL, Nodes
+from nqm_study.model.adam_nodes import TINY, USUAL, Nodes
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule
@@ -59,9 +59,6 @@ STEPS_AT_ONCE = 256
 
 DECAYED = 30.0
 """Time constants of beta1 after which nothing is left of a swing that the start caused."""
-
-TINY = 1e-300
-"""Keeps an average that is still 0 from dividing."""
 
 PER_SWING = 8
 """Stretches for each swing while there are swings."""
@@ -151,7 +148,7 @@ class Closure:
             steps = np.arange(moments.steps, moments.steps + count, dtype=np.float64)
             factors = self.schedule.at_steps(steps, self.horizon)
         nodes = self.nodes
-        taken, _, least, reached = adam_run(
+        taken, least, reached = adam_run(
             count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
             nodes.weight, moments.values, target,
         )  # fmt: skip
