@@ -12,6 +12,7 @@ import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.evaluations import evaluation, facts
@@ -20,14 +21,24 @@ from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
-from nqm_study.parts import make_spectrum, sampler_settings, sections
+from nqm_study.parts import (
+    make_backend,
+    make_spectrum,
+    make_tracking,
+    sampler_settings,
+    sections,
+)
 from nqm_study.schedule_parts import NAMES as SCHEDULES
 from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
-from nqm_study.study.records import Hyperparameter, StudyDefinition
-from nqm_study.study.run import OnTrial, run
+from nqm_study.study.backends import Backend
+from nqm_study.study.definition import Hyperparameter, StudyDefinition
+from nqm_study.study.origin import origin
+from nqm_study.study.run import run
+from nqm_study.study.shared import Sharing, run_shared
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage import KINDS as STORAGES
-from nqm_study.study.storage import open_study
+from nqm_study.study.storage import note_origin, note_tracked, open_study
+from nqm_study.study.trials import OnTrial
+from nqm_study.tracking.settings import Tracking
 
 MOST_BATCH_SIZE = 2**53
 """Up to here a batch size is exact as a floating-point number."""
@@ -46,9 +57,10 @@ class StudyPlan:
         algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
         problem: spectrum and batch size.
         n_trials: total of finished trials to end with.
-        storage: kind of storage, a key of ``STORAGES``.
-        experiment: the MLflow experiment to mirror into; None for no tracking.
+        backend: where it is kept.
+        tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
+        config: the composed configuration as YAML, without passwords.
     """
 
     name: str
@@ -56,9 +68,10 @@ class StudyPlan:
     algorithm: str
     problem: NoisyQuadratic
     n_trials: int
-    storage: str
-    experiment: str | None
+    backend: Backend
+    tracking: Tracking | None
     named: bool
+    config: str = ""
 
 
 def conf_dir() -> Path:
@@ -106,7 +119,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         schedule_settings=schedule.settings,
         optimizer_settings=optimizer.settings,
     )
-    tracking = choice("tracking", data["tracking"]["name"], ("mlflow", "none"))
+    backend = make_backend(data["storage"])
     return StudyPlan(
         name=definition.default_name
         if study["name"] is None
@@ -115,11 +128,10 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         algorithm=optimizer.algorithm,
         problem=NoisyQuadratic(spectrum, batch_size),
         n_trials=n_trials if SearchSpace(hyperparameters).searched else 1,
-        storage=choice("storage", data["storage"]["name"], tuple(STORAGES)),
-        experiment=text("tracking.experiment", data["tracking"]["experiment"])
-        if tracking == "mlflow"
-        else None,
+        backend=backend,
+        tracking=make_tracking(data["tracking"]),
         named=study["name"] is not None,
+        config=_as_yaml(data, backend),
     )
 
 
@@ -130,18 +142,37 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
         StudyMismatchError: if the stored one was made from another definition.
     """
     compute = functools.partial(facts, plan.problem, plan.definition)
-    return open_study(storage, plan.name, plan.definition, compute)
+    study = open_study(storage, plan.name, plan.definition, compute)
+    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    if finished < plan.n_trials:
+        note_origin(study, origin(finished, plan.config))
+    if plan.tracking is not None:
+        note_tracked(study, plan.tracking.trials)
+    return study
 
 
-def run_planned(plan: StudyPlan, stored: Study, on_trial: OnTrial | None = None) -> None:
-    """Bring the stored study of a plan to its budget."""
-    run(
-        stored,
-        plan.definition,
-        evaluation(plan.problem, plan.algorithm, plan.definition),
-        n_trials=plan.n_trials,
-        on_trial=on_trial,
-    )
+def run_planned(
+    plan: StudyPlan,
+    stored: Study,
+    *,
+    sharing: Sharing | None = None,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Bring the stored study of a plan to its budget.
+
+    Args:
+        plan: what to run.
+        stored: its study, as ``open_planned`` gives it.
+        sharing: how to keep out of the way of other processes that run the study as well; None if
+            no one else does.
+        on_trial: called with each new trial after it was written.
+    """
+    evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
+    made, n_trials = plan.definition, plan.n_trials
+    if sharing is None:
+        run(stored, made, evaluate, n_trials=n_trials, on_trial=on_trial)
+    else:
+        run_shared(stored, made, evaluate, n_trials=n_trials, sharing=sharing, on_trial=on_trial)
 
 
 def run_study(
@@ -213,8 +244,8 @@ def run_study(
         algorithm=optimizer.algorithm,
         problem=problem,
         n_trials=integer("n_trials", n_trials, 1) if SearchSpace(space).searched else 1,
-        storage="",
-        experiment=None,
+        backend=Backend(),
+        tracking=None,
         named=False,
     )
     stored = open_planned(plan, optuna.storages.get_storage(storage))
@@ -234,6 +265,12 @@ def _searched(
 def _section(group: str, option: str) -> dict[str, Any]:
     """A group's section as a file of conf/ has it."""
     return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{option}.yaml"))  # type: ignore[return-value]  # a mapping, as the file is
+
+
+def _as_yaml(data: Mapping[str, Any], backend: Backend) -> str:
+    """A configuration as it was composed, with the server's password left out."""
+    storage = {**data["storage"], "url": backend.where} if backend.shared else data["storage"]
+    return OmegaConf.to_yaml({**data, "storage": storage})
 
 
 def _target(value: object, spectrum: Spectrum) -> float:

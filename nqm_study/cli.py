@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
 import optuna
-from filelock import Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig, OmegaConf
+from optuna.storages import RDBStorage
+from optuna.study import Study
 from rich.console import Console
 
 from nqm_study.build import StudyPlan, conf_dir, open_planned, run_planned, study_plan
+from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
 from nqm_study.plans import ChangedError, check_plans, labels, marks, planned_again
 from nqm_study.progress import Board, Message, orphaned, send
-from nqm_study.publish import publish
-from nqm_study.study.records import TrialRecord
-from nqm_study.study.run import undisturbed
-from nqm_study.study.storage import KINDS, study_lock, study_record
+from nqm_study.study.database import first_line
+from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.study.shared import Sharing
+from nqm_study.study.storage import study_record
+from nqm_study.study.trials import NotStoredError
 
 FAILED = 1
 """Exit status when a study failed."""
@@ -48,6 +53,8 @@ class Call:
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
     board: Board | None = None
+    mirror: Mirrors | None = None
+    verbose: bool = False
 
 
 CALL = Call()
@@ -65,9 +72,24 @@ class Job:
     planned: frozenset[str] = frozenset()
 
     def __call__(self, cfg: DictConfig) -> None:
-        """Run the study of a configuration."""
+        """Run the study of a configuration.
+
+        A study that fails says so, and takes no other down. Where nobody listens, as on another
+        machine, its error goes the way of Hydra's.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        run_job(planned_again(cfg, self.planned))
+        # On a full disk the job's log cannot be written either, and says so in a traceback.
+        logging.raiseExceptions = False
+        plan = planned_again(cfg, self.planned)
+        try:
+            run_job(plan)
+        except Exception as error:
+            log = logging.getLogger(__name__)
+            log.exception("the study failed")
+            if not send(Message(plan.name, failed=_reason(error))):
+                raise
+            if HydraConfig.get().verbose:
+                traceback.print_exc()
 
 
 JOB = Job()
@@ -78,6 +100,7 @@ class Planner(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One study."""
+        _start_mirrors(config, studies=1)
         self._begin(config, [config])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -85,6 +108,7 @@ class Planner(Callback):
         sweeper = config.hydra.sweeper
         if not sweeper._target_.endswith(".BasicSweeper"):
             return
+        _start_mirrors(config, studies=Mirrors.MOST)
         loader = GlobalHydra.instance().config_loader()
         swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
         try:
@@ -111,63 +135,87 @@ class Planner(Callback):
             # A defect of ours. Hydra would make a warning of it and start the jobs.
             traceback.print_exc()
             raise SystemExit(FAILED) from None
-        CALL.root, CALL.plans = root, plans
+        CALL.root, CALL.plans, CALL.verbose = root, plans, bool(config.hydra.verbose)
         JOB.planned = marks(plans)
         CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
+        tracking = plans[0].tracking
+        if tracking is not None and CALL.mirror is not None:
+            names = {plan.name: plan.n_trials for plan in plans}
+            studies = MirroredStudies(plans[0].backend, names)
+            CALL.mirror.begin(MirrorJob(root, tracking, (studies,)))
+
+
+def _start_mirrors(config: DictConfig, studies: int) -> None:
+    """Let MLflow be imported while the studies of the call are composed and checked."""
+
+    def changed(state: MirrorState) -> None:
+        if CALL.board is not None:
+            CALL.board.show_mirror(state)
+
+    if OmegaConf.select(config, "tracking.name") in ("mlflow", "server"):
+        CALL.mirror = Mirrors(changed, studies=studies)
+
+
+def _reason(error: Exception) -> str:
+    """One line that says what went wrong, and where all of it is."""
+    if isinstance(error, (NotStoredError, ValueError)):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'mlruns'}: {first_line(error)}"
+    log = Path(HydraConfig.get().runtime.output_dir) / f"{HydraConfig.get().job.name}.log"
+    return f"{type(error).__name__}: {first_line(error)}; see {log}"
 
 
 def run_job(plan: StudyPlan) -> None:
-    """Run one study, and mirror it."""
+    """Run one study."""
     root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
-    filename, open_storage = KINDS[plan.storage]
-    lock = study_lock(root, plan.name)
-    try:
-        held = lock.acquire(timeout=1)
-    except Timeout:
+    storage = plan.backend.open(root)
+    if isinstance(storage, RDBStorage) and plan.backend.shared:
+        turn = plan.backend.lock(root, "turn", plan.name)
+        with turn:
+            stored = open_planned(plan, storage)
+        _run(plan, stored, Sharing(storage, turn))
+        return
+    lock = plan.backend.lock(root, "run", plan.name)
+    if not lock.acquire(timeout=1.0):
         send(Message(plan.name, waiting=True))
-        held = lock.acquire()
-    with held:
-        stored = open_planned(plan, open_storage(root / filename))
-        before = study_record(stored)
-        mirror = None
-        if plan.experiment is not None:
-            from nqm_study.tracking.mlflow import Mirror  # noqa: PLC0415 (slow to import)
+        lock.acquire()
+    try:
+        _run(plan, open_planned(plan, storage), None)
+    finally:
+        lock.release()
 
-            mirror = Mirror.local(root, plan.experiment).study(before)
-        found = list(before.trials)
 
-        def tell(*, over: bool = False) -> None:
-            steps = min((t.steps for t in found if t.steps is not None), default=None)
-            send(
-                Message(
-                    plan.name,
-                    done=len(found),
-                    total=max(plan.n_trials, len(found)),
-                    steps=steps,
-                    risk_error=replace(before, trials=tuple(found)).told_risk_error,
-                    new=len(found) - len(before.trials),
-                    over=over,
-                )
-            )
+def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
+    """Bring a study to its budget, and tell how far it is."""
+    before = study_record(stored)
+    told = _told(plan, before, 0)
+    send(told)
 
-        def on_trial(trial: TrialRecord) -> None:
-            if mirror is not None:
-                mirror.trial(trial)
-            found.append(trial)
-            tell()
-            if orphaned():
-                # Nobody waits for this worker any more, and it would wait for them forever.
-                os._exit(FAILED)
+    def on_trial(trial: TrialRecord, done: int) -> None:
+        nonlocal told
+        fewest = min((s for s in (told.steps, trial.steps) if s is not None), default=None)
+        told = replace(told, done=done, steps=fewest, new=told.new + 1)
+        send(told)
+        if orphaned():
+            # Nobody waits for this worker any more, and it would wait for them forever.
+            os._exit(FAILED)
 
-        tell()
-        try:
-            run_planned(plan, stored, on_trial)
-        finally:
-            if mirror is not None:
-                with undisturbed():
-                    mirror.finish(study_record(stored))
-        tell(over=True)
+    run_planned(plan, stored, sharing=sharing, on_trial=on_trial)
+    send(replace(_told(plan, study_record(stored), told.new), over=True))
+
+
+def _told(plan: StudyPlan, record: StudyRecord, new: int) -> Message:
+    done = len(record.trials)
+    return Message(
+        plan.name,
+        done=done,
+        total=max(plan.n_trials, done),
+        steps=record.best.steps if record.best is not None else None,
+        risk_error=record.told_risk_error,
+        new=new,
+    )
 
 
 def main() -> None:
@@ -184,23 +232,67 @@ def main() -> None:
         changed = isinstance(stop.__context__, ChangedError)
     except KeyboardInterrupt:
         status = INTERRUPTED
+    if CALL.board is None and CALL.mirror is not None:
+        # The call was refused.
+        CALL.mirror.kill()
     if CALL.board is not None:
-        CALL.board.stop()
-        experiments = [plan.experiment for plan in CALL.plans if plan.experiment is not None]
-        publish(
-            CALL.root,
-            Console(),
-            experiment=experiments[0] if experiments else None,
-            only=frozenset(plan.name for plan in CALL.plans),
-            catch_up=status != 0,
-        )
-        unfinished = CALL.board.unfinished
-        if status != 0 and unfinished:
-            then = "" if changed else "; the same command continues"
-            print(  # noqa: T201 (this is the terminal)
-                f"nqm_study: not finished: {', '.join(unfinished)}{then}", file=sys.stderr
-            )
+        # The workers of a sweep are done, and Python would wait seconds for each to tidy up.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        try:
+            status = _report(CALL.board, status, changed=changed)
+        except OSError as error:
+            if CALL.verbose:
+                raise
+            _complain(f"{error.filename or CALL.root}: {first_line(error)}")
+            status = status or FAILED
+        finally:
+            CALL.board.stop()
     sys.exit(status)
+
+
+def _report(board: Board, status: int, *, changed: bool) -> int:
+    """Show what the call came to; its exit status."""
+    # Imports Matplotlib, which the processes that run the studies do without.
+    from nqm_study.publish import (  # noqa: PLC0415
+        publish,
+        show,
+        stored_records,
+        unmirrored,
+    )
+
+    backend = CALL.plans[0].backend
+    records = stored_records(CALL.root, [backend])
+    _settle(board, {record.name: record for record in records})
+    published = publish(CALL.root, records, frozenset(plan.name for plan in CALL.plans))
+    state = None
+    if CALL.mirror is not None:
+        board.await_mirror()
+        state = CALL.mirror.finish(published.summaries)
+    board.stop()
+    show(published, Console(), state)
+    for label, reason in board.failed.items():
+        _complain(f"{label}: failed, {reason}")
+    if state is not None and (missing := unmirrored(state)):
+        _complain(missing)
+        status = status or FAILED
+    if board.unfinished:
+        then = "" if changed else "; the same command continues"
+        _complain(f"not finished: {', '.join(map(board.label, board.unfinished))}{then}")
+        status = status or FAILED
+    return status
+
+
+def _settle(board: Board, records: Mapping[str, StudyRecord]) -> None:
+    """Tell the board of studies that ended where it could not be told."""
+    for plan in CALL.plans:
+        record = records.get(plan.name)
+        complete = record is not None and len(record.trials) >= plan.n_trials
+        if record is not None and complete and plan.name in board.unfinished:
+            board.settle(replace(_told(plan, record, 0), over=True))
+
+
+def _complain(text: str) -> None:
+    print(f"nqm_study: {text}", file=sys.stderr)  # noqa: T201 (this is the terminal)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

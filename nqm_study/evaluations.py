@@ -23,8 +23,8 @@ from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
 from nqm_study.schedule_parts import make_schedule
-from nqm_study.study.records import StudyDefinition
-from nqm_study.study.run import Evaluate, Evaluation
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.trials import Evaluate, Evaluation
 
 PIECES = 50
 """Pieces of the optimal schedule that every study is compared with: the paper's number."""

@@ -17,7 +17,7 @@ from nqm_study.checks import choice, listed, text, typed, under
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.require import require_number
 from nqm_study.parts import ends, hyperparameter
-from nqm_study.study.records import Hyperparameter
+from nqm_study.study.definition import Hyperparameter
 
 ALGORITHMS: Mapping[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
 """The optimizers' classes, by name."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nqm_study.checks import choice, integer, listed, typed, under
+from nqm_study.checks import choice, integer, listed, text, typed, under
 from nqm_study.model.law import MOST_DIM
 from nqm_study.model.power_law import power_law
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.spectrum_files import loaded
-from nqm_study.study.records import Hyperparameter, Range
+from nqm_study.study.backends import KINDS, SHARED, Backend
+from nqm_study.study.database import server_url
+from nqm_study.study.definition import Hyperparameter, Range
+from nqm_study.study.records import TRACKED, Tracked
 from nqm_study.study.samplers import NAMES, SETTINGS, grid_points
 from nqm_study.study.space import SearchSpace
+from nqm_study.tracking.settings import Tracking
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "study": ("n_trials", "seed", "name", "max_steps"),
@@ -171,3 +175,45 @@ def sampler_settings(
                 "sampler.size makes it finer"
             )
     return settings
+
+
+def make_backend(section: Mapping[str, Any]) -> Backend:
+    """Where studies are kept."""
+    kind = choice("storage", section["name"], KINDS)
+    if kind != SHARED:
+        _only("storage", section, "name")
+        return Backend(kind)
+    _only("storage", section, "name", "url", "heartbeat_interval", "grace_period")
+    given = section.get("url")
+    server_url(given if isinstance(given, str) else "")
+    interval = integer("storage.heartbeat_interval", section.get("heartbeat_interval"), 1)
+    grace = integer("storage.grace_period", section.get("grace_period"), 1)
+    if grace <= interval:
+        raise ValueError(
+            f"storage.grace_period={grace}: must be above storage.heartbeat_interval={interval}"
+        )
+    return Backend(kind, str(given), interval, grace)
+
+
+def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
+    """The MLflow that studies are mirrored into; None for none."""
+    name = choice("tracking", section["name"], ("mlflow", "server", "none"))
+    if name == "none":
+        _only("tracking", section, "name")
+        return None
+    own = ("name", "experiment", "trials")
+    _only("tracking", section, *own, *(("uri",) if name == "server" else ()))
+    uri = ""
+    if name == "server":
+        uri = text("tracking.uri", section.get("uri"))
+        if not uri.startswith(("http://", "https://")):
+            raise ValueError(f"tracking.uri={uri}: must be an address, http://host:port")
+    experiment = text("tracking.experiment", section.get("experiment"))
+    trials = choice("tracking.trials", section.get("trials"), TRACKED)
+    return Tracking(experiment, uri, cast("Tracked", trials))
+
+
+def _only(group: str, section: Mapping[str, Any], *known: str) -> None:
+    for key, value in section.items():
+        if key not in known:
+            raise ValueError(f"{group}.{key}={typed(value)}: the settings are {listed(known)}")

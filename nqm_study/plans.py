@@ -11,12 +11,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from nqm_study.build import StudyPlan, study_plan
-from nqm_study.study.storage import (
-    KINDS,
-    check_definition,
-    existing_storages,
-    require_writable,
-)
+from nqm_study.study.backends import EMBEDDED, embedded, require_writable
+from nqm_study.study.storage import check_definition
 
 
 class ChangedError(CompactHydraException):
@@ -29,8 +25,13 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
     Raises:
         ValueError: in one line that says what is wrong and what is allowed.
     """
-    require_writable(root, "mlflow.db", *(filename for filename, _ in KINDS.values()))
-    if any(plan.experiment is not None for plan in plans) and set(str(root)) & set("%?"):
+    require_writable(root, "mlflow.db", *EMBEDDED.values())
+    if len({plan.backend for plan in plans}) > 1:
+        raise ValueError("storage: must be the same for all studies of a sweep")
+    if len({plan.tracking for plan in plans}) > 1:
+        raise ValueError("tracking: must be the same for all studies of a sweep")
+    tracking = plans[0].tracking
+    if tracking is not None and not tracking.uri and set(str(root)) & set("%?"):
         raise ValueError(f"{root}: must have no % or ? in it, MLflow cannot open it")
     name, times = Counter(plan.name for plan in plans).most_common(1)[0]
     if times > 1:
@@ -45,15 +46,18 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             f"batch_size={definition.batch_size:.15g}: is listed twice in the sweep; list each "
             "study once"
         )
-    for kind, storage in existing_storages(root).items():
+    for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
+        if not backend.exists(root):
+            continue
+        storage = backend.open(root)
         names = set(optuna.study.get_all_study_names(storage))
         for plan in plans:
             if plan.name not in names:
                 continue
-            if plan.storage != kind:
+            if plan.backend != backend:
                 raise ValueError(
-                    f"storage={plan.storage}: the study {plan.name} is in "
-                    f"mlruns/{KINDS[kind][0]}; continue it there with storage={kind}"
+                    f"storage={plan.backend.kind}: the study {plan.name} is in {backend.where}; "
+                    f"continue it there with storage={backend.kind}"
                 )
             stored = optuna.load_study(study_name=plan.name, storage=storage)
             check_definition(stored, plan.definition)

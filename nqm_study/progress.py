@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from nqm_study.mirror_process import MirrorState
 from nqm_study.study.records import error_text
 
 ADDRESS = "NQM_STUDY_PROGRESS"
@@ -42,6 +43,7 @@ class Message:
         new: trials that this call added.
         over: whether the study has ended.
         waiting: whether it waits for another call that is running it.
+        failed: why it failed, where it did.
     """
 
     study: str
@@ -52,15 +54,17 @@ class Message:
     new: int = 0
     over: bool = False
     waiting: bool = False
+    failed: str = ""
 
 
-def send(message: Message) -> None:
-    """Tell the process that draws, if there is one."""
+def send(message: Message) -> bool:
+    """Tell the process that draws; whether there is one on this machine."""
     address = _address()
     if address is None:
-        return
+        return False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         channel.sendto(json.dumps(asdict(message)).encode(), ("127.0.0.1", address[1]))
+    return True
 
 
 def orphaned() -> bool:
@@ -93,6 +97,9 @@ class Board:
         self._labels = labels
         self._over: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
+        self._failed: dict[str, str] = {}
+        self._mirror: TaskID | None = None
+        self._problem = ""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._progress = Progress(
@@ -109,8 +116,30 @@ class Board:
 
     @property
     def unfinished(self) -> list[str]:
-        """The labels of the studies that have not said that they are over."""
-        return [label for name, label in self._labels.items() if name not in self._over]
+        """The names of the studies that have not said that they are over, or have failed."""
+        return [name for name in self._labels if name not in self._over]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Why studies failed, by their labels."""
+        return {self._labels.get(name, name): reason for name, reason in self._failed.items()}
+
+    def label(self, name: str) -> str:
+        """The label of the study of this name."""
+        return self._labels.get(name, name)
+
+    def show_mirror(self, state: MirrorState) -> None:
+        """Show how far MLflow is behind, once nothing else is left to wait for."""
+        if state.problem and state.problem != self._problem:
+            self._print(f"MLflow: {state.problem}; trying again, and the studies go on")
+        self._problem = state.problem
+        if self._mirror is not None:
+            note = f"{state.missing:,} trials to go" if state.missing else ""
+            self._progress.update(self._mirror, note=note, visible=not state.done)
+
+    def await_mirror(self) -> None:
+        """Say that MLflow is waited for."""
+        self._mirror = self._progress.add_task("MLflow", total=None, note="")
 
     def start(self) -> None:
         """Listen and draw until ``stop``."""
@@ -121,20 +150,29 @@ class Board:
         self._thread.start()
 
     def stop(self) -> None:
-        """Show what has arrived, and leave the terminal to others."""
-        os.environ.pop(ADDRESS, None)
+        """Show what has arrived, and leave the terminal to others; nothing the second time."""
+        if os.environ.pop(ADDRESS, None) is None:
+            return
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
             channel.sendto(b"", self._socket.getsockname())
         self._thread.join()
         self._progress.stop()
         self._socket.close()
 
+    def settle(self, message: Message) -> None:
+        """Show what a study on another machine could not send itself."""
+        self._show(message)
+
     def _listen(self) -> None:
         while data := self._socket.recv(65536):
             self._show(Message(**json.loads(data)))
 
     def _show(self, message: Message) -> None:
-        label = self._labels.get(message.study, message.study)
+        label = self.label(message.study)
+        if message.failed:
+            self._failed[message.study] = message.failed
+            self._print(f"{label}: failed, {message.failed}")
+            return
         if message.waiting:
             self._print(f"{label}: another call is running it; waiting")
             return
@@ -144,7 +182,7 @@ class Board:
         task = self._tasks[message.study]
         note = "" if message.steps is None else f"{message.steps:,} steps"
         self._progress.update(task, completed=message.done, total=message.total, note=note)
-        if message.over:
+        if message.over and message.study not in self._over:
             self._over.add(message.study)
             self._progress.update(task, visible=False)
             self._progress.update(self._all, completed=len(self._over))

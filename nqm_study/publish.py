@@ -2,129 +2,108 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import optuna
-from filelock import Timeout
 from rich.console import Console
 
+from nqm_study.mirror_process import MirrorState, Summary
 from nqm_study.report.describe import describe
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
-from nqm_study.study.records import StudyDefinition, StudyRecord
-from nqm_study.study.storage import (
-    existing_storages,
-    read_records,
-    require_writable,
-    study_lock,
-    study_record,
-)
-
-if TYPE_CHECKING:
-    from nqm_study.tracking.mlflow import Mirror
+from nqm_study.study.backends import Backend, embedded
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.records import StudyRecord
+from nqm_study.study.storage import read_records
 
 PAGE = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves unless told otherwise."""
 
 
-def stored_records(root: Path) -> tuple[StudyRecord, ...]:
-    """Every study in the storages of a directory."""
+@dataclass(frozen=True)
+class Published:
+    """What was made of the stored studies.
+
+    Attributes:
+        chosen: the studies that were asked for.
+        folders: where the figures are.
+        summaries: what the runs of their curves are to say.
+    """
+
+    chosen: tuple[StudyRecord, ...] = ()
+    folders: tuple[Path, ...] = ()
+    summaries: tuple[Summary, ...] = field(default=())
+
+
+def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRecord, ...]:
+    """Every study in the embedded storages of a directory, and in others."""
     return tuple(
-        record for storage in existing_storages(root).values() for record in read_records(storage)
+        record
+        for backend in dict.fromkeys((*embedded(root), *others))
+        if backend.exists(root)
+        for record in read_records(backend.open(root))
     )
 
 
 def publish(
-    root: Path,
-    console: Console,
-    *,
-    experiment: str | None,
-    only: frozenset[str] | None = None,
-    catch_up: bool = False,
-) -> None:
-    """Write figures and summaries of the stored studies, and print their table.
+    root: Path, records: Sequence[StudyRecord], only: frozenset[str] | None = None
+) -> Published:
+    """Write the figures of stored studies.
 
-    The table has the studies asked for. The figures have every stored curve of their spectrum and
-    target, so that what is studied on different days comes together, and a call for a part of the
-    batch sizes takes nothing away.
+    They have every stored curve of their spectrum and target, so that what is studied on different
+    days comes together, and a call for a part of the batch sizes takes nothing away.
 
     Args:
-        root: the directory with the storages, where the figures go as well.
-        console: where the table is printed.
-        experiment: the MLflow experiment for the summaries; None for none.
+        root: the directory where the figures go.
+        records: all stored studies.
         only: names of the studies to report; None for all.
-        catch_up: first bring the runs of these studies up to date in MLflow.
     """
-    records = stored_records(root)
-    chosen = [r for r in records if r.trials and (only is None or r.name in only)]
-    if not chosen:
-        return
-    mirror = None
-    if experiment is not None:
-        from nqm_study.tracking.mlflow import Mirror  # noqa: PLC0415 (slow to import)
-
-        mirror = Mirror.local(root, experiment)
-        if catch_up:
-            _catch_up(root, mirror, frozenset(record.name for record in chosen), console)
+    chosen = tuple(r for r in records if r.trials and (only is None or r.name in only))
     problems = {problem(record.definition) for record in chosen}
     wanted = {record.definition.curve for record in chosen}
-    folders = []
+    folders: list[Path] = []
+    summaries: list[Summary] = []
     for group in by_problem([r for r in records if problem(r.definition) in problems]):
         drawn = curves(group)
         folder = root / "figures" / _folder(group)
         files = write_figures(drawn, folder)
         folders.append(folder)
-        if mirror is not None:
-            definitions = {record.definition.curve: record.definition for record in group}
-            for curve in drawn:
-                if curve.key in wanted:
-                    _summarize(mirror, curve, definitions[curve.key], files)
-    for group in by_problem(chosen):
+        definitions = {record.definition.curve: record.definition for record in group}
+        summaries += [
+            _summary(curve, definitions[curve.key], files) for curve in drawn if curve.key in wanted
+        ]
+    return Published(chosen, tuple(folders), tuple(summaries))
+
+
+def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
+    """Print the table of the studies, where the figures are, and how to see the runs."""
+    for group in by_problem(published.chosen):
         console.print(table(curves(group)))
-    for folder in folders:
-        console.print(f"figures: {folder}", highlight=False, markup=False, soft_wrap=True)
-    if mirror is not None:
-        console.print(f"runs, once the server is up: {PAGE}{mirror.page}", highlight=False,
-                      markup=False, soft_wrap=True)  # fmt: skip
-        line = f"mlflow ui --backend-store-uri {shlex.quote(mirror.uri)}"
+    lines = [f"figures: {folder}" for folder in published.folders]
+    if mirror is not None and mirror.uri:
+        lines += mirror.notes
+        if mirror.uri.startswith("http"):
+            lines.append(f"runs: {mirror.uri.rstrip('/')}{mirror.page}")
+        else:
+            lines.append(f"runs, once the server is up: {PAGE}{mirror.page}")
+            lines.append(f"mlflow ui --backend-store-uri {shlex.quote(mirror.uri)}")
+    for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def main() -> None:
-    """Rebuild the report of a directory; running it again changes nothing."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nqm_study.report",
-        description="Rebuild every summary, table and figure from storage.",
-    )
-    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="default: ./mlruns")
-    parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
-    parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
-    arguments = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    root = arguments.mlruns.absolute()
-    try:
-        require_writable(root)
-    except ValueError as error:
-        print(f"nqm_study.report: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
-        sys.exit(2)
-    if not any(record.trials for record in stored_records(root)):
-        print(  # noqa: T201 (this is the terminal)
-            f"nqm_study.report: {root} holds no finished trial; run `python -m nqm_study -m` first",
-            file=sys.stderr,
-        )
-        sys.exit(2)
-    publish(
-        root,
-        Console(),
-        experiment=None if arguments.no_mlflow else arguments.experiment,
-        catch_up=not arguments.no_mlflow,
+def unmirrored(state: MirrorState) -> str:
+    """What to tell when MLflow stayed away; empty where all is there."""
+    if state.done:
+        return ""
+    return (
+        f"MLflow is not up to date: {state.problem}. The storage has every trial, and "
+        "`python -m nqm_study.report` brings them there"
+        if "--rebuild" not in state.problem
+        else f"MLflow is not up to date: {state.problem}. The storage has every trial"
     )
 
 
@@ -133,25 +112,8 @@ def _folder(group: Sequence[StudyRecord]) -> str:
     return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
 
 
-def _catch_up(root: Path, mirror: Mirror, names: frozenset[str], console: Console) -> None:
-    """Mirror studies as the storage has them; one that a process is running is left to it."""
-    for storage in existing_storages(root).values():
-        for name in sorted(names & set(optuna.study.get_all_study_names(storage))):
-            try:
-                with study_lock(root, name).acquire(timeout=5):
-                    record = study_record(optuna.load_study(study_name=name, storage=storage))
-                    mirror.study(record).finish(record)
-            except Timeout:
-                line = f"{name}: is running, and left to its own process"
-                console.print(line, highlight=False, soft_wrap=True)
-
-
-def _summarize(
-    mirror: Mirror, curve: Curve, definition: StudyDefinition, files: Sequence[Path]
-) -> None:
-    """One summary run, which says nothing but what its own curve decides."""
-    from nqm_study.tracking.mlflow import SummaryPoint  # noqa: PLC0415 (slow to import)
-
+def _summary(curve: Curve, definition: StudyDefinition, files: Sequence[Path]) -> Summary:
+    """What a summary run says: nothing but what its own curve decides."""
     shown = {"learning_rate", *definition.varied}
     # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
     given = {
@@ -168,7 +130,7 @@ def _summarize(
         )
         for name, value in found.items()
     }
-    mirror.summary(
+    return Summary(
         key=curve.key,
         name=f"{_optimizer_text(definition)} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
@@ -183,7 +145,7 @@ def _summarize(
             },
         },
         points=[
-            SummaryPoint(
+            (
                 int(point.batch_size),
                 point.steps,
                 {name: v for name, v in point.hyperparameters.items() if name in shown},
@@ -191,7 +153,7 @@ def _summarize(
             for point in curve.points
         ],
         note=describe([curve]),
-        files=files,
+        files=[str(file) for file in files],
     )
 
 

@@ -27,7 +27,7 @@ from nqm_study.model.schedules import (
 )
 from nqm_study.model.schedules.stages import DECAYS
 from nqm_study.parts import ends, hyperparameter
-from nqm_study.study.records import Hyperparameter, Range
+from nqm_study.study.definition import Hyperparameter, Range
 
 FAMILIES: Mapping[str, type[Schedule]] = {
     "constant": Constant,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from nqm_study.study.records import StudyDefinition, StudyRecord
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.records import StudyRecord
 
 # From plain to elaborate: curves are drawn and listed in this order, other names after these.
 _ORDER = ("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop")

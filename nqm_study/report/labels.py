@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from nqm_study.study.records import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 
 
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from nqm_study.report.grouping import COMPUTED, by_curve
 from nqm_study.report.labels import labels
-from nqm_study.study.records import Range, StudyRecord, TrialRecord
+from nqm_study.study.definition import Range
+from nqm_study.study.records import StudyRecord, TrialRecord
 
 Known = TypeVar("Known")
 Rates = tuple[tuple[int, float], ...]

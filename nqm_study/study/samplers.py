@@ -41,7 +41,12 @@ NAMES = tuple(SETTINGS)
 
 
 def make_sampler(
-    settings: Mapping[str, Any], space: SearchSpace, seed: int, finished: int
+    settings: Mapping[str, Any],
+    space: SearchSpace,
+    seed: int,
+    finished: int,
+    *,
+    shared: bool = False,
 ) -> BaseSampler:
     """The sampler of a study.
 
@@ -49,7 +54,8 @@ def make_sampler(
         settings: ``name`` (one of ``NAMES``) and that sampler's own settings.
         space: what is searched.
         seed: the study's seed.
-        finished: how many trials the study has already.
+        finished: how many trials the study has that the sampler's own count leaves out.
+        shared: whether it is asked and told outside Optuna's own loop, by several processes.
 
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.
@@ -57,7 +63,8 @@ def make_sampler(
     options = {key: value for key, value in settings.items() if key != "name"}
     name = settings["name"]
     if name == "grid":
-        return GridSampler(space.grid(grid_points(options, space)), seed=seed)
+        kind = _Grid if shared else GridSampler
+        return kind(space.grid(grid_points(options, space)), seed=seed)
     if name == "qmc":
         return _qmc(space, seed, finished, **options)
     simple: dict[str, Callable[..., BaseSampler]] = {
@@ -85,6 +92,7 @@ class Reseeded(BaseSampler):
         self._make = make
         self._seed = seed
         self._current = make(seed=seed)
+        self._space: dict[str, BaseDistribution] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
@@ -95,8 +103,13 @@ class Reseeded(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """As the trial's own sampler does."""
-        return self._current.infer_relative_search_space(study, trial)
+        """As the trial's own sampler does; every trial of a study has the same space.
+
+        Optuna's samplers find it in what they have seen of the trials, and each of these is new.
+        """
+        if not self._space:
+            self._space = self._current.infer_relative_search_space(study, trial)
+        return self._space
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -123,6 +136,19 @@ class Reseeded(BaseSampler):
     ) -> None:
         """As the trial's own sampler does."""
         self._current.after_trial(study, trial, state, values)
+
+
+class _Grid(GridSampler):
+    """Optuna's sampler stops Optuna's loop when the grid is done; here the budget ends a study."""
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Nothing is left to be done."""
 
 
 def _qmc(space: SearchSpace, seed: int, finished: int, **options: Any) -> BaseSampler:

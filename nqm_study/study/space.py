@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.distributions import FloatDistribution
 
-from nqm_study.study.records import Hyperparameter, Range
+from nqm_study.study.definition import Hyperparameter, Range
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import datetime
 
 from mlflow.entities import Run
 
-from nqm_study.study.records import Range, StudyRecord, TrialRecord, error_text
+from nqm_study.study.definition import Range
+from nqm_study.study.records import StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
 STUDY_NAME = "optuna.study_name"
 TRIAL_NUMBER = "optuna.trial_number"
 RESULTS = "nqm.results"
+ORIGINS = "nqm.origins"
 _COMPARED = {
     "ratio_to_bayes_bound": "the Bayes bound",
     "ratio_to_optimal": "SGD's optimal schedule",
@@ -102,6 +105,41 @@ def results(record: StudyRecord) -> list[Point]:
     if record.risk_error is not None:
         points.append(Point("risk_error", record.risk_error, count))
     return points
+
+
+def tracked(record: StudyRecord) -> tuple[TrialRecord, ...]:
+    """The trials that have runs of their own."""
+    if record.tracked == "all":
+        return record.trials
+    best = record.best
+    return (best,) if record.tracked == "best" and best is not None else ()
+
+
+def costs(record: StudyRecord, seconds: float, written: int) -> list[Point]:
+    """Milliseconds a trial by part; tracking is what it took to write so many runs."""
+    parts = dict(record.cost.milliseconds)
+    if written > 0:
+        parts["tracking"] = 1e3 * seconds / written
+    count = len(record.trials)
+    return [Point(f"ms_per_trial/{part}", value, count) for part, value in parts.items()]
+
+
+def origin_tags(record: StudyRecord) -> dict[str, str]:
+    """What the trials were made with; what changed while a study went on is told in order."""
+    said: dict[str, list[str]] = {"fingerprint": [record.definition.fingerprint]}
+    for origin in record.origins:
+        told = {f"version.{name}": value for name, value in origin.versions.items()}
+        if origin.revision:
+            told["mlflow.source.git.commit"] = origin.revision
+        for name, value in told.items():
+            if value not in said.setdefault(name, []):
+                said[name].append(value)
+    return {name: ", then ".join(values) for name, values in said.items()}
+
+
+def origins_digest(record: StudyRecord) -> str:
+    """A hash of what the trials were made with."""
+    return digest([dataclasses.asdict(origin) for origin in record.origins])
 
 
 def title(record: StudyRecord) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,14 +17,19 @@ from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import Engine, event
 
 from nqm_study.study.records import StudyRecord
+from nqm_study.tracking.settings import Tracking
 from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
 from nqm_study.tracking.study_run import StudyRun
 
 __all__ = ["Mirror", "StudyRun", "SummaryPoint"]
 
 CURVE = "nqm.curve"
+DATABASE = "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,42 @@ class Mirror:
         if any(character in str(root) for character in "%?"):
             raise ValueError(f"root={root}: must have no % or ? in it, MLflow cannot open it")
         root.mkdir(parents=True, exist_ok=True)
-        database = root / "mlflow.db"
+        database = root / DATABASE
         uri = f"sqlite:///{database}"
         # MLflow's creation of the tables and of the experiment fails in some of several processes
         # that start at once.
         with FileLock(root / ".mlflow.lock"), _quiet_migrations():
-            _use_write_ahead_log(database)
-            client = MlflowClient(tracking_uri=uri)
             # Without a location of its own the experiment would write to the current directory.
             location = (root / "artifacts").as_uri()
+            if not database.exists():
+                _create(database, location)
+            _use_write_ahead_log(database)
+            client = MlflowClient(tracking_uri=uri)
             experiment_id = _experiment_id(client, experiment, location)
         return cls(RunStore(client, uri, experiment_id, page_size))
+
+    @classmethod
+    def server(cls, uri: str, experiment: str) -> Mirror:
+        """A mirror on a tracking server, with artifacts where the server keeps them.
+
+        Args:
+            uri: the server's address.
+            experiment: name of the MLflow experiment; made if it is not there.
+        """
+        client = MlflowClient(tracking_uri=uri)
+        return cls(RunStore(client, uri, _experiment_id(client, experiment, None)))
+
+    @classmethod
+    def of(cls, root: Path, tracking: Tracking) -> Mirror:
+        """The mirror that a study's tracking asks for, local or on a server."""
+        if tracking.uri:
+            return cls.server(tracking.uri, tracking.experiment)
+        return cls.local(root, tracking.experiment)
+
+    def clear(self) -> None:
+        """Delete every run that this program made in the experiment."""
+        for kind in ("trial", "summary", "study"):
+            self.store.delete(self.store.find({KIND: kind}))
 
     @property
     def page(self) -> str:
@@ -86,9 +117,10 @@ class Mirror:
         return self.store.uri
 
     def study(self, record: StudyRecord) -> StudyRun:
-        """The study's run, found or created, marked RUNNING, with all trials of the record.
+        """The study's run, found or created, and marked RUNNING.
 
-        What earlier processes left half-logged is completed, what they logged twice is deleted.
+        What earlier processes left half-logged of its trials is completed when they are mirrored or
+        the study is finished, what they logged twice is deleted.
         """
         return StudyRun(self.store, record)
 
@@ -133,11 +165,17 @@ class Mirror:
             self.store.client.log_artifact(run_id, str(file), "figures")
 
 
-def _experiment_id(client: MlflowClient, name: str, artifact_location: str) -> str:
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
     """The experiment's identifier; it is created, or restored if it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifact_location)
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException:
+            # Another process may have been quicker.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
     experiment_id: str = found.experiment_id
     if found.lifecycle_stage == "deleted":
         # A deleted experiment keeps its name taken.
@@ -145,10 +183,56 @@ def _experiment_id(client: MlflowClient, name: str, artifact_location: str) -> s
     return experiment_id
 
 
+def set_aside_damaged(root: Path) -> None:
+    """Rename ``root/mlflow.db``, so that it is kept and made anew, if it cannot be read whole."""
+    database = root / DATABASE
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            whole = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.OperationalError:
+        # Locked, or the like: that is for whoever opens it.
+        return
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        for path in root.glob(f"{DATABASE}*"):
+            if "damaged" not in path.name:
+                path.rename(path.with_name(f"{path.name}.damaged-{moment}"))
+
+
+def _create(database: Path, artifacts: str) -> None:
+    """Make MLflow's database beside its place, and put it there whole.
+
+    MLflow makes it in dozens of steps, and cannot open one that a kill left half made.
+    """
+    new = database.with_name(f".{database.name}.new")
+    for path in database.parent.glob(f"{new.name}*"):
+        path.unlink()
+    store = SqlAlchemyStore(f"sqlite:///{new}", artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    new.rename(database)
+
+
 def _use_write_ahead_log(database: Path) -> None:
-    """Set SQLite's journal mode, which the file keeps: two writers then cost each other less."""
+    """Set SQLite's journal mode, which the file keeps: readers and a writer then do not wait."""
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
+    """Let the kernel write MLflow's database when it likes: six commits a trial then cost little.
+
+    With a write-ahead log no crash, of the machine either, damages it. It may lose the last runs,
+    which the next start writes again from the storage.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        files = [row[2] for row in connection.execute("PRAGMA database_list")]
+        if any(Path(file).name == DATABASE for file in files):
+            connection.execute("PRAGMA synchronous=NORMAL")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
-from nqm_study.tracking.layout import RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
+from nqm_study.tracking.layout import ORIGINS, RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
 from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Point, RunStore, finite
 
 
@@ -24,12 +24,14 @@ class StudyRun:
     def __init__(self, store: RunStore, record: StudyRecord) -> None:
         self._store = store
         self._name = record.name
+        self._tracked = record.tracked
         self._run = self._find_or_create(record)
         store.client.update_run(self.run_id, status="RUNNING")
         self._mirrored: set[int] = set()
-        # Runs whose trial the storage does not know: it was lost, or another process is just
-        # writing it. Only those still unknown at the end are deleted.
-        self._unknown = self._catch_up(record.trials)
+        self._seconds, self._written = 0.0, 0
+        # Runs by their trial's number, as far as they were not looked at. Those that stand for no
+        # trial at the end are deleted: the trial was lost, or it is not to have a run.
+        self._found = self._find_trials()
 
     @property
     def run_id(self) -> str:
@@ -37,13 +39,17 @@ class StudyRun:
         run_id: str = self._run.info.run_id
         return run_id
 
+    def has(self, number: int) -> bool:
+        """Whether nothing is left to do for a trial before the end of the study."""
+        return self._tracked != "all" or number in self._mirrored
+
     def trial(self, trial: TrialRecord) -> None:
         """Mirror one finished trial as a child run; nothing happens if it is there already.
 
         Call it after the trial was written to the storage.
         """
-        if trial.number not in self._mirrored:
-            self._write(trial, self._unknown.pop(trial.number, []))
+        if not self.has(trial.number):
+            self._write(trial)
 
     def finish(self, record: StudyRecord) -> None:
         """Mirror what is missing and the study's results, and mark its run FINISHED.
@@ -52,23 +58,31 @@ class StudyRun:
             record: the study as the storage has it now.
         """
         before, self._run = self.run_id, self._find_or_create(record)
-        numbers = {trial.number for trial in record.trials}
-        if self.run_id != before or not numbers <= self._mirrored:
-            self._catch_up(record.trials)
-        for unknown in self._unknown.keys() - numbers:
-            self._store.delete(self._unknown.pop(unknown))
+        wanted = layout.tracked(record)
+        if self.run_id != before or any(t.number not in self._mirrored for t in wanted):
+            self._found = self._find_trials()
+            for trial in wanted:
+                self._write(trial)
+        for number in list(self._found):
+            self._store.delete(self._found.pop(number))
         end = max((milliseconds(trial.finished) for trial in record.trials), default=None)
         end = end or self._run.info.start_time
         results = layout.results_digest(record, len(record.trials))
+        origins = self._note_origins(record)
         shown = layout.results(record)
         # A run that an earlier version mirrored lacks what that version did not know.
         lacking = self._lacking(layout.bounds(record))
         if self._run.data.tags.get(RESULTS) != results:
-            points = [*shown, *lacking, *self._missing_history(record)]
-            tags = {NOTE: layout.note(record), RESULTS: results}
+            points = [
+                *shown,
+                *lacking,
+                *layout.costs(record, self._seconds, self._written),
+                *self._missing_history(record),
+            ]
+            tags = {**origins, NOTE: layout.note(record), RESULTS: results}
             self._store.log(self.run_id, points, end, tags=tags)
-        elif lacking := [*lacking, *self._lacking(shown)]:
-            self._store.log(self.run_id, lacking, end, tags={NOTE: layout.note(record)})
+        elif (lacking := [*lacking, *self._lacking(shown)]) or origins:
+            self._store.log(self.run_id, lacking, end, tags={**origins, NOTE: layout.note(record)})
         self._store.client.set_terminated(self.run_id, FINISHED, end)
 
     def _find_or_create(self, record: StudyRecord) -> Run:
@@ -97,17 +111,29 @@ class StudyRun:
         )
         return run
 
-    def _catch_up(self, trials: Iterable[TrialRecord]) -> dict[int, list[Run]]:
-        """Mirror what is missing of the trials; return the runs of trials not among them."""
+    def _note_origins(self, record: StudyRecord) -> dict[str, str]:
+        """Write the configuration; tags that say what the trials were made with, if that is new."""
+        digest = layout.origins_digest(record)
+        if not record.origins or self._run.data.tags.get(ORIGINS) == digest:
+            return {}
+        config = record.origins[-1].config
+        if config:
+            self._store.client.log_text(self.run_id, config, "config.yaml")
+        return {**layout.origin_tags(record), ORIGINS: digest}
+
+    def _find_trials(self) -> dict[int, list[Run]]:
         found: defaultdict[int, list[Run]] = defaultdict(list)
         for run in self._store.find({KIND: "trial", STUDY_NAME: self._name}):
             found[int(run.data.tags[TRIAL_NUMBER])].append(run)
-        for trial in trials:
-            self._write(trial, found.pop(trial.number, []))
         return dict(found)
 
-    def _write(self, trial: TrialRecord, runs: list[Run]) -> None:
+    def _write(self, trial: TrialRecord) -> None:
+        runs = self._found.pop(trial.number, [])
+        started = time.perf_counter()
         self._store.write(layout.draft(trial, self._name, self.run_id), runs)
+        if not runs:
+            self._seconds += time.perf_counter() - started
+            self._written += 1
         self._mirrored.add(trial.number)
 
     def _lacking(self, points: Iterable[Point]) -> list[Point]:

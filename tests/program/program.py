@@ -10,7 +10,7 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from nqm_study.study.storage import open_journal
+from nqm_study.study.journal import open_journal
 
 TINY = ("spectrum=paper_small", "target=0.05")
 """A problem that costs nothing."""

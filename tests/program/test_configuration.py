@@ -16,7 +16,7 @@ from nqm_study.optimizer_parts import ALGORITHMS, SETTINGS, make_optimizer, opti
 from nqm_study.parts import ends
 from nqm_study.plans import labels
 from nqm_study.schedule_parts import COMPUTED, FAMILIES, NAMES, make_schedule, schedule_space
-from nqm_study.study.records import Range
+from nqm_study.study.definition import Range
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace
 
@@ -44,6 +44,8 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
     if (group, option) == ("spectrum", "file"):
         (tmp_path / "a.csv").write_text("1.0\n0.5\n")
         overrides.append(f"spectrum.path={tmp_path}/a.csv")
+    if (group, option) == ("storage", "postgresql"):
+        overrides.append("storage.url=postgresql://somewhere/studies")
     plan = study_plan(composed(*overrides))
     make_sampler(plan.definition.sampler, SearchSpace(plan.definition.hyperparameters), 0, 0)
 

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from program import TINY, mirrored, run, runs, stored
 
-from nqm_study.study.storage import study_lock
+from nqm_study.study.backends import Backend
 
 SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
 
@@ -138,9 +138,10 @@ def test_a_report_leaves_a_running_study_to_its_own_process(swept: Path, tmp_pat
     for trial in runs(folder, "trial"):
         if trial.data.tags["optuna.study_name"] == name:
             MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db").delete_run(trial.info.run_id)
-    with study_lock(folder / "mlruns", name):
+    root = folder / "mlruns"
+    with Backend().lock(root, "mirror", f"{root} {name}"):
         done = run(folder, module="nqm_study.report")
-    assert f"{name}: is running, and left to its own process" in done.stdout
+    assert f"{name}: is mirrored by another call, and left to it" in done.stdout
     assert mirrored(folder)[name] == 0
     run(folder, module="nqm_study.report")
     assert mirrored(folder) == stored(folder)

@@ -9,8 +9,10 @@ from program import run, runs
 import nqm_study as nqm
 from nqm_study.optimizer_parts import set_by_policy
 from nqm_study.report.scaling import curves
-from nqm_study.study.records import Range, StudyDefinition, TrialRecord
-from nqm_study.study.storage import open_journal, read_records, study_record
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.journal import open_journal
+from nqm_study.study.records import TrialRecord
+from nqm_study.study.storage import read_records, study_record
 
 SPECTRUM = nqm.power_law(50)
 TARGET = 0.3

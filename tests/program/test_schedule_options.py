@@ -9,8 +9,10 @@ import nqm_study as nqm
 from nqm_study.evaluations import facts
 from nqm_study.model.greedy import greedy_schedule
 from nqm_study.model.optimal import optimal_schedule
-from nqm_study.study.records import Range, StudyDefinition, TrialRecord
-from nqm_study.study.storage import open_journal, read_records, study_record
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.journal import open_journal
+from nqm_study.study.records import TrialRecord
+from nqm_study.study.storage import read_records, study_record
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)
 TARGET = 0.2

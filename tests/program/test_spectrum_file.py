@@ -14,7 +14,7 @@ import nqm_study as nqm
 from nqm_study.build import StudyPlan, conf_dir, study_plan
 from nqm_study.plans import ChangedError, marks, planned_again
 from nqm_study.publish import stored_records
-from nqm_study.study.records import StudyDefinition
+from nqm_study.study.definition import StudyDefinition
 
 CURVATURES = "curvature,multiplicity\n4.0,1\n2.0,2.5\n1.0,10\n"
 

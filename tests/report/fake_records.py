@@ -7,13 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from nqm_study.study.records import (
-    Hyperparameter,
-    Range,
-    StudyDefinition,
-    StudyRecord,
-    TrialRecord,
-)
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.records import StudyRecord, TrialRecord
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 LEARNING_RATE = Range(1e-5, 10.0)

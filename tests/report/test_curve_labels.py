@@ -3,7 +3,7 @@ import dataclasses
 from fake_records import ADAM, LEARNING_RATE, MOMENTUM, definition
 
 from nqm_study.report.labels import labels
-from nqm_study.study.records import Range
+from nqm_study.study.definition import Range
 
 
 def test_optimizer_alone_is_enough_where_optimizers_differ() -> None:

@@ -1,20 +1,18 @@
-import io
 from pathlib import Path
 
-import pytest
 from fake_records import bounded, optimal, sgd
 from mlflow import MlflowClient
-from rich.console import Console
 
-from nqm_study import publish
+from nqm_study.mirror_process import MirrorJob
+from nqm_study.mirroring import Follower
+from nqm_study.publish import publish
+from nqm_study.tracking.settings import Tracking
 
 
-def test_every_file_of_the_report_is_an_artifact_of_every_summary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_file_of_the_report_is_an_artifact_of_every_summary(tmp_path: Path) -> None:
     records = (*bounded(sgd([64, 256])), *optimal([64, 256]))
-    monkeypatch.setattr(publish, "stored_records", lambda _: records)
-    publish.publish(tmp_path, Console(file=io.StringIO()), experiment="report")
+    published = publish(tmp_path, records)
+    Follower(MirrorJob(tmp_path, Tracking("report"), ())).write(published.summaries)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("report")
     assert experiment is not None

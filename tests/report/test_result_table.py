@@ -6,7 +6,8 @@ from rich.console import Console
 from nqm_study.report import words
 from nqm_study.report.scaling import curves
 from nqm_study.report.table import table
-from nqm_study.study.records import Range, StudyRecord
+from nqm_study.study.definition import Range
+from nqm_study.study.records import StudyRecord
 
 
 def render(records: list[StudyRecord], width: int = 120) -> str:

@@ -1,15 +1,17 @@
 """Small studies that the tests of the loop share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage
 
 import nqm_study as nqm
-from nqm_study.study.records import Range, StudyDefinition, TrialRecord
-from nqm_study.study.run import Evaluate, Evaluation, run
-from nqm_study.study.storage import open_journal, open_study
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.journal import open_journal
+from nqm_study.study.run import run
+from nqm_study.study.storage import open_study
+from nqm_study.study.trials import Evaluate, Evaluation, OnTrial
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)
 SAMPLERS = {
@@ -56,7 +58,7 @@ def run_in(
     storage: BaseStorage,
     what: StudyDefinition,
     n_trials: int,
-    on_trial: Callable[[TrialRecord], None] | None = None,
+    on_trial: OnTrial | None = None,
     evaluation: Evaluate = evaluate,
 ) -> optuna.Study:
     stored = open_study(storage, "study", what, lambda: FACTS)

@@ -16,10 +16,14 @@ import nqm_study as nqm
 from nqm_study.model.linear import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
-from nqm_study.study.run import Evaluation, loss
 from nqm_study.study.storage import study_record, trial_records
+from nqm_study.study.trials import Evaluation, OnTrial, loss
 
 NOON = datetime(2025, 1, 1, 12)  # without a zone, as Optuna gives them
+
+
+def collect(found: list[TrialRecord]) -> OnTrial:
+    return lambda trial, _: found.append(trial)
 
 
 def points(study: object) -> list[tuple[float, ...]]:
@@ -40,7 +44,7 @@ def test_the_budget_is_a_total_over_calls(tmp_path: Path) -> None:
     storage, new = journal(tmp_path), []
     for n_trials, expected in ((5, 5), (5, 0), (8, 3), (2, 0)):
         new.clear()
-        study = run_in(storage, definition(), n_trials, new.append)
+        study = run_in(storage, definition(), n_trials, collect(new))
         assert len(new) == expected
     states = [trial.state for trial in study.get_trials()]
     assert states == [TrialState.COMPLETE] * 8
@@ -49,7 +53,7 @@ def test_the_budget_is_a_total_over_calls(tmp_path: Path) -> None:
 def test_each_trial_is_in_storage_before_anyone_is_told(tmp_path: Path) -> None:
     storage, seen = journal(tmp_path), []
 
-    def look(trial: object) -> None:
+    def look(trial: object, _: int) -> None:
         stored = study_record(run_in(journal(tmp_path), definition(), 0)).trials
         seen.append((trial, stored[-1]))
 
@@ -58,7 +62,7 @@ def test_each_trial_is_in_storage_before_anyone_is_told(tmp_path: Path) -> None:
 
 
 def test_an_interruption_loses_nothing_that_was_finished(tmp_path: Path) -> None:
-    def interrupt(trial: object) -> None:
+    def interrupt(trial: object, _: int) -> None:
         if trial.number == 3:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
 
@@ -121,7 +125,7 @@ def test_an_unknown_sampler_is_refused_with_the_known_ones(tmp_path: Path) -> No
 
 def test_the_error_of_the_risk_is_stored_with_each_trial(tmp_path: Path) -> None:
     new: list[TrialRecord] = []
-    record = study_record(run_in(journal(tmp_path), definition(), 6, new.append))
+    record = study_record(run_in(journal(tmp_path), definition(), 6, collect(new)))
     for trial in (*record.trials, *new):
         crossing = nqm.steps_to_target(
             PROBLEM, nqm.SGD(**trial.hyperparameters), target=0.2, max_steps=10**6
@@ -194,7 +198,9 @@ def test_a_sampled_trial_is_stored_as_one(tmp_path: Path) -> None:
         return Evaluation(Crossing(9, "reached", 0.1, 0.01, sampled=sampled))
 
     new: list[TrialRecord] = []
-    stored = study_record(run_in(journal(tmp_path), definition(), 12, new.append, computed)).trials
+    stored = study_record(
+        run_in(journal(tmp_path), definition(), 12, collect(new), computed)
+    ).trials
     assert tuple(new) == stored
     assert {trial.sampled for trial in stored} == {True, False}
     for trial in stored:
@@ -207,7 +213,7 @@ def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path
         return Evaluation(Crossing(9, "reached", 0.1), {"learning_rate": 0.5}, rates)
 
     new: list[TrialRecord] = []
-    study = run_in(journal(tmp_path), definition(), 12, new.append, computed)
+    study = run_in(journal(tmp_path), definition(), 12, collect(new), computed)
     stored = study_record(study).trials
     assert tuple(new) == stored
     assert {trial.rates for trial in stored} == {(), ((0, 0.5), (7, 0.25))}

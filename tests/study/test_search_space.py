@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nqm_study.study.records import Range
+from nqm_study.study.definition import Range
 from nqm_study.study.space import SearchSpace
 
 SPACE = SearchSpace(

@@ -14,11 +14,11 @@ import optuna
 import pytest
 from studies import FACTS, definition, journal, run_in
 
-from nqm_study.study.records import Range, StudyDefinition
+from nqm_study.study.backends import EMBEDDED, Backend
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.journal import open_journal
 from nqm_study.study.storage import (
-    KINDS,
     StudyMismatchError,
-    open_journal,
     open_study,
     read_records,
     study_record,
@@ -26,11 +26,11 @@ from nqm_study.study.storage import (
 
 
 def _create(kind: str, folder: Path, index: int) -> None:
-    filename, open_storage = KINDS[kind]
-    open_study(open_storage(folder / filename), f"study {index}", definition(), lambda: FACTS)
+    storage = Backend(kind).open(folder)
+    open_study(storage, f"study {index}", definition(), lambda: FACTS)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EMBEDDED))
 def test_processes_that_create_a_storage_at_once_all_succeed(tmp_path: Path, kind: str) -> None:
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_create, args=(kind, tmp_path, i)) for i in range(4)]
@@ -39,8 +39,7 @@ def test_processes_that_create_a_storage_at_once_all_succeed(tmp_path: Path, kin
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
-    filename, open_storage = KINDS[kind]
-    names = [record.name for record in read_records(open_storage(tmp_path / filename))]
+    names = [record.name for record in read_records(Backend(kind).open(tmp_path))]
     assert names == [f"study {i}" for i in range(4)]
 
 
@@ -64,11 +63,11 @@ def test_a_journal_of_half_a_line_only_is_empty(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_does_not_hold_the_next(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path;"
-        "from nqm_study.study.storage import KernelLock;"
-        "KernelLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(600)"
+        "from nqm_study.study.journal import JournalLock;"
+        "JournalLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(600)"
     )
-    lock = tmp_path / ".optuna.journal.lock"
-    with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE) as holder:
+    path = tmp_path / "optuna.journal"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         os.kill(holder.pid, signal.SIGKILL)

@@ -1,0 +1,111 @@
+"""The report's command: every summary, table and figure again, from storage alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from rich.console import Console
+
+from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
+from nqm_study.publish import publish, show, unmirrored
+from nqm_study.study.backends import SHARED, Backend, embedded, require_writable
+from nqm_study.study.database import first_line, server_url
+from nqm_study.study.records import StudyRecord
+from nqm_study.study.storage import read_records
+from nqm_study.tracking.settings import Tracking
+
+REFUSED = 2
+FAILED = 1
+
+
+def main() -> None:
+    """Rebuild the report of a directory; running it again changes nothing."""
+    arguments = _parser().parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    root = arguments.mlruns.absolute()
+    try:
+        status = _report(root, arguments)
+    except ValueError as error:
+        _complain(str(error))
+        status = REFUSED
+    except OSError as error:
+        if arguments.traceback:
+            raise
+        _complain(f"{error.filename or root}: {first_line(error)}")
+        status = FAILED
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nqm_study.report",
+        description="Rebuild every summary, table and figure from storage.",
+    )
+    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="default: ./mlruns")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("NQM_STUDY_STORAGE"),
+        help="a PostgreSQL server whose studies join those of --mlruns; "
+        "default: the environment variable NQM_STUDY_STORAGE",
+    )
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        default="",
+        help="an MLflow server; default: mlflow.db of --mlruns",
+    )
+    parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
+    parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="delete our runs from MLflow, set a damaged mlflow.db aside, and write all anew",
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _report(root: Path, arguments: argparse.Namespace) -> int:
+    require_writable(root)
+    backends = list(embedded(root))
+    if arguments.storage:
+        server_url(arguments.storage)
+        backends.append(Backend(SHARED, arguments.storage))
+    records = {backend: read_records(backend.open(root)) for backend in backends}
+    everything = [record for found in records.values() for record in found]
+    if not any(record.trials for record in everything):
+        raise ValueError(f"{root} holds no finished trial; run `python -m nqm_study -m` first")
+    mirror = None
+    if not arguments.no_mlflow:
+        tracking = Tracking(arguments.experiment, arguments.tracking)
+        studies = tuple(
+            MirroredStudies(backend, {record.name: None for record in _kept(found)})
+            for backend, found in records.items()
+        )
+        mirror = Mirrors(_ignore, studies=len(everything))
+        mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
+    published = publish(root, everything)
+    state = mirror.finish(published.summaries) if mirror is not None else None
+    show(published, Console(), state)
+    if state is not None and (missing := unmirrored(state)):
+        _complain(missing)
+        return FAILED
+    return 0
+
+
+def _kept(records: Sequence[StudyRecord]) -> list[StudyRecord]:
+    return [record for record in records if record.trials]
+
+
+def _ignore(_: MirrorState) -> None:
+    """Nothing is shown before the end."""
+
+
+def _complain(text: str) -> None:
+    print(f"nqm_study.report: {text}", file=sys.stderr)  # noqa: T201 (this is the terminal)

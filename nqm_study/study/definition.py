@@ -1,0 +1,168 @@
+"""What decides a study's trials, as frozen values.
+
+A definition says everything that decides a study's trials except how many there are: raising the
+budget continues a study, changing anything in its definition makes another one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scale = Literal["linear", "log", "log_one_minus"]
+SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
+
+
+@dataclass(frozen=True)
+class Range:
+    """A searched hyperparameter: its bounds in the user's units and the scale it is searched on.
+
+    ``log`` searches log(value), ``log_one_minus`` searches log(1 - value), for hyperparameters
+    such as momentum whose effect is set by their distance from one.
+
+    Raises:
+        ValueError: unless low < high, both finite and inside the scale's domain.
+    """
+
+    low: float
+    high: float
+    scale: Scale = "log"
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(f"scale={self.scale}: must be one of {', '.join(SCALES)}")
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name}={value}: must be a number")
+            if not math.isfinite(value):
+                raise ValueError(f"{name}={value}: must be finite")
+            # 0 and 0.0 are one bound, and must make one fingerprint.
+            object.__setattr__(self, name, float(value))
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low:g}: must be less than high={self.high:g}")
+        if self.scale == "log" and self.low <= 0.0:
+            raise ValueError(f"low={self.low:g}: must be greater than 0 on a log scale")
+        if self.scale == "log_one_minus" and self.high >= 1.0:
+            raise ValueError(f"high={self.high:g}: must be less than 1 on a log_one_minus scale")
+
+
+Hyperparameter = float | Range
+
+
+@dataclass(frozen=True)
+class StudyDefinition:
+    """Everything that decides a study's trials, except their number.
+
+    Attributes:
+        optimizer: name of the optimizer's configuration (``sgd``, ``momentum``, ``adam``, ...).
+        hyperparameters: each one a number (fixed) or a ``Range`` (searched).
+        spectrum: name of the spectrum's configuration (``paper``, ...).
+        spectrum_digest: hash of the spectrum's arrays.
+        schedule: name of the schedule's configuration (``constant``, ``cosine``, ...); what of its
+            shape is a number or a range is among the hyperparameters.
+        batch_size: examples per step.
+        target: expected loss to reach.
+        seed: seed of the sampler.
+        sampler: name and settings of the sampler.
+        max_steps: steps after which a trial counts as not having reached the target.
+        spectrum_settings: what the spectrum was made from: ``dim`` and ``exponent``; or ``file``,
+            the file's name, with ``modes``, how many modes it stands for, and ``scale``, what the
+            loss was multiplied by where it was.
+        schedule_settings: what of the schedule's shape can only be given: ``pieces``, ``drops``,
+            ``decay``.
+        optimizer_settings: ``beta2_policy`` and ``beta2_batch_size``, where beta2 differs from one
+            batch size to the next; the hyperparameters then have it as it is at that batch size.
+    """
+
+    optimizer: str
+    hyperparameters: Mapping[str, Hyperparameter]
+    spectrum: str
+    spectrum_digest: str
+    schedule: str
+    batch_size: float
+    target: float
+    seed: int
+    sampler: Mapping[str, Any]
+    max_steps: int
+    spectrum_settings: Mapping[str, float | str] = field(default_factory=dict)
+    schedule_settings: Mapping[str, float | str] = field(default_factory=dict)
+    optimizer_settings: Mapping[str, float | str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition as JSON values; ``from_json`` is its inverse.
+
+        Settings of the schedule or the optimizer are left out where there are none, so that studies
+        stored before there were any keep their fingerprints.
+        """
+        data = dataclasses.asdict(self)
+        for name in ("schedule_settings", "optimizer_settings"):
+            if not data[name]:
+                del data[name]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudyDefinition:
+        """The definition that ``to_json`` wrote."""
+        hyperparameters = {
+            name: Range(**value) if isinstance(value, Mapping) else value
+            for name, value in data["hyperparameters"].items()
+        }
+        return cls(**{**data, "hyperparameters": hyperparameters})
+
+    @property
+    def spectrum_text(self) -> str:
+        """The spectrum's name with its settings."""
+        # A text, such as a file's name, says by itself what it is.
+        settings = ", ".join(
+            value if isinstance(value, str) else f"{name} {value:.15g}"
+            for name, value in self.spectrum_settings.items()
+        )
+        return f"{self.spectrum} ({settings})" if settings else self.spectrum
+
+    @property
+    def optimizer_text(self) -> str:
+        """The optimizer's name, with the policy of beta2 where it is not the plain one."""
+        policy = self.optimizer_settings.get("beta2_policy")
+        return f"{self.optimizer} {policy}" if policy else self.optimizer
+
+    @property
+    def varied(self) -> frozenset[str]:
+        """The hyperparameters that are searched, or that differ from one batch size to the next."""
+        searched = {name for name, v in self.hyperparameters.items() if isinstance(v, Range)}
+        return frozenset(searched | ({"beta2"} if self.optimizer_settings else set()))
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the risks are Adam's: not exact, but those of a closure, or sampled."""
+        return "beta2" in self.hyperparameters
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the definition; equal for equal definitions, whatever the process."""
+        return _digest(self.to_json())
+
+    @property
+    def default_name(self) -> str:
+        """A readable stem and the fingerprint: the study's name unless the user gives one."""
+        return (
+            f"{self.optimizer}-{self.spectrum}-{self.schedule}-B{self.batch_size:.15g}"
+            f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
+        )
+
+    @property
+    def curve(self) -> str:
+        """A hash of the definition less batch size and seed: studies of one scaling curve."""
+        data = self.to_json()
+        del data["batch_size"], data["seed"]
+        return _digest(data)
+
+
+def _digest(data: object) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

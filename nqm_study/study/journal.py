@@ -1,0 +1,113 @@
+"""The embedded default: Optuna's journal, an append-only file, made safe against torn lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+
+class DamagedError(ValueError):
+    """A file that holds studies is damaged."""
+
+
+_POLL_SECONDS = 0.001
+"""Between two tries to get the lock: a write takes about as long."""
+
+
+class JournalLock:
+    """Optuna's journal lock on a lock that the kernel drops when its holder dies.
+
+    Whoever gets it first cuts the journal back to its last whole line. A writer that was killed, or
+    whose disk was full, leaves half a line, and the next line would be glued to it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._lock = FileLock(
+            journal.with_name(f".{journal.name}.lock"), poll_interval=_POLL_SECONDS
+        )
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        if self._journal.exists():
+            _drop_torn_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        self._lock.release()
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """The journal at a path, made if it is not there.
+
+    Raises:
+        DamagedError: naming the first line that is none of a journal's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalLock(path)
+    lock.acquire()
+    try:
+        backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # the base class is private
+    finally:
+        lock.release()
+    try:
+        storage = JournalStorage(backend)
+        # Optuna reads over a last line that is none, and fails once another follows it.
+        _require_operation(_last_line(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(
+            f"{path}: line {_damaged_line(path)} is damaged; restore the file from a copy, or "
+            "delete that line and lose what it said"
+        ) from error
+    return storage
+
+
+def _require_operation(line: bytes) -> None:
+    if line and "op_code" not in json.loads(line):
+        raise ValueError("not an operation")
+
+
+def _damaged_line(path: Path) -> int:
+    """The number of the first line that is none of a journal's, from 1."""
+    number = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):  # noqa: B007 (used after the loop)
+            try:
+                _require_operation(line)
+            except (ValueError, TypeError):
+                break
+    return number
+
+
+def _last_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        length = 4096
+        while True:
+            file.seek(max(0, end - length))
+            lines = file.read(min(end, length)).splitlines()
+            if len(lines) > 1 or length >= end:
+                return lines[-1] if lines else b""
+            length *= 16
+
+
+def _drop_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        end = file.seek(0, 2)
+        whole = end
+        while whole > 0:
+            start = max(0, whole - 65536)
+            file.seek(start)
+            newline = file.read(whole - start).rfind(b"\n")
+            if newline >= 0:
+                whole = start + newline + 1
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)

@@ -1,0 +1,54 @@
+"""What trials are made with: package versions and the program's own revision."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from nqm_study.study.records import Origin
+
+PACKAGES = ("nqm-study", "numba", "numpy", "optuna", "scipy")
+"""The packages that decide what a trial comes to."""
+
+
+def origin(first_trial: int, config: str = "") -> Origin:
+    """What a trial that is run now is made with.
+
+    Args:
+        first_trial: how many trials there are before it.
+        config: the composed configuration as YAML.
+    """
+    return Origin(first_trial, _versions(), _revision(), config)
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+@functools.cache
+def _revision() -> str:
+    """The git revision of the checkout this package is in; empty for an installed one."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return ""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        # Without optional locks nothing is written in the checkout.
+        done = subprocess.run(  # noqa: S603 (our own words)
+            [*command, "--match="],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        # No git here, or a checkout it will not read: the versions still say what this is.
+        return ""
+    return done.stdout.strip()

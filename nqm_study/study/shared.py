@@ -1,0 +1,253 @@
+"""The study loop of many: any number of processes on any machines bring one study to its budget.
+
+Optuna's storage holds the running trials as well, so that every process sees what the others are
+at. Whoever's turn it is, by a lock that the server keeps, counts the trials and asks for one more
+if the budget has room; so there are never more than the budget. A trial whose process gives no
+sign of life any more is failed, and its point is given to the next who asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from nqm_study.study.database import first_line
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.locks import Lock
+from nqm_study.study.records import Cost
+from nqm_study.study.samplers import make_sampler
+from nqm_study.study.space import SearchSpace
+from nqm_study.study.storage import add_cost, trial_record
+from nqm_study.study.trials import (
+    Evaluate,
+    NotStoredError,
+    OnTrial,
+    note_evaluation,
+    objective,
+    undisturbed,
+)
+
+WORKER = "worker"
+"""The trial attribute that says which process runs it: set before anyone else has a turn."""
+
+PATIENCE = 300.0
+"""Seconds to wait for a server that went away, before the study stops."""
+
+IDLE_SECONDS = 0.2
+"""Between two looks at a study whose last trials run elsewhere."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How processes share a study.
+
+    Attributes:
+        storage: a database with heartbeats, as ``database.open_postgresql`` makes it.
+        turn: the lock of whoever counts the trials and asks for the next.
+        patience: seconds to wait for a server that went away.
+    """
+
+    storage: RDBStorage
+    turn: Lock
+    patience: float = PATIENCE
+
+
+def run_shared(
+    stored: Study,
+    definition: StudyDefinition,
+    evaluate: Evaluate,
+    *,
+    n_trials: int,
+    sharing: Sharing,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Bring a study to n_trials finished trials, together with whoever else runs it.
+
+    It returns when the study has them, whoever ran them. Of the trials of one process the sampler
+    is seeded by the study's seed and the trial's number, so that no two processes share a seed.
+
+    Args:
+        stored: the study in its storage, made by ``storage.open_study``.
+        definition: what decides the trials.
+        evaluate: hyperparameters in the user's units -> what they come to.
+        n_trials: total of finished trials over all processes and calls.
+        sharing: how the processes keep out of each other's way.
+        on_trial: called with each new trial of this process after it was written.
+
+    Raises:
+        NotStoredError: if the server stays away.
+    """
+    space = SearchSpace(definition.hyperparameters)
+    sampler = make_sampler(definition.sampler, space, definition.seed, 0, shared=True)
+    storage = sharing.storage
+    study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
+    cost = Cost()
+    with warnings.catch_warnings():
+        for told in (
+            "Constraints have been set, but",
+            "fail_stale_trials is experimental",
+            # This loop gives the signs of life itself.
+            "Heartbeat of storage is supposed",
+        ):
+            warnings.filterwarnings("ignore", message=told)
+        try:
+            while True:
+                trial, done, seconds = patiently(
+                    lambda: _next(study, space, n_trials, sharing), sharing.patience
+                )
+                if done >= n_trials:
+                    break
+                if trial is None:
+                    # The last trials are running elsewhere, and may come back.
+                    time.sleep(IDLE_SECONDS)
+                    continue
+                values = space.values(trial.params)
+                finished = _run_one(study, trial, values, definition, evaluate, sharing)
+                if finished is None:
+                    continue
+                frozen, spent = finished
+                cost += spent + Cost(sampler=seconds)
+                if on_trial is not None:
+                    on_trial(trial_record(frozen), done + 1)
+        finally:
+            with contextlib.suppress(SQLAlchemyError, StorageInternalError), sharing.turn:
+                add_cost(study, cost)
+
+
+def _next(
+    study: Study, space: SearchSpace, n_trials: int, sharing: Sharing
+) -> tuple[Trial | None, int, float]:
+    """A trial to run if the budget has room, how many are finished, and what asking took."""
+    sharing.turn.acquire()
+    # What a turn takes is the sampler's; waiting for it is nobody's.
+    started = time.perf_counter()
+    trial = None
+    try:
+        fail_stale_trials(study)
+        _fail_abandoned(study)
+        states = (TrialState.COMPLETE, TrialState.RUNNING)
+        trials = study.get_trials(deepcopy=False, states=states)
+        done = sum(trial.state == TrialState.COMPLETE for trial in trials)
+        if len(trials) < n_trials:
+            trial = study.ask(dict(space.distributions))
+            sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
+            trial.set_user_attr(WORKER, _this_process(trial.number))
+    finally:
+        held = sharing.turn.release()
+    if trial is not None and not held:
+        # The server was restarted meanwhile, and another process may have counted as well.
+        study.tell(trial, state=TrialState.FAIL)
+        trial = None
+    return trial, done, time.perf_counter() - started
+
+
+def _fail_abandoned(study: Study) -> None:
+    """Fail trials whose process died before it gave a first sign of life.
+
+    Heartbeats never end these. It is this process's turn, so no one is at work on them. Like those
+    that heartbeats end, they are given to the next who asks.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # A trial that is given to another comes with the attributes it had.
+        if trial.user_attrs.get(WORKER, {}).get("trial") != trial.number:
+            failed = study.tell(trial.number, state=TrialState.FAIL)
+            RetryHeartbeatStaleTrialCallback()(study, failed)
+
+
+def _run_one(
+    study: Study,
+    trial: Trial,
+    values: Mapping[str, float],
+    definition: StudyDefinition,
+    evaluate: Evaluate,
+    sharing: Sharing,
+) -> tuple[FrozenTrial, Cost] | None:
+    """Compute a trial and write it; None if it was given to another process meanwhile."""
+    with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
+        started = time.perf_counter()
+        try:
+            found = evaluate(values)
+        except BaseException:
+            # The point is no one's any more, and the next who asks gets another.
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
+        computed = time.perf_counter()
+        value = objective(definition, found)
+        with undisturbed():
+            try:
+                patiently(lambda: note_evaluation(trial, values, found), sharing.patience)
+                frozen = patiently(
+                    lambda: study.tell(trial, value, skip_if_finished=True), sharing.patience
+                )
+            except UpdateFinishedTrialError:
+                return None
+        written = time.perf_counter()
+    if frozen.state != TrialState.COMPLETE:
+        return None
+    return frozen, Cost(trials=1, objective=computed - started, storage=written - computed)
+
+
+@contextlib.contextmanager
+def _signs_of_life(storage: RDBStorage, trial_id: int) -> Iterator[None]:
+    """Record heartbeats of a trial while the block runs."""
+    interval = storage.get_heartbeat_interval()
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(interval):
+            # A server that is down cannot be told; the next beat may reach it.
+            with contextlib.suppress(SQLAlchemyError, StorageInternalError):
+                storage.record_heartbeat(trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def patiently(action: Callable[[], _T], patience: float) -> _T:
+    """What an action returns; it is tried again as long as the server is away.
+
+    Raises:
+        NotStoredError: if the server is away for longer than that.
+    """
+    until = time.monotonic() + patience
+    pause = 0.1
+    while True:
+        try:
+            return action()
+        except (DBAPIError, StorageInternalError) as error:
+            if time.monotonic() >= until:
+                raise NotStoredError(
+                    f"the storage could not be reached for {patience:g} s: {first_line(error)}"
+                ) from error
+        time.sleep(pause)
+        pause = min(2.0 * pause, 5.0)
+
+
+def _this_process(number: int) -> dict[str, int | str]:
+    return {"host": socket.gethostname(), "process": os.getpid(), "trial": number}
+
+
+def _trial_id(storage: RDBStorage, study: Study, trial: Trial) -> int:
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)

@@ -1,0 +1,95 @@
+"""One trial: what it computes, what of it is kept, and what the sampler is told."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from optuna.trial import Trial
+
+from nqm_study.model.outcome import Crossing
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.records import TrialRecord
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one trial came to.
+
+    Attributes:
+        crossing: steps, status and risk.
+        hyperparameters: values that the evaluation itself found, which join the trial's.
+        rates: (step, learning rate) pairs of a schedule that was computed, ascending.
+    """
+
+    crossing: Crossing
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    rates: tuple[tuple[int, float], ...] = ()
+
+
+Evaluate = Callable[[Mapping[str, float]], Evaluation]
+OnTrial = Callable[[TrialRecord, int], None]
+"""Called with each new trial after it was written, and the number of finished ones."""
+
+CONSTRAINT = "not_reached"
+"""Optuna's constraint of a trial: 0 where the target was reached, 1 where not."""
+
+
+class NotStoredError(RuntimeError):
+    """A finished trial could not be written; the study stops, and computes it again next time."""
+
+
+def loss(crossing: Crossing, target: float, max_steps: int) -> float:
+    """What the sampler minimises: log steps, or a penalty where the target was not reached.
+
+    The penalty is finite, lies above every possible log steps, and still points the right way: it
+    is log(max_steps) plus the log of how far the smallest risk stayed above the target.
+    """
+    if crossing.steps is not None:
+        return math.log(max(crossing.steps, 1))
+    excess = crossing.risk / target
+    return math.log(max_steps) + math.log(max(excess, 1.0)) if math.isfinite(excess) else 1e3
+
+
+def note_evaluation(trial: Trial, values: Mapping[str, float], found: Evaluation) -> None:
+    """Keep with a trial what it came to, in JSON values."""
+    crossing = found.crossing
+    trial.set_user_attr("hyperparameters", {**values, **found.hyperparameters})
+    trial.set_user_attr("steps", crossing.steps)
+    trial.set_user_attr("status", crossing.status)
+    # JSON has no infinity; a risk that overflowed is left out.
+    trial.set_user_attr("risk", crossing.risk if math.isfinite(crossing.risk) else None)
+    error = crossing.error
+    known = error is not None and math.isfinite(error)
+    trial.set_user_attr("risk_error", error if known else None)
+    if crossing.sampled:
+        trial.set_user_attr("sampled", True)
+    if found.rates:
+        trial.set_user_attr("rates", found.rates)
+    trial.set_constraint(CONSTRAINT, 0.0 if crossing.steps is not None else 1.0)
+
+
+def objective(definition: StudyDefinition, found: Evaluation) -> float:
+    """What the sampler of a study is told about an evaluation."""
+    return loss(found.crossing, definition.target, definition.max_steps)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: a write that is cut in half helps nobody."""
+    if threading.current_thread() is not threading.main_thread():
+        # Python interrupts the main thread only.
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt

@@ -1,0 +1,22 @@
+"""Which MLflow the runs go to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nqm_study.study.records import Tracked
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where studies are mirrored.
+
+    Attributes:
+        experiment: name of the MLflow experiment.
+        uri: a tracking server's address; empty for mlruns/mlflow.db.
+        trials: which trials have runs of their own.
+    """
+
+    experiment: str = "nqm_study"
+    uri: str = ""
+    trials: Tracked = "all"
