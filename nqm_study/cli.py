@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,6 +224,8 @@ def main() -> None:
     # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    # Our launcher files stand for the plugins' own of the same names.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
     status, changed = 0, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()

@@ -38,9 +38,6 @@ OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error
 POLL_SECONDS = 0.2
 """Between two looks at the storage when there was nothing new."""
 
-PATIENCE = 20.0
-"""Seconds in which MLflow may come back after the studies have ended."""
-
 OTHERS_SECONDS = 5.0
 """Seconds to wait for another call that mirrors the same study, before it is left to that one."""
 
@@ -127,6 +124,16 @@ class Follower:
         ]
 
     @property
+    def patience(self) -> float:
+        """Seconds to wait for MLflow when the studies have ended."""
+        return self._job.tracking.patience
+
+    @property
+    def where(self) -> str:
+        """What to call MLflow's place."""
+        return self._job.tracking.uri or "mlruns/mlflow.db"
+
+    @property
     def open(self) -> list[Followed]:
         """The studies that are not mirrored to their ends."""
         return [followed for followed in self._followed if not followed.done]
@@ -164,21 +171,27 @@ class Follower:
         return worked
 
     def write(self, summaries: Sequence[Summary]) -> None:
-        """Write the runs of scaling curves."""
+        """Write the runs of scaling curves; other calls may write the same ones."""
+        backend = self._job.studies[0].backend if self._job.studies else Backend()
         for summary in summaries:
-            self.mirror().summary(
-                key=summary.key,
-                name=summary.name,
-                params=summary.params,
-                points=[SummaryPoint(*point) for point in summary.points],
-                note=summary.note,
-                files=[Path(file) for file in summary.files],
-            )
+            with backend.lock(self._job.root, "mirror", f"{self.where} {summary.key}"):
+                self.mirror().summary(
+                    key=summary.key,
+                    name=summary.name,
+                    params=summary.params,
+                    points=[SummaryPoint(*point) for point in summary.points],
+                    note=summary.note,
+                    files=[Path(file) for file in summary.files],
+                )
+
+
+CHANNEL = sys.stdout
+"""Where ``tell`` writes; ``main`` takes it away from MLflow, which prints there as well."""
 
 
 def tell(**what: object) -> None:
     """One line for the process that started this one."""
-    print(json.dumps(what), flush=True)  # noqa: T201 (this is the channel)
+    print(json.dumps(what), file=CHANNEL, flush=True)
 
 
 def commands() -> queue.Queue[Mapping[str, Any]]:
@@ -197,13 +210,21 @@ def commands() -> queue.Queue[Mapping[str, Any]]:
 
 def reason(error: BaseException) -> str:
     """What is wrong with MLflow, and what to do where only a person can."""
-    text = first_line(error.__cause__ or error)
+    text = first_line(_origin(error))
     if any(sign in str(error) for sign in ("malformed", "not a database")):
-        return (
-            f"mlruns/mlflow.db is damaged ({text}); "
-            "`python -m nqm_study.report --rebuild` makes it anew"
-        )
+        return f"is damaged ({text}); `python -m nqm_study.report --rebuild` makes it anew"
     return text
+
+
+def _origin(error: BaseException) -> BaseException:
+    """The system's own error at the bottom of what clients made of it, or what caused the error."""
+    below: BaseException | None = error
+    found = error.__cause__ or error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            found = below
+        below = below.__cause__ or below.__context__
+    return found
 
 
 def pauses() -> Iterator[float]:
@@ -216,6 +237,9 @@ def pauses() -> Iterator[float]:
 
 def main() -> None:
     """Follow until told to finish; exit status 1 if not all could be written."""
+    global CHANNEL  # noqa: PLW0603 (one for the process, as standard output is)
+    CHANNEL = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # The process that started this one decides when it ends, or ends it with itself.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -247,10 +271,10 @@ def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
                 tell(done=True, problem="", missing=0)
                 return True
         except OUTAGES as error:
-            text = reason(error)
+            text = f"{follower.where}: {reason(error)}"
             since = since or time.monotonic()
             tell(problem=text)
-            if finish and ("damaged" in text or time.monotonic() - since > PATIENCE):
+            if finish and ("damaged" in text or time.monotonic() - since > follower.patience):
                 return False
             pause = next(wait)
             continue

@@ -201,7 +201,7 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
     if name == "none":
         _only("tracking", section, "name")
         return None
-    own = ("name", "experiment", "trials")
+    own = ("name", "experiment", "trials", "patience")
     _only("tracking", section, *own, *(("uri",) if name == "server" else ()))
     uri = ""
     if name == "server":
@@ -210,7 +210,8 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
             raise ValueError(f"tracking.uri={uri}: must be an address, http://host:port")
     experiment = text("tracking.experiment", section.get("experiment"))
     trials = choice("tracking.trials", section.get("trials"), TRACKED)
-    return Tracking(experiment, uri, cast("Tracked", trials))
+    patience = require_number("tracking.patience", section.get("patience"), least=0.0)
+    return Tracking(experiment, uri, cast("Tracked", trials), patience)
 
 
 def _only(group: str, section: Mapping[str, Any], *known: str) -> None:

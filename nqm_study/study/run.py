@@ -21,8 +21,10 @@ from nqm_study.study.trials import (
     Evaluate,
     NotStoredError,
     OnTrial,
-    note_evaluation,
+    attributes,
+    constrain,
     objective,
+    suggest,
     undisturbed,
 )
 
@@ -61,19 +63,16 @@ def run(
         study_name=stored.study_name, direction="minimize", sampler=sampler
     )
     memory.add_trials(finished)
-    distributions = space.distributions
     clock = _Clock()
 
     def trial_objective(trial: Trial) -> float:
-        coordinates = {
-            name: trial.suggest_float(name, d.low, d.high, log=d.log)
-            for name, d in distributions.items()
-        }
-        values = space.values(coordinates)
+        values = space.values(suggest(trial, space))
         clock.sampler += clock.lap()
         found = evaluate(values)
         clock.objective += clock.lap()
-        note_evaluation(trial, values, found)
+        for name, value in attributes(values, found).items():
+            trial.set_user_attr(name, value)
+        constrain(trial, found)
         return objective(definition, found)
 
     def keep(_: Study, trial: FrozenTrial) -> None:

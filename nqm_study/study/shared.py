@@ -14,12 +14,13 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.samplers import QMCSampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -31,13 +32,16 @@ from nqm_study.study.locks import Lock
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage import add_cost, trial_record
+from nqm_study.study.storage import FOUND, add_cost, trial_record
 from nqm_study.study.trials import (
     Evaluate,
+    Evaluation,
     NotStoredError,
     OnTrial,
-    note_evaluation,
+    attributes,
+    constrain,
     objective,
+    suggest,
     undisturbed,
 )
 
@@ -101,7 +105,7 @@ def run_shared(
     with warnings.catch_warnings():
         for told in (
             "Constraints have been set, but",
-            "fail_stale_trials is experimental",
+            ".*fail_stale_trials is experimental",
             # This loop gives the signs of life itself.
             "Heartbeat of storage is supposed",
         ):
@@ -117,8 +121,7 @@ def run_shared(
                     # The last trials are running elsewhere, and may come back.
                     time.sleep(IDLE_SECONDS)
                     continue
-                values = space.values(trial.params)
-                finished = _run_one(study, trial, values, definition, evaluate, sharing)
+                finished = _run_one(study, trial, space, definition, evaluate, sharing)
                 if finished is None:
                     continue
                 frozen, spent = finished
@@ -140,14 +143,17 @@ def _next(
     trial = None
     try:
         fail_stale_trials(study)
-        _fail_abandoned(study)
         states = (TrialState.COMPLETE, TrialState.RUNNING)
         trials = study.get_trials(deepcopy=False, states=states)
         done = sum(trial.state == TrialState.COMPLETE for trial in trials)
-        if len(trials) < n_trials:
-            trial = study.ask(dict(space.distributions))
+        abandoned = _fail_abandoned(study, trials)
+        if len(trials) - abandoned < n_trials:
+            trial = study.ask()
             sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
             trial.set_user_attr(WORKER, _this_process(trial.number))
+            if isinstance(study.sampler, QMCSampler):
+                # It counts its points in the study; others find theirs outside of their turn.
+                suggest(trial, space)
     finally:
         held = sharing.turn.release()
     if trial is not None and not held:
@@ -157,50 +163,67 @@ def _next(
     return trial, done, time.perf_counter() - started
 
 
-def _fail_abandoned(study: Study) -> None:
-    """Fail trials whose process died before it gave a first sign of life.
+def _fail_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> int:
+    """Fail trials whose process died before it gave a first sign of life; how many these are.
 
     Heartbeats never end these. It is this process's turn, so no one is at work on them. Like those
     that heartbeats end, they are given to the next who asks.
     """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    abandoned = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.RUNNING
         # A trial that is given to another comes with the attributes it had.
-        if trial.user_attrs.get(WORKER, {}).get("trial") != trial.number:
-            failed = study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback()(study, failed)
+        and trial.user_attrs.get(WORKER, {}).get("trial") != trial.number
+    ]
+    for trial in abandoned:
+        failed = study.tell(trial.number, state=TrialState.FAIL)
+        RetryHeartbeatStaleTrialCallback()(study, failed)
+    return len(abandoned)
 
 
 def _run_one(
     study: Study,
     trial: Trial,
-    values: Mapping[str, float],
+    space: SearchSpace,
     definition: StudyDefinition,
     evaluate: Evaluate,
     sharing: Sharing,
 ) -> tuple[FrozenTrial, Cost] | None:
     """Compute a trial and write it; None if it was given to another process meanwhile."""
+    value = None
     with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
-        started = time.perf_counter()
         try:
+            begun = time.perf_counter()
+            coordinates = patiently(lambda: suggest(trial, space), sharing.patience)
+            values = space.values(coordinates)
+            started = time.perf_counter()
             found = evaluate(values)
-        except BaseException:
-            # The point is no one's any more, and the next who asks gets another.
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-            raise
-        computed = time.perf_counter()
-        value = objective(definition, found)
-        with undisturbed():
-            try:
-                patiently(lambda: note_evaluation(trial, values, found), sharing.patience)
+            computed = time.perf_counter()
+            value = objective(definition, found)
+            with undisturbed():
+                patiently(lambda: _keep(trial, values, found), sharing.patience)
                 frozen = patiently(
                     lambda: study.tell(trial, value, skip_if_finished=True), sharing.patience
                 )
-            except UpdateFinishedTrialError:
-                return None
+        except UpdateFinishedTrialError:
+            return None
+        except BaseException:
+            if value is None:
+                # Its point is no one's any more, and the next who asks gets another.
+                with contextlib.suppress(SQLAlchemyError, StorageInternalError):
+                    study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            raise
         written = time.perf_counter()
     if frozen.state != TrialState.COMPLETE:
         return None
-    return frozen, Cost(trials=1, objective=computed - started, storage=written - computed)
+    return frozen, Cost(1, started - begun, computed - started, written - computed)
+
+
+def _keep(trial: Trial, values: Mapping[str, float], found: Evaluation) -> None:
+    # One attribute, since each is a transaction of its own.
+    trial.set_user_attr(FOUND, attributes(values, found))
+    constrain(trial, found)
 
 
 @contextlib.contextmanager

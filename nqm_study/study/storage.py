@@ -22,6 +22,9 @@ ORIGINS = "nqm_study.origins"
 COST = "nqm_study.cost"
 TRACKED = "nqm_study.tracked"
 
+FOUND = "found"
+"""The trial attribute with all that a shared trial came to; others have an attribute for each."""
+
 
 class StudyMismatchError(ValueError):
     """A stored study of this name was made from another definition."""
@@ -150,7 +153,7 @@ def trial_records(trials: Sequence[FrozenTrial]) -> tuple[TrialRecord, ...]:
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
     """A finished trial as a record."""
-    facts = trial.user_attrs
+    facts = trial.user_attrs.get(FOUND, trial.user_attrs)
     if trial.datetime_start is None or trial.datetime_complete is None or trial.value is None:
         raise ValueError(f"trial {trial.number} is not finished")
     return TrialRecord(

@@ -14,6 +14,7 @@ from optuna.trial import Trial
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import TrialRecord
+from nqm_study.study.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,36 @@ def loss(crossing: Crossing, target: float, max_steps: int) -> float:
     return math.log(max_steps) + math.log(max(excess, 1.0)) if math.isfinite(excess) else 1e3
 
 
-def note_evaluation(trial: Trial, values: Mapping[str, float], found: Evaluation) -> None:
-    """Keep with a trial what it came to, in JSON values."""
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, float]:
+    """The sampler's coordinates of a trial."""
+    return {
+        name: trial.suggest_float(name, d.low, d.high, log=d.log)
+        for name, d in space.distributions.items()
+    }
+
+
+def attributes(values: Mapping[str, float], found: Evaluation) -> dict[str, object]:
+    """What is kept of an evaluation with its trial, in JSON values."""
     crossing = found.crossing
-    trial.set_user_attr("hyperparameters", {**values, **found.hyperparameters})
-    trial.set_user_attr("steps", crossing.steps)
-    trial.set_user_attr("status", crossing.status)
-    # JSON has no infinity; a risk that overflowed is left out.
-    trial.set_user_attr("risk", crossing.risk if math.isfinite(crossing.risk) else None)
     error = crossing.error
-    known = error is not None and math.isfinite(error)
-    trial.set_user_attr("risk_error", error if known else None)
+    kept: dict[str, object] = {
+        "hyperparameters": {**values, **found.hyperparameters},
+        "steps": crossing.steps,
+        "status": crossing.status,
+        # JSON has no infinity; a risk that overflowed is left out.
+        "risk": crossing.risk if math.isfinite(crossing.risk) else None,
+        "risk_error": error if error is not None and math.isfinite(error) else None,
+    }
     if crossing.sampled:
-        trial.set_user_attr("sampled", True)
+        kept["sampled"] = True
     if found.rates:
-        trial.set_user_attr("rates", found.rates)
-    trial.set_constraint(CONSTRAINT, 0.0 if crossing.steps is not None else 1.0)
+        kept["rates"] = found.rates
+    return kept
+
+
+def constrain(trial: Trial, found: Evaluation) -> None:
+    """Tell the sampler whether the target was reached."""
+    trial.set_constraint(CONSTRAINT, 0.0 if found.crossing.steps is not None else 1.0)
 
 
 def objective(definition: StudyDefinition, found: Evaluation) -> float:

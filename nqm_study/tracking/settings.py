@@ -15,8 +15,10 @@ class Tracking:
         experiment: name of the MLflow experiment.
         uri: a tracking server's address; empty for mlruns/mlflow.db.
         trials: which trials have runs of their own.
+        patience: seconds to wait, when the studies have ended, for an MLflow that is away.
     """
 
     experiment: str = "nqm_study"
     uri: str = ""
     trials: Tracked = "all"
+    patience: float = 60.0

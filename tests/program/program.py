@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import optuna
 from mlflow import MlflowClient
@@ -17,13 +19,18 @@ TINY = ("spectrum=paper_small", "target=0.05")
 
 
 def run(
-    folder: Path, *arguments: str, module: str = "nqm_study", status: int = 0, python: str = ""
+    folder: Path,
+    *arguments: str,
+    module: str = "nqm_study",
+    status: int = 0,
+    python: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run the program in a folder, and see that it ended as it should."""
     done = subprocess.run(
         [python or sys.executable, "-m", module, *arguments],
         cwd=folder,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,199 @@
+"""Processes that share studies on a PostgreSQL server, and mirror them on an MLflow server.
+
+Folders of their own stand for machines: nothing but the servers is common to them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from program import TINY, run
+from servers import MlflowServer, PostgreSQL, postgresql
+
+pytestmark = pytest.mark.cluster
+
+QUICK_BEATS = ("storage.heartbeat_interval=1", "storage.grace_period=3")
+SHARED = ("-m", *TINY, "storage=postgresql", *QUICK_BEATS)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with postgresql() as running:
+        yield running
+
+
+def trials_of(address: str) -> dict[str, list[FrozenTrial]]:
+    """The trials of each study, as anyone with Optuna reads them."""
+    storage = RDBStorage(address.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        return {
+            name: optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+            for name in optuna.study.get_all_study_names(storage)
+        }
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def start(folder: Path, address: str, *arguments: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "nqm_study", *SHARED, *arguments],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "NQM_STUDY_STORAGE": address, "MLFLOW_DISABLE_TELEMETRY": "true"},
+    )  # fmt: skip
+
+
+def finished(address: str) -> Counter[str]:
+    return Counter(
+        name
+        for name, trials in trials_of(address).items()
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+    )
+
+
+def wait_for_trials(address: str, least: int) -> None:
+    deadline = time.monotonic() + 120
+    while sum(finished(address).values()) < least:
+        assert time.monotonic() < deadline, "the processes wrote nothing"
+        time.sleep(0.1)
+
+
+def require_exact(address: str, studies: int, budget: int) -> None:
+    """Each study has its budget of complete trials, none twice, and none is left running."""
+    stored = trials_of(address)
+    assert len(stored) == studies
+    for name, trials in stored.items():
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        assert len(complete) == budget, name
+        assert len({tuple(trial.params.values()) for trial in complete}) == budget, "a point twice"
+        assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+
+
+def test_four_processes_share_studies_though_one_is_killed_and_the_server_restarts(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("four")
+    sweep = ("optimizer=sgd", "batch_size=16,64", "study.n_trials=40", "tracking=none")
+    processes = [start(tmp_path / str(k), address, *sweep) for k in range(4)]
+    wait_for_trials(address, 10)
+    os.killpg(processes[0].pid, signal.SIGKILL)
+    processes[0].communicate()
+    wait_for_trials(address, 25)
+    server.stop("immediate")
+    time.sleep(1.0)
+    server.start()
+    for process in processes[1:]:
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, output + errors
+        assert "Traceback" not in errors
+    require_exact(address, studies=2, budget=40)
+    workers = {
+        trial.user_attrs["worker"]["process"]
+        for trials in trials_of(address).values()
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+    }
+    assert len(workers) > 2, "the processes did not share"
+    run(tmp_path / "0", *SHARED, *sweep, environment={"NQM_STUDY_STORAGE": address})
+    require_exact(address, studies=2, budget=40)
+
+
+def test_processes_killed_at_any_instant_leave_nothing_running_after_the_next_start(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("killed")
+    sweep = ("optimizer=momentum", "batch_size=16", "study.n_trials=40", "tracking=none")
+    for least in (0, 5, 12):
+        process = start(tmp_path / "a", address, *sweep)
+        wait_for_trials(address, least)
+        time.sleep(0.05 * least)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    run(tmp_path / "a", *SHARED, *sweep, environment={"NQM_STUDY_STORAGE": address})
+    require_exact(address, studies=1, budget=40)
+
+
+def test_a_server_that_is_not_there_is_refused_in_one_line_without_the_password(
+    tmp_path: Path,
+) -> None:
+    address = "postgresql://nqm:secret@127.0.0.1:9/studies"
+    done = run(tmp_path, *SHARED, status=2, environment={"NQM_STUDY_STORAGE": address})
+    assert done.stderr.startswith("nqm_study: storage.url=postgresql+psycopg://nqm:***@127.0.0.1:9")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def runs_on(server: MlflowServer, kind: str) -> list[tuple[str, str, str]]:
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("nqm_study")
+    assert experiment is not None
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.kind = '{kind}'", max_results=1000
+    )
+    return sorted(
+        (
+            each.data.tags.get("optuna.study_name", ""),
+            each.data.tags.get("optuna.trial_number", ""),
+            each.info.status,
+        )
+        for each in found
+    )
+
+
+def test_two_processes_mirror_on_a_server_that_goes_away_and_comes_back(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("mirrored")
+    mlflow_server = MlflowServer(tmp_path, server.create("mlflow"))
+    sweep = ("optimizer=sgd", "batch_size=16,64", "study.n_trials=25", "tracking=server")
+    given = f"tracking.uri={mlflow_server.uri}"
+    try:
+        # Down at the start, and back before the end.
+        processes = [start(tmp_path / str(k), address, *sweep, given) for k in range(2)]
+        wait_for_trials(address, 5)
+        mlflow_server.start()
+        ended = [process.communicate(timeout=240) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], ended
+        assert all("Traceback" not in errors for _, errors in ended)
+        assert any("trying again, and the studies go on" in errors for _, errors in ended)
+        require_mirrored(mlflow_server, address)
+        # Down at the end: the storage has it, and the next call brings it there.
+        mlflow_server.stop()
+        more = [*sweep[:2], "study.n_trials=30", sweep[3], given]
+        environment = {"NQM_STUDY_STORAGE": address}
+        impatient = "tracking.patience=3"
+        done = run(tmp_path / "0", *SHARED, *more, impatient, status=1, environment=environment)
+        refused = f"{mlflow_server.uri}: Connection refused"
+        assert f"MLflow is not up to date: {refused}. The storage has every trial" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert sorted(finished(address).values()) == [30, 30]
+        mlflow_server.start()
+        report = ("--storage", address, "--tracking", mlflow_server.uri)
+        run(tmp_path / "0", *report, module="nqm_study.report")
+        require_mirrored(mlflow_server, address)
+        assert list((tmp_path / "artifacts").rglob("steps_to_target.png"))
+    finally:
+        mlflow_server.stop()
+
+
+def require_mirrored(mlflow_server: MlflowServer, address: str) -> None:
+    trials = runs_on(mlflow_server, "trial")
+    assert len({(study, number) for study, number, _ in trials}) == len(trials), "a trial twice"
+    assert {status for *_, status in trials} == {"FINISHED"}
+    assert Counter(study for study, *_ in trials) == finished(address)
+    assert [status for *_, status in runs_on(mlflow_server, "study")] == ["FINISHED"] * 2
+    assert len(runs_on(mlflow_server, "summary")) == 1
