@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
 from joblib.externals.loky import get_reusable_executor
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import Study
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from nqm_study.build import StudyPlan, conf_dir, open_planned, run_planned, study_plan
 from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
@@ -59,6 +62,8 @@ class Call:
 
 
 CALL = Call()
+
+_ByOverrides = dict[tuple[str, ...], DictConfig]
 
 
 @dataclass
@@ -117,12 +122,17 @@ class Planner(Callback):
                 [*swept, *config.hydra.overrides.task]
             )
             batches = BasicSweeper.split_arguments(parsed, None)
-            jobs = [loader.load_sweep_config(config, job) for batch in batches for job in batch]
+            overrides = [tuple(job) for batch in batches for job in batch]
+            jobs = [loader.load_sweep_config(config, list(job)) for job in overrides]
         except HydraException as error:
             # No such option or key. Hydra would say the same, after it made its folders.
             print(error, file=sys.stderr)  # noqa: T201 (this is the terminal)
             raise SystemExit(FAILED) from None
         self._begin(config, jobs)
+        # The sweeper composes them all again, to see that it can.
+        loader.load_sweep_config = _Composed(
+            loader.load_sweep_config, dict(zip(overrides, jobs, strict=True))
+        )  # type: ignore[method-assign]
 
     def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
         root = Path(config.hydra.runtime.cwd) / "mlruns"
@@ -145,6 +155,21 @@ class Planner(Callback):
             names = {plan.name: plan.n_trials for plan in plans}
             studies = MirroredStudies(plans[0].backend, names)
             CALL.mirror.begin(MirrorJob(root, tracking, (studies,)))
+
+
+class _Composed:
+    """Hydra's composition of a job, which gives once what was composed before.
+
+    It goes with Hydra's context to the processes that run the studies, with nothing left in it.
+    """
+
+    def __init__(self, compose: Callable[..., DictConfig], composed: _ByOverrides) -> None:
+        self._compose = compose
+        self._composed = composed
+
+    def __call__(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        found = self._composed.pop(tuple(sweep_overrides), None)
+        return self._compose(master_config, sweep_overrides) if found is None else found
 
 
 def _start_mirrors(config: DictConfig, studies: int) -> None:
@@ -226,38 +251,61 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     # Our launcher files stand for the plugins' own of the same names.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
+    # Hydra then leaves the errors to this function.
+    asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     status, changed = 0, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else FAILED
-        # Hydra exits while it handles the error of a job.
-        changed = isinstance(stop.__context__, ChangedError)
     except KeyboardInterrupt:
         status = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (shown, and the call ends)
+        status, changed = FAILED, isinstance(error, ChangedError)
+        _show(error, whole=asked or CALL.verbose)
     if CALL.board is None and CALL.mirror is not None:
         # The call was refused.
         CALL.mirror.kill()
     if CALL.board is not None:
-        # The workers of a sweep are done, and Python would wait seconds for each to tidy up.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        if len(CALL.plans) > 1:
+            # joblib's workers are done, and Python would wait seconds for each to tidy up.
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
         try:
             status = _report(CALL.board, status, changed=changed)
-        except OSError as error:
+        except (OSError, SQLAlchemyError, StorageInternalError, ValueError) as error:
+            # The storage itself cannot be read any more.
             if CALL.verbose:
-                raise
-            _complain(f"{error.filename or CALL.root}: {first_line(error)}")
+                traceback.print_exc()
+            _complain(f"no report: {first_line(error)}")
             status = status or FAILED
         finally:
             CALL.board.stop()
     sys.exit(status)
 
 
+def _show(error: Exception, *, whole: bool) -> None:
+    """Show an error that ended Hydra's part: a refusal of its own, a full disk, or a defect."""
+    if whole or not isinstance(error, (CompactHydraException, OSError)):
+        traceback.print_exception(error)
+        return
+    if isinstance(error, OSError):
+        _complain(_reason(error))
+        return
+    lines = [str(error)]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines.append(str(error.__cause__))
+    lines.append("\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.")
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
+
+
 def _report(board: Board, status: int, *, changed: bool) -> int:
     """Show what the call came to; its exit status."""
     # Imports Matplotlib, which the processes that run the studies do without.
     from nqm_study.publish import (  # noqa: PLC0415
+        Published,
         publish,
+        reported,
         show,
         stored_records,
         unmirrored,
@@ -266,7 +314,14 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
     backend = CALL.plans[0].backend
     records = stored_records(CALL.root, [backend])
     _settle(board, {record.name: record for record in records})
-    published = publish(CALL.root, records, frozenset(plan.name for plan in CALL.plans))
+    names = frozenset(plan.name for plan in CALL.plans)
+    try:
+        published = publish(CALL.root, records, names)
+    except OSError as error:
+        if CALL.verbose:
+            traceback.print_exc()
+        _complain(f"no figures: {error.filename or CALL.root}: {first_line(error)}")
+        published, status = Published(reported(records, names)), status or FAILED
     state = None
     if CALL.mirror is not None:
         board.await_mirror()

@@ -8,6 +8,7 @@ wrong with MLflow is tried again: the storage is the truth, and nothing is lost 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -247,6 +248,8 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # What fails is told in one line, and tried again; MLflow would show a traceback for each try.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     job = MirrorJob.from_json(sys.stdin.readline())
     sys.exit(0 if follow(Follower(job), commands()) else 1)
 

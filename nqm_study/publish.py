@@ -49,6 +49,13 @@ def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRec
     )
 
 
+def reported(
+    records: Sequence[StudyRecord], only: frozenset[str] | None = None
+) -> tuple[StudyRecord, ...]:
+    """The studies with finished trials, of those that were asked for."""
+    return tuple(r for r in records if r.trials and (only is None or r.name in only))
+
+
 def publish(
     root: Path, records: Sequence[StudyRecord], only: frozenset[str] | None = None
 ) -> Published:
@@ -62,7 +69,7 @@ def publish(
         records: all stored studies.
         only: names of the studies to report; None for all.
     """
-    chosen = tuple(r for r in records if r.trials and (only is None or r.name in only))
+    chosen = reported(records, only)
     problems = {problem(record.definition) for record in chosen}
     wanted = {record.definition.curve for record in chosen}
     folders: list[Path] = []

@@ -211,6 +211,8 @@ def _create(database: Path, artifacts: str) -> None:
     new = database.with_name(f".{database.name}.new")
     for path in database.parent.glob(f"{new.name}*"):
         path.unlink()
+    # MLflow keeps a connection for each address, and one to a file that failed is of no use.
+    new = new.with_name(f"{new.name}-{time.time_ns()}")
     store = SqlAlchemyStore(f"sqlite:///{new}", artifacts)  # type: ignore[no-untyped-call]
     store.engine.dispose()
     new.rename(database)

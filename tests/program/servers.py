@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -130,3 +130,164 @@ class MlflowServer:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def processes_with(name: str, value: str) -> list[int]:
+    """The processes that were started with this environment variable."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{name}={value}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+class Slurm:
+    """A Slurm of one node, which is this machine.
+
+    Attributes:
+        environment: what Slurm's commands, and the program, need to find it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._munged, self._slurmctld, self._slurmd, *_ = (
+            tool(name, Path("/usr/sbin"))
+            for name in ("munged", "slurmctld", "slurmd", "sinfo", "sbatch", "srun", "scancel")
+        )
+        self._folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def start(self) -> None:
+        self._configure()
+        munge = self._folder / "munge"
+        options = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
+        self._start(self._munged, "-F", f"--socket={munge / 'socket'}", *options, user="munge")
+        self._wait_until((munge / "socket").exists)
+        self._start(self._slurmctld, "-D")
+        self._start(self._slurmd, "-D", "-N", self._node)
+        self._wait_until(lambda: self.ask("sinfo", "--noheader", "--format=%T") == "idle")
+
+    def stop(self) -> None:
+        if self._processes:
+            self.ask("scancel", "--signal=KILL", "--full", f"--user={os.getuid()}")
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in reversed(self._processes):
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes = []
+        # Jobs outlive slurmd.
+        for process in processes_with("SLURM_CONF", self.environment["SLURM_CONF"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def ask(self, *command: str) -> str:
+        """What a command of Slurm's prints."""
+        asked = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+            timeout=60, env={**os.environ, **self.environment},
+        )  # fmt: skip
+        return asked.stdout.strip()
+
+    @property
+    def _node(self) -> str:
+        return socket.gethostname().partition(".")[0]
+
+    def _configure(self) -> None:
+        for name in ("state", "spool", "munge", "bin"):
+            (self._folder / name).mkdir()
+        # munged, of another user, has to get there.
+        self._folder.chmod(0o755)
+        key = self._folder / "munge" / "key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        for path in (key, key.parent):
+            shutil.chown(path, "munge", "munge")
+        settings = {
+            "ClusterName": "nqm",
+            "SlurmctldHost": f"{self._node}(127.0.0.1)",
+            "SlurmctldPort": free_port(),
+            "SlurmdPort": free_port(),
+            "SlurmUser": "root",
+            "SlurmdUser": "root",
+            # A job that is requeued starts again only when its credential has expired.
+            "AuthInfo": f"socket={key.parent / 'socket'},cred_expire=5",
+            "StateSaveLocation": self._folder / "state",
+            "SlurmdSpoolDir": self._folder / "spool",
+            "SlurmctldPidFile": self._folder / "slurmctld.pid",
+            "SlurmdPidFile": self._folder / "slurmd.pid",
+            "ProctrackType": "proctrack/linuxproc",
+            "TaskPlugin": "task/none",
+            "MpiDefault": "none",
+            "JobAcctGatherType": "jobacct_gather/none",
+            "AccountingStorageType": "accounting_storage/none",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_CPU",
+            # As many CPUs as it is told to have.
+            "SlurmdParameters": "config_overrides",
+            "ReturnToService": 2,
+            # Seconds from SIGTERM to SIGKILL.
+            "KillWait": 1,
+        }
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        lines += [
+            f"NodeName={self._node} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000",
+            "PartitionName=main Nodes=ALL Default=YES",
+        ]
+        (self._folder / "slurm.conf").write_text("\n".join(lines) + "\n")
+        (self._folder / "cgroup.conf").write_text("IgnoreSystemd=yes\n")
+        # Accounting needs MySQL. Of what submitit asks sacct, the controller knows as much.
+        sacct = self._folder / "bin" / "sacct"
+        sacct.write_text(
+            "#!/bin/sh\necho 'JobID|State|NodeList'\n"
+            "exec squeue --noheader --states=all --format='%i|%T|%N'\n"
+        )
+        sacct.chmod(0o755)
+
+    def _start(self, program: str, *arguments: str, user: str | None = None) -> None:
+        with (self._folder / f"{Path(program).name}.log").open("ab") as log:
+            self._processes.append(
+                subprocess.Popen(
+                    [program, *arguments],
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    user=user,
+                    group=user,
+                    extra_groups=None if user is None else [],
+                    cwd=self._folder,
+                    env={**os.environ, **self.environment},
+                )
+            )
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not ready():
+            log = "\n".join(each.read_text() for each in self._folder.glob("*.log"))
+            assert all(process.poll() is None for process in self._processes), log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def slurm() -> Iterator[Slurm]:
+    if os.getuid() != 0:
+        pytest.skip("a Slurm of its own is started by root")
+    # Under /tmp itself: pytest's own folders are closed to other users.
+    folder = Path(tempfile.mkdtemp(prefix="nqm-slurm-"))
+    try:
+        cluster = Slurm(folder)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
