@@ -130,9 +130,8 @@ class Planner(Callback):
             raise SystemExit(FAILED) from None
         self._begin(config, jobs)
         # The sweeper composes them all again, to see that it can.
-        loader.load_sweep_config = _Composed(
-            loader.load_sweep_config, dict(zip(overrides, jobs, strict=True))
-        )  # type: ignore[method-assign]
+        remembered = _Composed(loader.load_sweep_config, dict(zip(overrides, jobs, strict=True)))
+        loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
     def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
         root = Path(config.hydra.runtime.cwd) / "mlruns"
