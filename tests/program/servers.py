@@ -233,8 +233,8 @@ class Slurm:
             # As many CPUs as it is told to have.
             "SlurmdParameters": "config_overrides",
             "ReturnToService": 2,
-            # Seconds from SIGTERM to SIGKILL.
-            "KillWait": 1,
+            # Seconds from SIGTERM to SIGKILL: the least there are.
+            "KillWait": 5,
         }
         lines = [f"{name}={value}" for name, value in settings.items()]
         lines += [

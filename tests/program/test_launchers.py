@@ -19,7 +19,8 @@ from servers import Slurm, free_port, processes_with, slurm
 pytestmark = pytest.mark.cluster
 
 SWEEP = (*TINY, "optimizer=sgd", "batch_size=16,64", "study.n_trials=10")
-LONG = (*TINY, "optimizer=sgd", "batch_size=16", "sampler=random", "tracking=none")
+LONG = ("optimizer=adam", "batch_size=16", "target=0.01", "study.n_trials=200", "tracking=none")
+"""A tenth of a second for each trial."""
 
 
 def require_exact(folder: Path, done: subprocess.CompletedProcess[str], new: int) -> None:
@@ -82,13 +83,10 @@ def test_a_sweep_runs_as_jobs_of_slurm_and_the_same_command_adds_nothing(
 
 
 @contextlib.contextmanager
-def started(
-    cluster: Slurm, folder: Path, *arguments: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(cluster: Slurm, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A call of LONG on Slurm, and its job, in the middle of its study."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "nqm_study", "-m", *LONG, *arguments,
-         "hydra/launcher=submitit_slurm"],
+        [sys.executable, "-m", "nqm_study", "-m", *LONG, "hydra/launcher=submitit_slurm"],
         cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, **cluster.environment},
     )  # fmt: skip
@@ -105,30 +103,30 @@ def started(
 def test_a_job_that_slurm_ends_fails_the_call_and_the_same_command_continues(
     cluster: Slurm, tmp_path: Path
 ) -> None:
-    with started(cluster, tmp_path, "study.n_trials=4000") as (process, job):
+    with started(cluster, tmp_path) as (process, job):
         cluster.ask("scancel", job)
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 1, output + errors
-    assert "not finished: sgd B=16 C=0.05 seed=0; the same command continues" in errors
+    assert "not finished: adam B=16 C=0.01 seed=0; the same command continues" in errors
     (before,) = stored(tmp_path).values()
-    assert 0 < before < 4000
-    done = run_on(cluster, tmp_path, *LONG, "study.n_trials=4000")
-    assert f"4000 trials ({4000 - before} new)" in done.stderr
-    assert list(stored(tmp_path).values()) == [4000]
+    assert 0 < before < 200
+    done = run_on(cluster, tmp_path, *LONG)
+    assert f"200 trials ({200 - before} new)" in done.stderr
+    assert list(stored(tmp_path).values()) == [200]
 
 
 def test_a_job_that_slurm_preempts_goes_on_within_the_same_call(
     cluster: Slurm, tmp_path: Path
 ) -> None:
-    with started(cluster, tmp_path, "study.n_trials=1500") as (process, job):
+    with started(cluster, tmp_path) as (process, job):
         cluster.ask("scancel", "--signal=USR2", job)
         wait_until(lambda: job in jobs(cluster, "PENDING"), "it was not put back")
         (before,) = stored(tmp_path).values()
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
     assert "Traceback" not in errors
-    assert 0 < before < 1500
-    assert list(stored(tmp_path).values()) == [1500]
+    assert 0 < before < 200
+    assert list(stored(tmp_path).values()) == [200]
     assert "Fewest steps" in output
 
 
@@ -137,12 +135,13 @@ def test_a_study_that_fails_in_a_job_is_named_with_its_reason(
 ) -> None:
     # Kilobytes that the job may write to one file: enough for its result, and not for all trials.
     limit = "+hydra.launcher.setup=['ulimit -f 64']"
-    done = run_on(cluster, tmp_path, *LONG, "study.n_trials=400", limit, status=1)
+    study = (*TINY, "optimizer=sgd", "batch_size=16", "study.n_trials=150", "tracking=none")
+    done = run_on(cluster, tmp_path, *study, limit, status=1)
     reason = r"sgd B=16 C=0.05 seed=0: failed, trial \d+ could not be stored: File too large"
     assert re.search(f"^nqm_study: {reason}$", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
-    run_on(cluster, tmp_path, *LONG, "study.n_trials=400")
-    assert list(stored(tmp_path).values()) == [400]
+    run_on(cluster, tmp_path, *study)
+    assert list(stored(tmp_path).values()) == [150]
 
 
 @pytest.fixture
