@@ -26,6 +26,9 @@ from nqm_study.progress import Board
 from nqm_study.study.database import first_line
 from nqm_study.study.records import StudyRecord
 
+CLUSTERS = ("submitit", "ray")
+"""The packages whose errors say that a job did not come back."""
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
@@ -72,8 +75,12 @@ def main() -> None:
 
 def _show(error: Exception, *, whole: bool) -> None:
     """Show an error that ended Hydra's part: a refusal of its own, a full disk, or a defect."""
-    if whole or not isinstance(error, (CompactHydraException, OSError)):
+    lost = type(error).__module__.partition(".")[0] in CLUSTERS
+    if whole or not (lost or isinstance(error, (CompactHydraException, OSError))):
         traceback.print_exception(error)
+        return
+    if lost:
+        _complain(f"a job was lost, {type(error).__name__}: {first_line(error)}")
         return
     if isinstance(error, OSError):
         _complain(reason(error))
@@ -132,7 +139,7 @@ def _settle(board: Board, records: Mapping[str, StudyRecord]) -> None:
         record = records.get(plan.name)
         complete = record is not None and len(record.trials) >= plan.n_trials
         if record is not None and complete and plan.name in board.unfinished:
-            board.settle(replace(told_of(plan, record, 0), over=True))
+            board.settle(replace(told_of(plan, record, None), over=True))
 
 
 def _complain(text: str) -> None:

@@ -98,7 +98,7 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
     def on_trial(trial: TrialRecord, done: int) -> None:
         nonlocal told
         fewest = min((s for s in (told.steps, trial.steps) if s is not None), default=None)
-        told = replace(told, done=done, steps=fewest, new=told.new + 1)
+        told = replace(told, done=done, steps=fewest, new=(told.new or 0) + 1)
         send(told)
         if orphaned():
             # Nobody waits for this worker any more, and it would wait for them forever.
@@ -108,7 +108,7 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
     send(replace(told_of(plan, study_record(stored), told.new), over=True))
 
 
-def told_of(plan: StudyPlan, record: StudyRecord, new: int) -> Message:
+def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
     """What there is to tell of a study, of which this call added so many trials."""
     done = len(record.trials)
     return Message(

@@ -40,7 +40,7 @@ class Message:
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
         risk_error: the largest relative error of the risk, where it is larger than meant.
-        new: trials that this call added.
+        new: trials that this call added; None where that is not known.
         over: whether the study has ended.
         waiting: whether it waits for another call that is running it.
         failed: why it failed, where it did.
@@ -51,7 +51,7 @@ class Message:
     total: int = 0
     steps: int | None = None
     risk_error: float | None = None
-    new: int = 0
+    new: int | None = 0
     over: bool = False
     waiting: bool = False
     failed: str = ""
@@ -68,9 +68,13 @@ def send(message: Message) -> bool:
 
 
 def orphaned() -> bool:
-    """Whether the process that draws, and waits for this one, has ended."""
+    """Whether the process that draws, and waits for this one, has ended.
+
+    A job that submitit started goes on without it: its result is waited for by no process, but its
+    trials are in the storage.
+    """
     address = _address()
-    if address is None:
+    if address is None or "SUBMITIT_EXECUTOR" in os.environ:
         return False
     try:
         os.kill(address[0], 0)
@@ -186,7 +190,9 @@ class Board:
             self._over.add(message.study)
             self._progress.update(task, visible=False)
             self._progress.update(self._all, completed=len(self._over))
-            trials = f"{message.done} trial{'' if message.done == 1 else 's'} ({message.new} new)"
+            trials = f"{message.done} trial{'' if message.done == 1 else 's'}"
+            if message.new is not None:
+                trials += f" ({message.new} new)"
             place = f"{len(self._over)}/{len(self._labels)}"
             line = f"{place}  {label}: {note or 'target not reached'}, {trials}"
             if message.risk_error is not None:

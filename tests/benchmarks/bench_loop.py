@@ -43,15 +43,16 @@ def ours(folder, *overrides):
 def test_a_trial_of_one_study(tmp_path, bar):
     ours(tmp_path / "warm", "batch_size=256", "study.n_trials=1")
     few, _ = ours(tmp_path / "few", "batch_size=256", "study.n_trials=10")
-    many, _ = ours(tmp_path / "many", "batch_size=256", "study.n_trials=160")
-    cost = 1e3 * (many - few) / 150
+    many, _ = ours(tmp_path / "many", "batch_size=256", "study.n_trials=610")
+    # What a call costs once is in both.
+    cost = 1e3 * (many - few) / 600
     _, told = run(tmp_path / "naive", str(NAIVE), str(tmp_path / "naive"), "150", "256")
     naive = float(told)
     (record,) = read_records(Backend().open(tmp_path / "many" / "mlruns"))
     parts = ", ".join(f"{name} {value:.1f}" for name, value in record.cost.milliseconds.items())
     ratio = naive / cost
     bar(
-        "one study, 150 trials: naive / ours",
+        "a trial of one study: naive / ours",
         f"{ratio:.1f} ({naive:.0f} ms / {cost:.0f} ms)",
         bound=">= 2.5",
         met=ratio >= 2.5,

@@ -108,6 +108,8 @@ def test_a_job_that_slurm_ends_fails_the_call_and_the_same_command_continues(
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 1, output + errors
     assert "not finished: adam B=16 C=0.01 seed=0; the same command continues" in errors
+    assert "nqm_study: a job was lost, " in errors
+    assert "Traceback" not in errors.partition("nqm_study: a job was lost, ")[2]
     (before,) = stored(tmp_path).values()
     assert 0 < before < 200
     done = run_on(cluster, tmp_path, *LONG)
