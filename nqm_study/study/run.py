@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -79,6 +80,9 @@ def run(
         clock.sampler += clock.lap()
         with undisturbed():
             try:
+                if clock.trials + 1 == remaining:
+                    # Before the last trial: whoever sees that one sees what all of them cost.
+                    add_cost(stored, replace(clock.cost, trials=remaining))
                 stored.add_trial(trial)
             except (OSError, SQLAlchemyError, StorageInternalError) as error:
                 raise NotStoredError(
@@ -99,9 +103,9 @@ def run(
         # Where a trial could not be written, its cost cannot either.
         raise
     except BaseException:
-        add_cost(stored, clock.cost)
+        if clock.trials < remaining:
+            add_cost(stored, clock.cost)
         raise
-    add_cost(stored, clock.cost)
 
 
 class _Clock:

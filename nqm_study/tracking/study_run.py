@@ -69,6 +69,7 @@ class StudyRun:
         end = end or self._run.info.start_time
         results = layout.results_digest(record, len(record.trials))
         origins = self._note_origins(record)
+        costs = layout.costs(record, self._seconds, self._written)
         shown = layout.results(record)
         # A run that an earlier version mirrored lacks what that version did not know.
         lacking = self._lacking(layout.bounds(record))
@@ -76,12 +77,12 @@ class StudyRun:
             points = [
                 *shown,
                 *lacking,
-                *layout.costs(record, self._seconds, self._written),
+                *costs,
                 *self._missing_history(record),
             ]
             tags = {**origins, NOTE: layout.note(record), RESULTS: results}
             self._store.log(self.run_id, points, end, tags=tags)
-        elif (lacking := [*lacking, *self._lacking(shown)]) or origins:
+        elif (lacking := [*lacking, *self._lacking([*shown, *costs])]) or origins:
             self._store.log(self.run_id, lacking, end, tags={**origins, NOTE: layout.note(record)})
         self._store.client.set_terminated(self.run_id, FINISHED, end)
 

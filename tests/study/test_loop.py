@@ -221,3 +221,30 @@ def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path
         assert trial.hyperparameters["learning_rate"] == 0.5
         assert trial.hyperparameters["momentum"] == 1.0 - frozen.params["one_minus_momentum"]
         assert ("rates" in frozen.user_attrs) == bool(trial.rates)
+
+
+def test_the_cost_of_all_trials_is_there_with_the_last_one(tmp_path: Path) -> None:
+    storage, seen = journal(tmp_path), []
+
+    def look(_: TrialRecord, done: int) -> None:
+        record = study_record(optuna.load_study(study_name="study", storage=journal(tmp_path)))
+        seen.append((done, record.cost.trials))
+
+    run_in(storage, definition(), 3, look)
+    assert seen == [(1, 0), (2, 0), (3, 3)]
+    cost = study_record(run_in(storage, definition(), 5)).cost
+    assert cost.trials == 5
+    assert set(cost.milliseconds) == {"sampler", "objective", "storage"}
+    assert min(cost.milliseconds.values()) > 0
+
+
+def test_an_interrupted_study_keeps_the_cost_of_what_it_did(tmp_path: Path) -> None:
+    def interrupt(_: TrialRecord, done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    storage = journal(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_in(storage, definition(), 4, interrupt)
+    assert study_record(run_in(storage, definition(), 0)).cost.trials == 2
+    assert study_record(run_in(storage, definition(), 4)).cost.trials == 4
