@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -124,7 +125,8 @@ def _start_mirrors(config: DictConfig, studies: int) -> None:
             CALL.board.show_mirror(state)
 
     if OmegaConf.select(config, "tracking.name") in ("mlflow", "server"):
-        CALL.mirror = Mirrors(changed, studies=studies)
+        # The studies have the other cores.
+        CALL.mirror = Mirrors(changed, studies=studies, cores=(os.cpu_count() or 1) // 2)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -88,7 +88,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             MirroredStudies(backend, {record.name: None for record in _kept(found)})
             for backend, found in records.items()
         )
-        mirror = Mirrors(_ignore, studies=len(everything))
+        mirror = Mirrors(_ignore, studies=len(everything), cores=os.cpu_count() or 1)
         mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
     published = publish(root, everything)
     state = mirror.finish(published.summaries) if mirror is not None else None
