@@ -20,6 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from program import TINY, run
 from servers import MlflowServer, PostgreSQL, postgresql
 
+from nqm_study.study.journal import open_journal
+
 pytestmark = pytest.mark.cluster
 
 QUICK_BEATS = ("storage.heartbeat_interval=1", "storage.grace_period=3")
@@ -124,6 +126,21 @@ def test_processes_killed_at_any_instant_leave_nothing_running_after_the_next_st
         process.communicate()
     run(tmp_path / "a", *SHARED, *sweep, environment={"NQM_STUDY_STORAGE": address})
     require_exact(address, studies=1, budget=40)
+
+
+def test_a_process_alone_tries_the_points_that_it_tries_with_the_journal(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("alone")
+    sweep = ("-m", *TINY, "optimizer=momentum", "batch_size=16", "study.n_trials=20")
+    alone = ("storage=postgresql", "tracking=none")
+    run(tmp_path, *sweep, *alone, environment={"NQM_STUDY_STORAGE": address})
+    run(tmp_path, *sweep, "tracking=none", "study.n_trials=20")
+    ((name, shared),) = trials_of(address).items()
+    journal = open_journal(tmp_path / "mlruns" / "optuna.journal")
+    private = optuna.load_study(study_name=name, storage=journal).get_trials(deepcopy=False)
+    assert [trial.params for trial in shared] == [trial.params for trial in private]
+    assert [trial.value for trial in shared] == [trial.value for trial in private]
 
 
 def test_a_server_that_is_not_there_is_refused_in_one_line_without_the_password(
