@@ -22,6 +22,7 @@ from servers import MlflowServer, PostgreSQL, postgresql
 
 from nqm_study.study.journal import open_journal
 
+pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
 pytestmark = pytest.mark.cluster
 
 QUICK_BEATS = ("storage.heartbeat_interval=1", "storage.grace_period=3")
