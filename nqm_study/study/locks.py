@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import sqlalchemy
 from filelock import FileLock, Timeout
@@ -16,26 +17,31 @@ _PAUSE = 0.02
 """Seconds between two tries to get a server's lock."""
 
 
-class Lock(Protocol):
+class Lock(abc.ABC):
     """What keeps others out. ``with`` waits for it for as long as it takes."""
 
+    @abc.abstractmethod
     def acquire(self, timeout: float | None = None) -> bool:
         """Whether the lock was got within so many seconds; None waits for as long as it takes."""
 
+    @abc.abstractmethod
     def release(self) -> bool:
         """Let go of the lock; whether it was held until now."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.release()
 
 
-class HostLock:
+class HostLock(Lock):
     """A lock among the processes of one machine, on a file."""
 
     def __init__(self, path: Path) -> None:
@@ -54,18 +60,6 @@ class HostLock:
         """Let go of the lock. The kernel keeps it as long as its holder lives."""
         self._lock.release()
         return True
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 class LockServer:
@@ -98,7 +92,7 @@ class LockServer:
             raise
 
 
-class ServerLock:
+class ServerLock(Lock):
     """A lock among all clients of a PostgreSQL server."""
 
     def __init__(self, server: LockServer, name: str) -> None:
@@ -126,15 +120,3 @@ class ServerLock:
         except SQLAlchemyError:
             # The connection broke, and the lock with it.
             return False
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
