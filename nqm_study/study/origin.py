@@ -22,7 +22,7 @@ def origin(first_trial: int, config: str = "") -> Origin:
         first_trial: how many trials there are before it.
         config: the composed configuration as YAML.
     """
-    return Origin(first_trial, _versions(), _revision(), config)
+    return Origin(first_trial, _versions(), revision(Path(__file__).resolve().parents[2]), config)
 
 
 @functools.cache
@@ -32,9 +32,11 @@ def _versions() -> dict[str, str]:
 
 
 @functools.cache
-def _revision() -> str:
-    """The git revision of the checkout this package is in; empty for an installed one."""
-    checkout = Path(__file__).resolve().parents[2]
+def revision(checkout: Path) -> str:
+    """The git revision of a checkout; empty for a folder that is none, or that git refuses.
+
+    Git refuses a checkout that another user owns, unless its settings name it as safe.
+    """
     if not (checkout / ".git").exists():
         return ""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
