@@ -119,6 +119,22 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Optimum:
+    """The fewest steps that the searched hyperparameters can reach: what a search is measured by.
+
+    Attributes:
+        steps: the fewest steps to the target.
+        hyperparameters: values that take them, in the user's units, the fixed ones too.
+        exact: whether it is computed from the model's risk as a function of the hyperparameters;
+            otherwise it is the best that a dense search found.
+    """
+
+    steps: int
+    hyperparameters: Mapping[str, float]
+    exact: bool = True
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study with its finished trials, in the order of their numbers.
 
@@ -137,6 +153,7 @@ class StudyRecord:
             studies stored by earlier versions.
         cost: what the trials cost.
         tracked: which trials have runs of their own in MLflow.
+        optimum: the true optimum; None where it was not computed, or no values reach the target.
     """
 
     name: str
@@ -149,6 +166,18 @@ class StudyRecord:
     origins: tuple[Origin, ...] = ()
     cost: Cost = field(default_factory=Cost)
     tracked: Tracked = "all"
+    optimum: Optimum | None = None
+
+    @property
+    def excess(self) -> float | None:
+        """How far the best trial's steps are above the optimum's, relative; None if not known.
+
+        Below 0 where an optimum that is not exact was beaten.
+        """
+        best, optimum = self.best, self.optimum
+        if best is None or best.steps is None or optimum is None or optimum.steps == 0:
+            return None
+        return best.steps / optimum.steps - 1.0
 
     @property
     def best(self) -> TrialRecord | None:
