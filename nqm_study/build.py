@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,20 @@ from optuna.trial import TrialState
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.evaluations import evaluation, facts
+from nqm_study.fitting import fit
 from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
 from nqm_study.parts import (
+    enqueued,
     make_backend,
     make_spectrum,
     make_tracking,
     sampler_settings,
     sections,
+    switch,
 )
 from nqm_study.schedule_parts import NAMES as SCHEDULES
 from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
@@ -34,11 +36,20 @@ from nqm_study.study.backends import Backend
 from nqm_study.study.definition import Hyperparameter, StudyDefinition
 from nqm_study.study.origin import origin
 from nqm_study.study.run import run
+from nqm_study.study.samplers import NAMES as SAMPLERS
 from nqm_study.study.shared import Sharing, run_shared
-from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage import note_origin, note_tracked, open_study
+from nqm_study.study.space import Search
+from nqm_study.study.storage import (
+    note_optimum,
+    note_origin,
+    note_tracked,
+    open_study,
+    optimum_known,
+    stored_search,
+)
 from nqm_study.study.trials import OnTrial
 from nqm_study.tracking.settings import Tracking
+from nqm_study.truth import Truth, true_optimum, truth_of, wanted
 
 MOST_BATCH_SIZE = 2**53
 """Up to here a batch size is exact as a floating-point number."""
@@ -56,7 +67,9 @@ class StudyPlan:
         definition: what decides its trials.
         algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
         problem: spectrum and batch size.
+        search: what is searched, and the first trials.
         n_trials: total of finished trials to end with.
+        truth: which optima are computed beside the search.
         backend: where it is kept.
         tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
@@ -67,7 +80,9 @@ class StudyPlan:
     definition: StudyDefinition
     algorithm: str
     problem: NoisyQuadratic
+    search: Search
     n_trials: int
+    truth: Truth
     backend: Backend
     tracking: Tracking | None
     named: bool
@@ -113,21 +128,26 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         batch_size=float(batch_size),
         target=target,
         seed=seed,
-        sampler=sampler_settings(data["sampler"], SearchSpace(hyperparameters), n_trials),
+        sampler=sampler_settings(data["sampler"], hyperparameters, n_trials),
         max_steps=max_steps,
         spectrum_settings=spectrum_settings,
         schedule_settings=schedule.settings,
         optimizer_settings=optimizer.settings,
+        warm_start=switch("study.warm_start", study["warm_start"]),
+        enqueued=enqueued("study.enqueue", study["enqueue"]),
     )
     backend = make_backend(data["storage"])
+    problem = NoisyQuadratic(spectrum, batch_size)
     return StudyPlan(
         name=definition.default_name
         if study["name"] is None
         else text("study.name", study["name"]),
         definition=definition,
         algorithm=optimizer.algorithm,
-        problem=NoisyQuadratic(spectrum, batch_size),
-        n_trials=n_trials if SearchSpace(hyperparameters).searched else 1,
+        problem=problem,
+        search=fit(problem, optimizer.algorithm, definition),
+        n_trials=n_trials if definition.searched else 1,
+        truth=truth_of("study.truth", study["truth"]),
         backend=backend,
         tracking=make_tracking(data["tracking"]),
         named=study["name"] is not None,
@@ -141,13 +161,19 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     Raises:
         StudyMismatchError: if the stored one was made from another definition.
     """
-    compute = functools.partial(facts, plan.problem, plan.definition)
-    study = open_study(storage, plan.name, plan.definition, compute)
+
+    def known() -> dict[str, Any]:
+        return {**facts(plan.problem, plan.definition), "search": plan.search.to_json()}
+
+    study = open_study(storage, plan.name, plan.definition, known)
     finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     if finished < plan.n_trials:
         note_origin(study, origin(finished, plan.config))
     if plan.tracking is not None:
         note_tracked(study, plan.tracking.trials)
+    # Before the last trial: whoever sees that one sees what it is compared with.
+    if wanted(plan.truth, plan.algorithm, plan.definition) and not optimum_known(study):
+        note_optimum(study, true_optimum(plan.problem, plan.algorithm, plan.definition))
     return study
 
 
@@ -168,11 +194,12 @@ def run_planned(
         on_trial: called with each new trial after it was written.
     """
     evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
-    made, n_trials = plan.definition, plan.n_trials
+    made, search = plan.definition, stored_search(stored) or plan.search
+    keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
     if sharing is None:
-        run(stored, made, evaluate, n_trials=n_trials, on_trial=on_trial)
+        run(stored, made, search, evaluate, **keywords)
     else:
-        run_shared(stored, made, evaluate, n_trials=n_trials, sharing=sharing, on_trial=on_trial)
+        run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
 
 
 def run_study(
@@ -185,6 +212,10 @@ def run_study(
     storage: BaseStorage | str | None = None,
     schedule: str = "constant",
     hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+    sampler: str = "tpe",
+    warm_start: bool = True,
+    enqueue: Sequence[Mapping[str, float]] = (),
+    truth: Truth = False,
 ) -> Study:
     """Tune an optimizer on a problem for the fewest steps to a target.
 
@@ -199,6 +230,12 @@ def run_study(
         schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
         hyperparameters: numbers or ranges that replace those of the two configurations; and what
             else these can be given, such as ``beta2_policy``.
+        sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...
+        warm_start: whether the first trial is the one that a rule says for the problem.
+        enqueue: hyperparameters of trials that come before, each inside its range; what is left out
+            is as the rule has it.
+        truth: whether the true optimum is computed and kept with the study: True where ``tuned``
+            gives it exactly, ``"all"`` for Adam and under a schedule too.
 
     Returns:
         The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
@@ -212,6 +249,8 @@ def run_study(
     known = tuple(sorted(path.stem for path in (folder / "optimizer").glob("*.yaml")))
     choice("family", family, known)
     choice("schedule", schedule, SCHEDULES)
+    choice("sampler", sampler, SAMPLERS)
+    n_trials = integer("n_trials", n_trials, 1)
     # No hyperparameter of a schedule has the name of an optimizer's.
     given = hyperparameters or {}
     shape = {name for name in given if belongs(schedule, name)}
@@ -233,17 +272,21 @@ def run_study(
         batch_size=float(problem.batch_size),
         target=_target(target, problem.spectrum),
         seed=integer("seed", seed, 0),
-        sampler=_section("sampler", "tpe"),
+        sampler=sampler_settings(_section("sampler", sampler), space, n_trials),
         max_steps=int(defaults["study"]["max_steps"]),  # type: ignore[call-overload,index]  # as the file is
         schedule_settings=planned.settings,
         optimizer_settings=optimizer.settings,
+        warm_start=switch("warm_start", warm_start),
+        enqueued=enqueued("enqueue", enqueue),
     )
     plan = StudyPlan(
         name=definition.default_name,
         definition=definition,
         algorithm=optimizer.algorithm,
         problem=problem,
-        n_trials=integer("n_trials", n_trials, 1) if SearchSpace(space).searched else 1,
+        search=fit(problem, optimizer.algorithm, definition),
+        n_trials=n_trials if definition.searched else 1,
+        truth=truth_of("truth", truth),
         backend=Backend(),
         tracking=None,
         named=False,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +23,10 @@ from nqm_study.study.database import server_url
 from nqm_study.study.definition import Hyperparameter, Range
 from nqm_study.study.records import TRACKED, Tracked
 from nqm_study.study.samplers import NAMES, SETTINGS, grid_points
-from nqm_study.study.space import SearchSpace
 from nqm_study.tracking.settings import Tracking
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "study": ("n_trials", "seed", "name", "max_steps"),
+    "study": ("n_trials", "seed", "name", "max_steps", "warm_start", "enqueue", "truth"),
     "optimizer": ("name", "algorithm", "learning_rate"),
     "spectrum": ("name", "kind"),
     "schedule": ("name",),
@@ -41,6 +41,15 @@ SPECTRA: Mapping[str, tuple[str, ...]] = {
     "file": ("path", "rescale"),
 }
 """The kinds of spectrum, and the keys that each has beside name and kind."""
+
+
+FITTED: Mapping[str, float] = {
+    "learning_rate": 1.0,
+    "momentum": 0.0,
+    "ema_decay": 0.0,
+    "timescale": 1.0,
+}
+"""The hyperparameters whose bounds can be left to be fitted to the problem, with a value each."""
 
 
 def sections(cfg: DictConfig) -> dict[str, Any]:
@@ -129,11 +138,18 @@ def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, float
     """
     return tuple(
         {
-            name: getattr(each, end) if isinstance(each, Range) else each
+            # A bound that is fitted to the problem will do, whatever it is.
+            name: FITTED[name] if (bound := _end(each, end)) is None else bound
             for name, each in hyperparameters.items()
         }
         for end in ("low", "high")
     )
+
+
+def _end(each: Hyperparameter, end: str) -> float | None:
+    if not isinstance(each, Range):
+        return each
+    return each.low if end == "low" else each.high
 
 
 def hyperparameter(key: str, value: Any) -> Hyperparameter:
@@ -145,6 +161,11 @@ def hyperparameter(key: str, value: Any) -> Hyperparameter:
         if odd or not {"low", "high"} <= set(value):
             raise ValueError(f"{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}")
         each: Range = under(key, functools.partial(Range, **value))
+        for end, bound in (("low", each.low), ("high", each.high)):
+            if bound is None and key.rpartition(".")[2] not in FITTED:
+                raise ValueError(
+                    f"{key}.{end}=null: must be a number; of {listed(FITTED)} it may be null"
+                )
         return each
     if not isinstance(value, (int, float)):
         raise ValueError(f"{key}={typed(value)}: must be a number or a range")
@@ -153,7 +174,7 @@ def hyperparameter(key: str, value: Any) -> Hyperparameter:
 
 
 def sampler_settings(
-    section: Mapping[str, Any], space: SearchSpace, n_trials: int
+    section: Mapping[str, Any], hyperparameters: Mapping[str, Hyperparameter], n_trials: int
 ) -> dict[str, Any]:
     """The sampler's name and settings, checked against the space and the budget."""
     settings = dict(section)
@@ -167,14 +188,43 @@ def sampler_settings(
             integer(f"sampler.{key}", settings[key], 1)
     if "qmc_type" in settings:
         choice("sampler.qmc_type", settings["qmc_type"], ("sobol", "halton"))
-    if settings["name"] == "grid" and space.searched:
-        held = grid_points(settings, space) ** len(space.searched)
+    if "finish" in settings:
+        settings["finish"] = require_number(
+            "sampler.finish", settings["finish"], least=0.0, most=0.95
+        )
+    if name == "gp" and importlib.util.find_spec("torch") is None:
+        raise ValueError("sampler=gp: needs PyTorch, which is not installed")
+    dimensions = sum(isinstance(each, Range) for each in hyperparameters.values())
+    if name == "grid" and dimensions:
+        held = grid_points(settings, dimensions) ** dimensions
         if n_trials > held:
             raise ValueError(
                 f"study.n_trials={n_trials}: must be at most {held}, the points of the grid; "
                 "sampler.size makes it finer"
             )
     return settings
+
+
+def switch(key: str, value: object) -> bool:
+    """The value, if it is true or false; else a ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}={typed(value)}: must be true or false")
+    return value
+
+
+def enqueued(key: str, value: object) -> tuple[dict[str, float], ...]:
+    """The hyperparameters of trials that the user asks for: a list of names with values."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{key}={typed(value)}: must be a list, such as [{{learning_rate: 0.1}}]")
+    for each in value:
+        if not isinstance(each, Mapping) or not each:
+            raise ValueError(
+                f"{key}: each of its entries must be values by name, such as {{learning_rate: 0.1}}"
+            )
+    return tuple(
+        {name: require_number(f"{key}.{name}", number) for name, number in each.items()}
+        for each in value
+    )
 
 
 def make_backend(section: Mapping[str, Any]) -> Backend:

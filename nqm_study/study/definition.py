@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,14 +23,15 @@ class Range:
     """A searched hyperparameter: its bounds in the user's units and the scale it is searched on.
 
     ``log`` searches log(value), ``log_one_minus`` searches log(1 - value), for hyperparameters
-    such as momentum whose effect is set by their distance from one.
+    such as momentum whose effect is set by their distance from one. A bound that is None is fitted
+    to the problem and the batch size.
 
     Raises:
         ValueError: unless low < high, both finite and inside the scale's domain.
     """
 
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     scale: Scale = "log"
 
     def __post_init__(self) -> None:
@@ -38,18 +39,31 @@ class Range:
             raise ValueError(f"scale={self.scale}: must be one of {', '.join(SCALES)}")
         for name in ("low", "high"):
             value = getattr(self, name)
+            if value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name}={value}: must be a number")
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value}: must be finite")
             # 0 and 0.0 are one bound, and must make one fingerprint.
             object.__setattr__(self, name, float(value))
-        if not self.low < self.high:
-            raise ValueError(f"low={self.low:g}: must be less than high={self.high:g}")
-        if self.scale == "log" and self.low <= 0.0:
-            raise ValueError(f"low={self.low:g}: must be greater than 0 on a log scale")
-        if self.scale == "log_one_minus" and self.high >= 1.0:
-            raise ValueError(f"high={self.high:g}: must be less than 1 on a log_one_minus scale")
+        low, high = self.low, self.high
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"low={low:g}: must be less than high={high:g}")
+        for name, value in (("low", low), ("high", high)):
+            if self.scale == "log" and value is not None and value <= 0.0:
+                raise ValueError(f"{name}={value:g}: must be greater than 0 on a log scale")
+            if self.scale == "log_one_minus" and value is not None and value >= 1.0:
+                raise ValueError(f"{name}={value:g}: must be less than 1 on a log_one_minus scale")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a bound is fitted to the problem and the batch size."""
+        return self.low is None or self.high is None
+
+    def __str__(self) -> str:
+        ends = (f"{end:.15g}" if end is not None else "fitted" for end in (self.low, self.high))
+        return f"{' to '.join(ends)}, {self.scale} scale"
 
 
 Hyperparameter = float | Range
@@ -78,6 +92,9 @@ class StudyDefinition:
             ``decay``.
         optimizer_settings: ``beta2_policy`` and ``beta2_batch_size``, where beta2 differs from one
             batch size to the next; the hyperparameters then have it as it is at that batch size.
+        warm_start: whether the first trials are those that a rule says for the problem and the
+            batch size.
+        enqueued: hyperparameters of trials that come before these, in the user's units.
     """
 
     optimizer: str
@@ -93,15 +110,17 @@ class StudyDefinition:
     spectrum_settings: Mapping[str, float | str] = field(default_factory=dict)
     schedule_settings: Mapping[str, float | str] = field(default_factory=dict)
     optimizer_settings: Mapping[str, float | str] = field(default_factory=dict)
+    warm_start: bool = False
+    enqueued: Sequence[Mapping[str, float]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
 
-        Settings of the schedule or the optimizer are left out where there are none, so that studies
-        stored before there were any keep their fingerprints.
+        What is empty or off is left out where earlier versions did not have it, so that the studies
+        they stored keep their fingerprints.
         """
         data = dataclasses.asdict(self)
-        for name in ("schedule_settings", "optimizer_settings"):
+        for name in ("schedule_settings", "optimizer_settings", "warm_start", "enqueued"):
             if not data[name]:
                 del data[name]
         return data
@@ -132,10 +151,14 @@ class StudyDefinition:
         return f"{self.optimizer} {policy}" if policy else self.optimizer
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """The names of the hyperparameters that are searched."""
+        return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Range))
+
+    @property
     def varied(self) -> frozenset[str]:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
-        searched = {name for name, v in self.hyperparameters.items() if isinstance(v, Range)}
-        return frozenset(searched | ({"beta2"} if self.optimizer_settings else set()))
+        return frozenset({*self.searched, *(("beta2",) if self.optimizer_settings else ())})
 
     @property
     def approximate(self) -> bool:

@@ -154,6 +154,8 @@ class StudyRecord:
         cost: what the trials cost.
         tracked: which trials have runs of their own in MLflow.
         optimum: the true optimum; None where it was not computed, or no values reach the target.
+        coordinates: the ranges of what the sampler searches, by its names in Optuna.
+        at_edge: what of the best trial is at the end of a range that could go on, in words.
     """
 
     name: str
@@ -167,6 +169,8 @@ class StudyRecord:
     cost: Cost = field(default_factory=Cost)
     tracked: Tracked = "all"
     optimum: Optimum | None = None
+    coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    at_edge: tuple[str, ...] = ()
 
     @property
     def excess(self) -> float | None:

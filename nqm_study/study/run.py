@@ -16,7 +16,7 @@ from nqm_study.study.database import first_line
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers import make_sampler
-from nqm_study.study.space import SearchSpace
+from nqm_study.study.space import Search
 from nqm_study.study.storage import add_cost, trial_record
 from nqm_study.study.trials import (
     Evaluate,
@@ -33,6 +33,7 @@ from nqm_study.study.trials import (
 def run(
     stored: Study,
     definition: StudyDefinition,
+    search: Search,
     evaluate: Evaluate,
     *,
     n_trials: int,
@@ -47,6 +48,7 @@ def run(
         stored: the study in its storage, made by ``storage.open_study``. No one else may write to
             it meanwhile.
         definition: what decides the trials.
+        search: what is searched, and the first trials.
         evaluate: hyperparameters in the user's units -> what they come to.
         n_trials: total of finished trials over all calls.
         on_trial: called with each new trial after it was written.
@@ -54,12 +56,12 @@ def run(
     Raises:
         NotStoredError: if a finished trial cannot be written.
     """
-    space = SearchSpace(definition.hyperparameters)
+    space = search.space
     finished = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     remaining = n_trials - len(finished)
     if remaining <= 0:
         return
-    sampler = make_sampler(definition.sampler, space, definition.seed, len(finished))
+    sampler = make_sampler(definition.sampler, search, definition.seed, len(finished))
     memory = optuna.create_study(
         study_name=stored.study_name, direction="minimize", sampler=sampler
     )

@@ -18,6 +18,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
+    GPSampler,
     GridSampler,
     QMCSampler,
     RandomSampler,
@@ -26,23 +27,28 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nqm_study.study.space import SearchSpace
+from nqm_study.study.finish import Finished, is_local
+from nqm_study.study.space import Search, SearchSpace
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "tpe": ("n_startup_trials",),
-    "cmaes": ("n_startup_trials",),
-    "random": (),
-    "qmc": ("qmc_type",),
+    "tpe": ("n_startup_trials", "finish"),
+    "gp": ("n_startup_trials", "finish"),
+    "cmaes": ("n_startup_trials", "finish"),
+    "random": ("finish",),
+    "qmc": ("qmc_type", "finish"),
     "grid": ("size",),
 }
-"""The settings of each sampler, in Optuna's names but for the grid's size."""
+"""The settings of each sampler, in Optuna's names but for the grid's size and the finish.
+
+The finish is the share of trials that a local search has; a grid is nothing but a grid.
+"""
 
 NAMES = tuple(SETTINGS)
 
 
 def make_sampler(
     settings: Mapping[str, Any],
-    space: SearchSpace,
+    search: Search,
     seed: int,
     finished: int,
     *,
@@ -52,7 +58,7 @@ def make_sampler(
 
     Args:
         settings: ``name`` (one of ``NAMES``) and that sampler's own settings.
-        space: what is searched.
+        search: what is searched, and the first trials.
         seed: the study's seed.
         finished: how many trials the study has that the sampler's own count leaves out.
         shared: whether it is asked and told outside Optuna's own loop, by several processes.
@@ -60,16 +66,34 @@ def make_sampler(
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.
     """
-    options = {key: value for key, value in settings.items() if key != "name"}
-    name = settings["name"]
+    options = {key: v for key, v in settings.items() if key not in ("name", "finish")}
+    share = float(settings.get("finish", 0.0))
+    own = sum(
+        number >= len(search.starts) and not is_local(number, share) for number in range(finished)
+    )
+    sampler = _optunas(settings["name"], options, search.space, seed, own, shared=shared)
+    return Finished(sampler, search, share, seed) if share or search.starts else sampler
+
+
+def _optunas(
+    name: str,
+    options: Mapping[str, Any],
+    space: SearchSpace,
+    seed: int,
+    finished: int,
+    *,
+    shared: bool,
+) -> BaseSampler:
+    """Optuna's sampler, which has proposed so many of the finished trials."""
     if name == "grid":
         kind = _Grid if shared else GridSampler
-        return kind(space.grid(grid_points(options, space)), seed=seed)
+        return kind(space.grid(grid_points(options, len(space.coordinates))), seed=seed)
     if name == "qmc":
         return _qmc(space, seed, finished, **options)
     simple: dict[str, Callable[..., BaseSampler]] = {
         "tpe": TPESampler,
         "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
+        "gp": functools.partial(GPSampler, deterministic_objective=True),
         "random": RandomSampler,
     }
     if name not in simple:
@@ -77,9 +101,19 @@ def make_sampler(
     return Reseeded(functools.partial(simple[name], **options), seed)
 
 
-def grid_points(options: Mapping[str, Any], space: SearchSpace) -> int:
-    """Points along each coordinate: as many as fit the grid's size."""
-    dimensions = max(1, len(space.searched))
+def asks_in_turn(sampler: BaseSampler, number: int) -> bool:
+    """Whether what is proposed for a trial depends on what others have been given before.
+
+    Quasi-random points are counted in the study, and the local search does not ask a point twice.
+    """
+    if isinstance(sampler, Finished):
+        return sampler.is_own(number) or asks_in_turn(sampler.sampler, number)
+    return isinstance(sampler, QMCSampler)
+
+
+def grid_points(options: Mapping[str, Any], dimensions: int) -> int:
+    """Points along each of the coordinates: as many as fit the grid's size."""
+    dimensions = max(1, dimensions)
     size = int(options["size"])
     points: int = round(size ** (1.0 / dimensions))
     return points if points**dimensions <= size else points - 1

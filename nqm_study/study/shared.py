@@ -20,7 +20,6 @@ from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.samplers import QMCSampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -30,8 +29,8 @@ from nqm_study.study.database import first_line
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.locks import Lock
 from nqm_study.study.records import Cost
-from nqm_study.study.samplers import make_sampler
-from nqm_study.study.space import SearchSpace
+from nqm_study.study.samplers import asks_in_turn, make_sampler
+from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.storage import FOUND, add_cost, trial_record
 from nqm_study.study.trials import (
     Evaluate,
@@ -75,6 +74,7 @@ class Sharing:
 def run_shared(
     stored: Study,
     definition: StudyDefinition,
+    search: Search,
     evaluate: Evaluate,
     *,
     n_trials: int,
@@ -89,6 +89,7 @@ def run_shared(
     Args:
         stored: the study in its storage, made by ``storage.open_study``.
         definition: what decides the trials.
+        search: what is searched, and the first trials.
         evaluate: hyperparameters in the user's units -> what they come to.
         n_trials: total of finished trials over all processes and calls.
         sharing: how the processes keep out of each other's way.
@@ -97,8 +98,8 @@ def run_shared(
     Raises:
         NotStoredError: if the server stays away.
     """
-    space = SearchSpace(definition.hyperparameters)
-    sampler = make_sampler(definition.sampler, space, definition.seed, 0, shared=True)
+    space = search.space
+    sampler = make_sampler(definition.sampler, search, definition.seed, 0, shared=True)
     storage = sharing.storage
     study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
     cost = Cost()
@@ -151,8 +152,7 @@ def _next(
             trial = study.ask()
             sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
             trial.set_user_attr(WORKER, _this_process(trial.number))
-            if isinstance(study.sampler, QMCSampler):
-                # It counts its points in the study; others find theirs outside of their turn.
+            if asks_in_turn(study.sampler, trial.number):
                 suggest(trial, space)
     finally:
         held = sharing.turn.release()

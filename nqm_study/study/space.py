@@ -1,65 +1,223 @@
-"""The search space: hyperparameters in the user's units, and the coordinates Optuna searches."""
+"""The search space: hyperparameters in the user's units, and the coordinates Optuna searches.
+
+| coordinate | of | why |
+|---|---|---|
+| the hyperparameter itself | most | |
+| ``one_minus_<name>`` | a decay such as momentum | its effect is set by its distance from 1 |
+| ``effective_learning_rate`` = lr / (1 - momentum) | lr with momentum | it sets the pace, so that the valley of few steps runs along an axis |
+| ``rate_to_limit`` = lr / (limit - lr) | lr without momentum | a log scale far below the limit and of the distance from it close by: at large batches the best rate is a share ~ 1/B below it |
+"""  # noqa: E501 (a table)
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from optuna.distributions import FloatDistribution
 
 from nqm_study.study.definition import Hyperparameter, Range
 
+Kind = Literal["itself", "one_minus", "effective", "to_limit"]
+
+AT_EDGE = 0.01
+"""A value is at the edge of its range within this share of the range, on the coordinate's scale."""
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One of the numbers that Optuna searches.
+
+    Attributes:
+        hyperparameter: what it decides.
+        kind: how it does.
+        low, high: its range.
+        log: whether it is searched on a log scale.
+        open_low, open_high: whether the range could go on there, so that a best value at that end
+            tells of a range that is too narrow.
+        limit: of ``to_limit``, the rate that no value reaches.
+    """
+
+    hyperparameter: str
+    kind: Kind
+    low: float
+    high: float
+    log: bool = True
+    open_low: bool = True
+    open_high: bool = True
+    limit: float = math.inf
+
+    @property
+    def name(self) -> str:
+        """Its name in Optuna."""
+        if self.kind == "one_minus":
+            return f"one_minus_{self.hyperparameter}"
+        if self.kind == "effective":
+            return f"effective_{self.hyperparameter}"
+        return "rate_to_limit" if self.kind == "to_limit" else self.hyperparameter
+
+    @property
+    def distribution(self) -> FloatDistribution:
+        """Optuna's distribution."""
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def value(self, coordinate: float, values: Mapping[str, float]) -> float:
+        """The hyperparameter, given those that it depends on."""
+        if self.kind == "one_minus":
+            return 1.0 - coordinate
+        if self.kind == "effective":
+            return coordinate * (1.0 - values["momentum"])
+        if self.kind == "to_limit":
+            return self.limit * (coordinate / (1.0 + coordinate))
+        return coordinate
+
+    def of(self, values: Mapping[str, float]) -> float:
+        """The coordinate of hyperparameters, not clipped to its range."""
+        value = values[self.hyperparameter]
+        if self.kind == "one_minus":
+            return 1.0 - value
+        if self.kind == "effective":
+            return value / (1.0 - values["momentum"])
+        if self.kind == "to_limit":
+            return value / (self.limit - value) if value < self.limit else math.inf
+        return value
+
+    def clipped(self, coordinate: float) -> float:
+        """The nearest value inside the range."""
+        return min(max(coordinate, self.low), self.high)
+
+    def scaled(self, coordinate: float) -> float:
+        """The coordinate on its scale: its logarithm, or in units of a third of the range."""
+        if self.log:
+            return math.log(coordinate)
+        return 3.0 * (coordinate - self.low) / (self.high - self.low)
+
+    def unscaled(self, scaled: float) -> float:
+        """The coordinate at a place on its scale, inside the range."""
+        if self.log:
+            # Nothing overflows on the way to being clipped.
+            return self.clipped(math.exp(min(max(scaled, -700.0), 700.0)))
+        return self.clipped(self.low + scaled / 3.0 * (self.high - self.low))
+
+    def share(self, coordinate: float) -> float:
+        """Where in the range it is, on its scale: 0 at the low end, 1 at the high one."""
+        low, high = self.scaled(self.low), self.scaled(self.high)
+        return (self.scaled(self.clipped(coordinate)) - low) / (high - low)
+
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Hyperparameters, each a number (fixed) or a ``Range`` (searched).
+    """Hyperparameters that are fixed, and the coordinates that decide the others.
 
-    Optuna sees one coordinate per range: the hyperparameter itself, or for the scale
-    ``log_one_minus`` one minus it, on a log scale, under the name ``one_minus_<name>``.
+    Attributes:
+        fixed: hyperparameters that are numbers.
+        coordinates: one for each searched hyperparameter; those that others depend on come first.
+        names: all hyperparameters, in the order that they are shown in.
     """
 
-    hyperparameters: Mapping[str, Hyperparameter]
-
-    @property
-    def searched(self) -> dict[str, Range]:
-        """The ranges by hyperparameter."""
-        return {name: v for name, v in self.hyperparameters.items() if isinstance(v, Range)}
+    fixed: Mapping[str, float]
+    coordinates: tuple[Coordinate, ...]
+    names: tuple[str, ...]
 
     @property
     def distributions(self) -> dict[str, FloatDistribution]:
         """Optuna's distribution of each coordinate."""
-        return {_coordinate(name, r): _distribution(r) for name, r in self.searched.items()}
+        return {each.name: each.distribution for each in self.coordinates}
 
     def values(self, coordinates: Mapping[str, float]) -> dict[str, float]:
         """Every hyperparameter's value in the user's units, the fixed ones included."""
-        values: dict[str, float] = {}
-        for name, given in self.hyperparameters.items():
-            if isinstance(given, Range):
-                coordinate = coordinates[_coordinate(name, given)]
-                values[name] = 1.0 - coordinate if given.scale == "log_one_minus" else coordinate
-            else:
-                values[name] = given
-        return values
+        values = dict(self.fixed)
+        for each in self.coordinates:
+            values[each.hyperparameter] = each.value(coordinates[each.name], values)
+        return {name: values[name] for name in self.names}
+
+    def point(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The coordinates of hyperparameters, each inside its range."""
+        return {each.name: each.clipped(each.of(values)) for each in self.coordinates}
+
+    def at_edge(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """What is at the end of a range that could go on, in words."""
+        told = []
+        for each in self.coordinates:
+            share = each.share(each.of(values))
+            low = share < AT_EDGE and each.open_low
+            high = share > 1.0 - AT_EDGE and each.open_high
+            if low or high:
+                # Small values of one minus it are large ones of the hyperparameter.
+                end = "high" if high != (each.kind == "one_minus") else "low"
+                value = values[each.hyperparameter]
+                told.append(f"{each.hyperparameter} {value:.6g}, the {end} end of its range")
+        return tuple(told)
 
     def grid(self, points: int) -> dict[str, list[float]]:
         """So many points along each coordinate, evenly spaced on its scale, the ends included."""
         grid = {}
-        for name, each in self.searched.items():
-            distribution = _distribution(each)
-            space = np.geomspace if distribution.log else np.linspace
-            line = space(distribution.low, distribution.high, points)
-            grid[_coordinate(name, each)] = [
-                float(v) for v in np.clip(line, distribution.low, distribution.high)
-            ]
+        for each in self.coordinates:
+            space = np.geomspace if each.log else np.linspace
+            line = space(each.low, each.high, points)
+            grid[each.name] = [float(v) for v in np.clip(line, each.low, each.high)]
         return grid
 
+    def to_json(self) -> dict[str, Any]:
+        """The space as JSON values; ``from_json`` is its inverse."""
+        coordinates = [dataclasses.asdict(each) for each in self.coordinates]
+        for each in coordinates:
+            if each["limit"] == math.inf:
+                del each["limit"]
+        return {"fixed": dict(self.fixed), "coordinates": coordinates, "names": list(self.names)}
 
-def _coordinate(name: str, each: Range) -> str:
-    return f"one_minus_{name}" if each.scale == "log_one_minus" else name
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchSpace:
+        """The space that ``to_json`` wrote."""
+        coordinates = tuple(Coordinate(**each) for each in data["coordinates"])
+        return cls(dict(data["fixed"]), coordinates, tuple(data["names"]))
+
+    @classmethod
+    def of(cls, hyperparameters: Mapping[str, Hyperparameter]) -> SearchSpace:
+        """The space of given ranges: each hyperparameter itself, or one minus it.
+
+        Raises:
+            ValueError: if a bound is not given.
+        """
+        ranges = {name: each for name, each in hyperparameters.items() if isinstance(each, Range)}
+        fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+        return cls(fixed, tuple(map(plain, ranges, ranges.values())), tuple(hyperparameters))
 
 
-def _distribution(each: Range) -> FloatDistribution:
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and where it begins.
+
+    Attributes:
+        space: the search space.
+        starts: the coordinates of the first trials, each inside the space.
+    """
+
+    space: SearchSpace
+    starts: tuple[Mapping[str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The search as JSON values; ``from_json`` is its inverse."""
+        return {"space": self.space.to_json(), "starts": [dict(each) for each in self.starts]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Search:
+        """The search that ``to_json`` wrote."""
+        return cls(SearchSpace.from_json(data["space"]), tuple(data["starts"]))
+
+
+def plain(name: str, each: Range, *, open_low: bool = True, open_high: bool = True) -> Coordinate:
+    """The coordinate of a range with both bounds: the hyperparameter itself, or one minus it.
+
+    Raises:
+        ValueError: if a bound is missing.
+    """
+    if each.low is None or each.high is None:
+        raise ValueError(f"{name}={each}: must have both bounds")
     if each.scale == "log_one_minus":
-        return FloatDistribution(1.0 - each.high, 1.0 - each.low, log=True)
-    return FloatDistribution(each.low, each.high, log=each.scale == "log")
+        low, high = 1.0 - each.high, 1.0 - each.low
+        return Coordinate(name, "one_minus", low, high, True, open_high, open_low)
+    return Coordinate(name, "itself", each.low, each.high, each.scale == "log", open_low, open_high)

@@ -13,7 +13,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import Cost, Origin, StudyRecord, Tracked, TrialRecord
+from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, TrialRecord
+from nqm_study.study.space import Search
 
 ATTRIBUTE = "nqm_study"
 """The study attribute that holds its definition and bounds."""
@@ -21,6 +22,7 @@ ATTRIBUTE = "nqm_study"
 ORIGINS = "nqm_study.origins"
 COST = "nqm_study.cost"
 TRACKED = "nqm_study.tracked"
+OPTIMUM = "nqm_study.optimum"
 
 FOUND = "found"
 """The trial attribute with all that a shared trial came to; others have an attribute for each."""
@@ -34,7 +36,7 @@ def open_study(
     storage: BaseStorage,
     name: str,
     definition: StudyDefinition,
-    facts: Callable[[], Mapping[str, float | None]],
+    facts: Callable[[], Mapping[str, Any]],
 ) -> Study:
     """The stored study of this name, made if it is not there.
 
@@ -42,7 +44,8 @@ def open_study(
         storage: where it is kept.
         name: the study's name.
         definition: what decides its trials.
-        facts: what its steps are compared with, computed once, when the study is made.
+        facts: what its steps are compared with, and ``search``, computed once, when the study is
+            made.
 
     Raises:
         StudyMismatchError: if the stored one was made from another definition.
@@ -54,6 +57,22 @@ def open_study(
     if ATTRIBUTE not in study.user_attrs:
         study.set_user_attr(ATTRIBUTE, {"definition": definition.to_json(), **facts()})
     return study
+
+
+def stored_search(study: Study) -> Search | None:
+    """What a study searches and where it begins; None in studies that earlier versions stored."""
+    found = study.user_attrs[ATTRIBUTE].get("search")
+    return Search.from_json(found) if found is not None else None
+
+
+def note_optimum(study: Study, optimum: Optimum | None) -> None:
+    """Store the true optimum; None says that there is none to be known."""
+    study.set_user_attr(OPTIMUM, dataclasses.asdict(optimum) if optimum is not None else {})
+
+
+def optimum_known(study: Study) -> bool:
+    """Whether the true optimum was looked for."""
+    return OPTIMUM in study.user_attrs
 
 
 def note_origin(study: Study, origin: Origin) -> None:
@@ -124,7 +143,8 @@ def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
 def study_record(study: Study) -> StudyRecord:
     """A stored study as a record."""
     facts = study.user_attrs[ATTRIBUTE]
-    return StudyRecord(
+    search = stored_search(study)
+    record = StudyRecord(
         name=study.study_name,
         definition=StudyDefinition.from_json(facts["definition"]),
         bayes_bound=int(facts["bayes_bound"]),
@@ -135,7 +155,16 @@ def study_record(study: Study) -> StudyRecord:
         origins=_origins(study),
         cost=_cost(study),
         tracked=study.user_attrs.get(TRACKED, "all"),
+        optimum=Optimum(**found) if (found := study.user_attrs.get(OPTIMUM)) else None,
+        coordinates={
+            each.name: (each.low, each.high)
+            for each in (search.space.coordinates if search else ())
+        },
     )
+    if search is None or record.best is None:
+        return record
+    at_edge = search.space.at_edge(record.best.hyperparameters)
+    return dataclasses.replace(record, at_edge=at_edge)
 
 
 def _origins(study: Study) -> tuple[Origin, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from datetime import datetime
 
@@ -85,6 +86,13 @@ def bounds(record: StudyRecord) -> list[Point]:
         points.append(Point("classical_bound", record.classical_bound))
     if record.optimal_steps is not None:
         points.append(Point("optimal_steps", record.optimal_steps))
+    if record.optimum is not None:
+        points.append(Point("true_steps_to_target", record.optimum.steps))
+        points += [
+            Point(f"true_{name}", value)
+            for name, value in record.optimum.hyperparameters.items()
+            if name in record.definition.varied
+        ]
     return points
 
 
@@ -102,6 +110,8 @@ def results(record: StudyRecord) -> list[Point]:
             if name in record.definition.varied
         ]
         points += [Point(name, value, count) for name, value in _ratios(record).items()]
+    if record.excess is not None:
+        points.append(Point("excess_steps_over_optimum", record.excess, count))
     if record.risk_error is not None:
         points.append(Point("risk_error", record.risk_error, count))
     return points
@@ -177,10 +187,16 @@ def params(record: StudyRecord) -> dict[str, str]:
         said["sampler" if name == "name" else f"sampler.{name}"] = str(setting)
     for name, value in definition.hyperparameters.items():
         if isinstance(value, Range):
-            bounds = f"{number(value.low)} to {number(value.high)}"
-            said[f"space.{name}"] = f"{bounds}, {value.scale} scale"
+            said[f"space.{name}"] = str(value)
         else:
             said[f"space.{name}"] = f"fixed at {number(value)}"
+    for name, (low, high) in record.coordinates.items():
+        # Few digits: the last ones may differ on another machine.
+        said[f"searched.{name}"] = f"{low:.6g} to {high:.6g}"
+    if definition.warm_start:
+        said["warm_start"] = "true"
+    if definition.enqueued:
+        said["enqueue"] = json.dumps([dict(each) for each in definition.enqueued])
     if definition.optimizer_settings:
         of = number(float(definition.optimizer_settings["beta2_batch_size"]))
         said["space.beta2"] += f", of batch size {of}"
@@ -206,6 +222,8 @@ def note(record: StudyRecord) -> str:
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
         f"in {record.best.steps} steps{_ratios_text(record)} with {found}."
     )
+    if record.at_edge:
+        text += f" At the edge of what was searched: {'; '.join(record.at_edge)}."
     if record.best.sampled:
         text += " The loss was sampled, since Adam's closure is in doubt there"
         if record.best.risk_error is not None:
@@ -246,12 +264,18 @@ def _bounds_text(record: StudyRecord) -> str:
             "SGD's optimal schedule, the best of those constant over each of 50 equal pieces of "
             f"the run, needs {record.optimal_steps} steps."
         )
+    if record.optimum is not None:
+        found = ", ".join(f"{k} {_digits(v)}" for k, v in record.optimum.hyperparameters.items())
+        what = "The true optimum" if record.optimum.exact else "The best of a dense search"
+        said.append(f"{what} of what is searched is {record.optimum.steps} steps, with {found}.")
     return " ".join(said)
 
 
 def _ratios_text(record: StudyRecord) -> str:
     """How many times the Bayes bound and SGD's optimal schedule the best trial's steps are."""
     texts = [f"{value:.4g} times {_COMPARED[name]}" for name, value in _ratios(record).items()]
+    if record.excess is not None:
+        texts.append(f"{100.0 * record.excess:.2g} % above the optimum")
     return f", {' and '.join(texts)}," if texts else ""
 
 

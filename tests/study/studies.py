@@ -10,12 +10,14 @@ import nqm_study as nqm
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.journal import open_journal
 from nqm_study.study.run import run
+from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.storage import open_study
 from nqm_study.study.trials import Evaluate, Evaluation, OnTrial
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)
 SAMPLERS = {
     "tpe": {"name": "tpe", "n_startup_trials": 5},
+    "finish": {"name": "tpe", "n_startup_trials": 5, "finish": 0.6},
     "cmaes": {"name": "cmaes", "n_startup_trials": 1},
     "random": {"name": "random"},
     "qmc": {"name": "qmc", "qmc_type": "sobol"},
@@ -60,7 +62,9 @@ def run_in(
     n_trials: int,
     on_trial: OnTrial | None = None,
     evaluation: Evaluate = evaluate,
+    starts: tuple[Mapping[str, float], ...] = (),
 ) -> optuna.Study:
-    stored = open_study(storage, "study", what, lambda: FACTS)
-    run(stored, what, evaluation, n_trials=n_trials, on_trial=on_trial)
+    search = Search(SearchSpace.of(what.hyperparameters), starts)
+    stored = open_study(storage, "study", what, lambda: {**FACTS, "search": search.to_json()})
+    run(stored, what, search, evaluation, n_trials=n_trials, on_trial=on_trial)
     return stored

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nqm_study.study.definition import Range
 from nqm_study.study.space import SearchSpace
 
-SPACE = SearchSpace(
+SPACE = SearchSpace.of(
     {
         "learning_rate": Range(1e-4, 1.0, "log"),
         "momentum": Range(0.0, 0.999, "log_one_minus"),

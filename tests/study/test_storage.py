@@ -120,6 +120,8 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "spectrum_settings": {"dim": 50},
         "schedule_settings": {"pieces": 2},
         "optimizer_settings": {"beta2_policy": "half_life"},
+        "warm_start": True,
+        "enqueued": [{"learning_rate": 0.1}],
     }
     assert set(changes) == {each.name for each in fields(base)}
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]

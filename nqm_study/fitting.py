@@ -1,0 +1,301 @@
+"""Ranges and first trials that fit a problem: from its scales, without looking at its optimum.
+
+Three scales of a problem are known before any trial: the constants of small batches (steps T B and
+rate lr / B, ``model.small_batch``), the largest stable rate, and the steps that gradients without
+noise need at that rate. Ranges are powers of ten around them, so that the optimum is inside at
+every batch size and in every unit of the loss. The first trial is at the values below, where the
+ends of two laws are joined by ``_joined``. Their numbers were fitted to the true optima of the
+paper's problem, where the first trial is within 3 % of the fewest steps at most batch sizes;
+elsewhere they are a guess that the search goes on from.
+
+| | small batches | large batches |
+|---|---|---|
+| lr of SGD | rate B | just below the limit 2 / x |
+| lr / (1 - momentum) | rate B | 3.6 / x / (1 - momentum), for Nesterov 1.3 / x / (1 - momentum) |
+| 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
+| lr of the average of iterates | 12.6 rate B | just below the limit |
+| 1 - ema_decay | 33.5 B / examples | no matter |
+| lr of Adam | rate sqrt(B) | the spread of the starts |
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nqm_study.model._tuning import largest_rate
+from nqm_study.model.families import Family
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.small_batch import SmallBatch, small_batch
+from nqm_study.model.spectrum import Spectrum
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
+
+WIDE = 30.0
+"""Rates are searched within this factor of the first trial's."""
+
+HIGHER = 4.0
+"""Under a schedule, where the peak comes for a part of the run only, higher ones by this factor."""
+
+NEAREST = 1e5
+"""The largest lr / (limit - lr): so near to the limit, nothing is left to gain."""
+
+UNSTABLE = 2.5
+"""Under a schedule the peak may be unstable for a while: it is searched up to so many limits."""
+
+LEAST_GAP = 1e-12
+"""1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What is known of a problem before any trial.
+
+    Attributes:
+        rate: learning rate of the first trial, without momentum.
+        steps: what plain SGD, or Adam, takes at it, about.
+        batch_share: B / examples, the inverse of the steps at small batches; infinite without
+            noise, as is small_rate.
+        small_rate: the rate of small batches.
+        root: the square root of the largest curvature by the smallest that matters, or less.
+        limit: no larger rate of plain SGD can reach the target; infinite for Adam.
+        speed: the largest x; plain SGD is stable below 2 / speed.
+    """
+
+    rate: float
+    steps: float
+    batch_share: float
+    small_rate: float
+    root: float
+    limit: float
+    speed: float
+
+
+def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
+    """The search space of a study, with its first trials.
+
+    Args:
+        problem: spectrum and batch size.
+        algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
+        definition: the study's.
+
+    Raises:
+        ValueError: naming a bound that was given and that the fitted one contradicts, or a value
+            that is enqueued and not inside its range.
+    """
+    scales = (_adam if algorithm == "Adam" else _sgd)(problem, definition)
+    start = _start(scales, algorithm, definition)
+    hyperparameters = definition.hyperparameters
+    # The rate's coordinate depends on momentum, which comes first.
+    ordered = sorted(hyperparameters, key=lambda name: name == "learning_rate")
+    coordinates = tuple(
+        _coordinate(name, each, scales, start, algorithm, definition)
+        for name in ordered
+        if isinstance(each := hyperparameters[name], Range)
+    )
+    fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+    space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
+    middle = {
+        each.hyperparameter: each.value(each.unscaled(_middle(each)), start)
+        for each in coordinates
+        if each.hyperparameter not in start
+    }
+    first = {**middle, **start, **fixed}
+    starts = [_enqueued(space, {**first, **given}, given) for given in definition.enqueued]
+    if definition.warm_start and coordinates and definition.sampler["name"] != "grid":
+        starts.append(space.point(first))
+    return Search(space, tuple(starts))
+
+
+def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
+    power = definition.hyperparameters.get("preconditioner_power", 0.0)
+    # A power that is searched: that of its low end has the lowest rates, and all have one limit.
+    power = (power.low or 0.0) if isinstance(power, Range) else power
+    known = _small_batch(problem.spectrum, power, definition.target)
+    family = Family({"preconditioner_power": power})
+    limit = largest_rate(problem, family, definition.target)
+    known = known or _without_noise(1.0 / limit)
+    stable = 2.0 / known.speed
+    small = known.rate * problem.batch_size
+    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    return Scales(
+        rate=_joined(small, 0.98 * stable),
+        steps=1.0 / share + known.least_time / stable,
+        batch_share=share,
+        small_rate=small,
+        root=math.sqrt(max(known.least_time * known.speed, 1.0)),
+        limit=limit,
+        speed=known.speed,
+    )
+
+
+def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
+    spread = math.sqrt(float(np.max(problem.spectrum.second_moment)))
+    known = _small_batch(problem.spectrum, "adam", definition.target)
+    known = known or _without_noise(1.0 / spread)
+    small = known.rate * math.sqrt(problem.batch_size)
+    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    return Scales(
+        rate=_joined(small, spread),
+        steps=1.0 / share + 50.0,
+        batch_share=share,
+        small_rate=small,
+        root=1.0,
+        limit=math.inf,
+        speed=1.0 / spread,
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _small_batch(
+    spectrum: Spectrum, preconditioner: float | Literal["adam"], target: float
+) -> SmallBatch | None:
+    # All batch sizes of a call share it.
+    return small_batch(spectrum, preconditioner, target=target)
+
+
+def _without_noise(speed: float) -> SmallBatch:
+    """What stands for the constants where noise sets none."""
+    return SmallBatch(0.0, math.inf, 1.0 / speed, 1.0 / speed, speed)
+
+
+def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
+    """The values that the rule says, of the hyperparameters that it knows."""
+    given = definition.hyperparameters
+    first = {"learning_rate": scales.rate, "timescale": scales.steps}
+    if algorithm == "Adam":
+        return first
+    nesterov = bool(given.get("nesterov", False))
+    momentum = given.get("momentum", 0.0)
+    gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
+    if isinstance(momentum, Range):
+        large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
+        gap = max(_joined(11.3 * scales.batch_share, large), LEAST_GAP)
+        first["momentum"] = 1.0 - gap
+    if gap < 1.0:
+        # Of the rate by itself, so that it is stable: 2 (1 + momentum), or a third of it.
+        most = (1.3 if nesterov else 3.6) / scales.speed
+        first["learning_rate"] = _joined(scales.small_rate * gap, most)
+    if isinstance(given.get("ema_decay"), Range):
+        first["ema_decay"] = 1.0 - max(min(33.5 * scales.batch_share, 0.5), LEAST_GAP)
+        if gap == 1.0:
+            first["learning_rate"] = _joined(12.6 * scales.small_rate, 1.999 / scales.speed)
+    return first
+
+
+def _coordinate(
+    name: str,
+    each: Range,
+    scales: Scales,
+    start: Mapping[str, float],
+    algorithm: str,
+    definition: StudyDefinition,
+) -> Coordinate:
+    if not each.fitted:
+        return plain(name, each)
+    if name == "learning_rate" and each.low is None and each.high is None and algorithm == "SGD":
+        return _rate(scales, start, definition)
+    if name == "learning_rate":
+        gap = 1.0 - start.get("momentum", 0.0)
+        low, high = min(scales.rate * gap, start[name]) / WIDE, HIGHER * start[name] * WIDE
+        if algorithm == "SGD":
+            # Of heavy ball, stable below 2 (1 + momentum) / x.
+            high = 2.0 * UNSTABLE * (2.0 / scales.speed)
+        fitted = low, high, True, True
+    elif name == "timescale":
+        fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
+    elif name == "momentum":
+        gap = 1.0 - start[name]
+        least, most = max(gap * 1e-2, LEAST_GAP), min(gap * 1e3, 1.0)
+        fitted = 1.0 - most, 1.0 - least, most < 1.0, True
+    elif name == "ema_decay":
+        fitted = 0.0, 1.0 - max(1.0 / max(scales.steps, 2.0), LEAST_GAP), False, True
+    else:
+        raise ValueError(f"{_key(name)}={each}: must have both bounds")
+    low, high, open_low, open_high = fitted
+    bounded = (
+        each.low if each.low is not None else low,
+        each.high if each.high is not None else high,
+    )
+    if not bounded[0] < bounded[1]:
+        end, given = ("low", each.low) if each.low is not None else ("high", each.high)
+        other, limit = ("below", high) if end == "low" else ("above", low)
+        raise ValueError(
+            f"{_key(name)}.{end}={given:g}: must be {other} {limit:.3g}, which fits "
+            f"the problem at batch_size={definition.batch_size:.15g}; or give both bounds"
+        )
+    return plain(
+        name,
+        Range(*bounded, each.scale),
+        open_low=open_low or each.low is not None,
+        open_high=open_high or each.high is not None,
+    )
+
+
+def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinition) -> Coordinate:
+    """The coordinate of SGD's learning rate, where no bound is given."""
+    scheduled = definition.schedule != "constant"
+    momentum = definition.hyperparameters.get("momentum", 0.0)
+    if momentum != 0.0:
+        gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
+        effective = start["learning_rate"] / gap
+        high = effective * WIDE * (HIGHER if scheduled else 1.0)
+        return Coordinate("learning_rate", "effective", effective / WIDE, high)
+    if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
+        high = UNSTABLE * max(scales.limit, 2.0 / scales.speed)
+        return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
+    low = scales.rate / WIDE
+    return Coordinate(
+        "learning_rate",
+        "to_limit",
+        low / (scales.limit - low),
+        NEAREST,
+        open_high=False,
+        limit=scales.limit,
+    )
+
+
+def _enqueued(
+    space: SearchSpace, values: Mapping[str, float], given: Mapping[str, float]
+) -> dict[str, float]:
+    """The coordinates of a trial that the user asks for.
+
+    Raises:
+        ValueError: naming a value that is not inside its range, or that is not searched.
+    """
+    searched = {each.hyperparameter for each in space.coordinates}
+    for name, value in given.items():
+        if name not in searched:
+            raise ValueError(
+                f"study.enqueue.{name}={value:g}: must be one of what is searched, "
+                f"{', '.join(sorted(searched)) or 'nothing'}"
+            )
+    for each in space.coordinates:
+        low, high = (each.value(end, values) for end in (each.low, each.high))
+        low, high = min(low, high), max(low, high)
+        value = values[each.hyperparameter]
+        if each.hyperparameter in given and not low <= value <= high:
+            raise ValueError(
+                f"study.enqueue.{each.hyperparameter}={value:g}: must be in the range that is "
+                f"searched, {low:.6g} to {high:.6g}"
+            )
+    return space.point(values)
+
+
+def _middle(each: Coordinate) -> float:
+    return 0.5 * (each.scaled(each.low) + each.scaled(each.high))
+
+
+def _joined(small: float, large: float) -> float:
+    """About the smaller of two."""
+    ratio = small / large
+    return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
+
+
+def _key(name: str) -> str:
+    return f"schedule.{name}" if name == "timescale" else f"optimizer.{name}"

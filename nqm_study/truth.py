@@ -1,0 +1,81 @@
+"""The true optimum of what a study searches, which its steps are compared with."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+from nqm_study.checks import typed
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.tuned import Tuned, tuned
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.records import Optimum
+
+Truth = bool | Literal["all"]
+"""Which optima are computed: none, those that are exact, or all."""
+
+DECAYS = {"momentum": "momentum", "ema_decay": "ema"}
+"""The families by what is searched beside the rate."""
+
+
+def truth_of(key: str, value: object) -> Truth:
+    """The value, if it says which optima are computed; else a ValueError."""
+    if isinstance(value, bool):
+        return value
+    if value == "all":
+        return "all"
+    raise ValueError(f"{key}={typed(value)}: must be true, false or all")
+
+
+def wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
+    """Whether the optimum of a study is to be computed."""
+    return truth == "all" or (truth and _is_linear(algorithm, definition))
+
+
+def true_optimum(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+) -> Optimum | None:
+    """The fewest steps over all values of what a study searches; None where none reach the target.
+
+    Of the linear optimizers at a constant rate it is exact, and over all values, also those outside
+    of the ranges searched.
+    """
+    if not _is_linear(algorithm, definition):
+        raise NotImplementedError
+    hyperparameters = definition.hyperparameters
+    fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+    decays = [name for name in definition.searched if name != "learning_rate"]
+    family = DECAYS[decays[0]] if decays else "sgd"
+    found = _tuned(
+        problem, family, definition.target, definition.max_steps, tuple(sorted(fixed.items()))
+    )
+    if found.steps is None or found.optimizer is None:
+        return None
+    values = {name: float(getattr(found.optimizer, name)) for name in hyperparameters}
+    return Optimum(found.steps, values)
+
+
+@functools.lru_cache(maxsize=64)
+def _tuned(
+    problem: NoisyQuadratic,
+    family: str,
+    target: float,
+    max_steps: int,
+    fixed: tuple[tuple[str, float], ...],
+) -> Tuned:
+    # Studies that differ in their seeds or samplers share it.
+    return tuned(problem, family, target=target, max_steps=max_steps, **dict(fixed))
+
+
+def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
+    """Whether ``tuned`` gives the optimum exactly."""
+    searched = set(definition.searched)
+    return (
+        algorithm == "SGD"
+        and definition.schedule == "constant"
+        and "warmup_fraction" not in definition.hyperparameters
+        and "learning_rate" in searched
+        and searched - {"learning_rate"} in ({"momentum"}, {"ema_decay"}, set())
+    )
