@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
-from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.study.records import Optimum, StudyRecord, TrialRecord
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 LEARNING_RATE = Range(1e-5, 10.0)
@@ -40,6 +40,36 @@ def bounded(records: Sequence[StudyRecord]) -> list[StudyRecord]:
         )
         for record in records
     ]
+
+
+def with_optima(
+    records: Sequence[StudyRecord],
+    excess: Callable[[float], float] = lambda _: 0.0,
+    off: Callable[[float], float] = lambda _: 1.0,
+    *,
+    exact: bool = True,
+) -> list[StudyRecord]:
+    """The same with true optima.
+
+    Args:
+        records: studies with a trial that reached the target.
+        excess: how far the best trial's steps are above the optimum's, relative, by batch size.
+        off: the best trial's learning rate over the optimum's, by batch size.
+        exact: whether the optima are.
+    """
+    made = []
+    for record in records:
+        best, batch_size = record.best, record.definition.batch_size
+        assert best is not None
+        assert best.steps is not None
+        rate = best.hyperparameters["learning_rate"] / off(batch_size)
+        optimum = Optimum(
+            round(best.steps / (1.0 + excess(batch_size))),
+            {**best.hyperparameters, "learning_rate": rate},
+            exact,
+        )
+        made.append(dataclasses.replace(record, optimum=optimum))
+    return made
 
 
 def optimal_steps(batch_size: float) -> int:
