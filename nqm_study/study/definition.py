@@ -132,6 +132,12 @@ class StudyDefinition:
         return f"{self.optimizer} {policy}" if policy else self.optimizer
 
     @property
+    def sampler_text(self) -> str:
+        """The sampler's name, and whether a local search finishes what it began."""
+        name = str(self.sampler["name"])
+        return f"{name} + finish" if self.sampler.get("finish") else name
+
+    @property
     def varied(self) -> frozenset[str]:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
         searched = {name for name, v in self.hyperparameters.items() if isinstance(v, Range)}
@@ -160,6 +166,13 @@ class StudyDefinition:
         """A hash of the definition less batch size and seed: studies of one scaling curve."""
         data = self.to_json()
         del data["batch_size"], data["seed"]
+        return _digest(data)
+
+    @property
+    def benchmark(self) -> str:
+        """A hash of the definition less batch size, seed and sampler: what samplers compete in."""
+        data = self.to_json()
+        del data["batch_size"], data["seed"], data["sampler"]
         return _digest(data)
 
 
