@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -207,3 +208,47 @@ def greedy(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRec
         batch_sizes,
         **{"schedule": "greedy", **changes},
     )
+
+
+def searched(
+    sampler: Mapping[str, Any],
+    steps: Sequence[int | None],
+    *,
+    optimum: int | None = 1000,
+    exact: bool = True,
+    **changes: Any,
+) -> StudyRecord:
+    """A study of one sampler, by the steps of its trials and of the true optimum."""
+    trials = [trial(count, number) for number, count in enumerate(steps)]
+    made = study(*trials, sampler=sampler, **changes)
+    if optimum is None:
+        return made
+    found = Optimum(optimum, {"learning_rate": 0.1, "momentum": 0.0}, exact)
+    return dataclasses.replace(made, optimum=found)
+
+
+TPE, FINISH = {"name": "tpe"}, {"name": "tpe", "finish": 0.6}
+
+
+def contest(
+    paces: Mapping[str, float] | None = None, n_trials: int = 100, n_seeds: int = 5, **changes: Any
+) -> list[StudyRecord]:
+    """Studies at seven batch sizes of samplers that near the optimum at different paces."""
+    generator = random.Random(0)  # noqa: S311 - noise, not secrets
+    paces = paces or {"random": 0.6, "tpe": 1.6, "tpe + finish": 1.6}
+    made = []
+    for text, pace in paces.items():
+        sampler = {"name": text.removesuffix(" + finish"), "finish": 0.6 * text.endswith("finish")}
+        for batch_size in (4**k for k in range(1, 8)):
+            for seed in range(n_seeds):
+                steps: list[int | None] = []
+                for k in range(n_trials):
+                    speed = 8.0 if sampler["finish"] and k > 0.6 * n_trials else pace
+                    regret = generator.expovariate(1.0) * 20.0 / (1 + k) ** speed
+                    steps.append(round(100_000 * (1.0 + regret)) if k > seed else None)
+                made.append(
+                    searched(
+                        sampler, steps, optimum=100_000, batch_size=batch_size, seed=seed, **changes
+                    )
+                )
+    return made
