@@ -54,11 +54,10 @@ def _slopes(curves: Sequence[Curve]) -> str:
     """What the slopes' texts leave unsaid: each is explained where there is one."""
     fits = [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
     sentences = []
-    if any(fit.interval is not None for fit in fits):
-        sentences.append(words.SLOPES)
+    sentences.append(words.slopes(fits))
     if any(fit.end is not None for fit in fits):
         sentences.append(words.ENDS)
-    return " ".join(sentences)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _ratios(points: Sequence[Point]) -> str:

@@ -162,10 +162,7 @@ def _fits(curves: Sequence[Curve]) -> list[SlopeFit]:
 
 
 def _rate_caption(curves: Sequence[Curve]) -> str:
-    text = caption(curves)
-    if any(fit.interval is not None for fit in _fits(curves)):
-        text += f" {words.SLOPES}"
-    return text
+    return f"{caption(curves)} {words.slopes(_fits(curves))}".strip()
 
 
 def _steps_shown(curves: Sequence[Curve]) -> list[float]:

@@ -117,12 +117,13 @@ def comparisons(records: Sequence[StudyRecord]) -> tuple[Comparison, ...]:
 
 def curve_regret(records: Sequence[StudyRecord]) -> Regret | None:
     """The regret over all studies of one scaling curve, whose optima are known; None without."""
-    known = [record for record in records if record.trials and _optimum_steps(record.optimum)]
-    if not known:
+    found = _contenders(records)
+    if not found:
         return None
-    cases = {(record.definition.batch_size, record.definition.seed): record for record in known}
-    n_trials = min(len(record.trials) for record in cases.values())
-    return _regret(known[0].definition.sampler_text, cases, _optima(known), n_trials)
+    (studies,) = found
+    members = list(studies.values())
+    n_trials = min(len(record.trials) for record in members)
+    return _regret(members[0].definition.sampler_text, studies, _optima(members), n_trials)
 
 
 def _contenders(records: Sequence[StudyRecord]) -> list[dict[Case, StudyRecord]]:
@@ -130,7 +131,7 @@ def _contenders(records: Sequence[StudyRecord]) -> list[dict[Case, StudyRecord]]
     found: dict[str, dict[Case, StudyRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (len(record.trials), record.name)):
         definition = record.definition
-        if _optimum_steps(record.optimum):
+        if record.trials and record.optimum is not None and record.optimum.steps > 0:
             # No local search may be written as one of no trials.
             settings = {k: v for k, v in definition.sampler.items() if k != "finish" or v}
             key = json.dumps(settings, sort_keys=True)
@@ -173,10 +174,6 @@ def _optima(records: Sequence[StudyRecord]) -> dict[float, Optimum]:
         groups[record.definition.batch_size].append(record)
     found = {batch_size: best_optimum(group) for batch_size, group in groups.items()}
     return {batch_size: optimum for batch_size, optimum in found.items() if optimum is not None}
-
-
-def _optimum_steps(optimum: Optimum | None) -> int:
-    return 0 if optimum is None else optimum.steps
 
 
 def _regret(

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,6 +33,7 @@ COLUMNS = (
 _WIDTH, _PANEL_HEIGHT = 7.2, 3.4  # inches
 _LINEAR = 0.1  # per cent: below it the axis is linear, so that it holds 0
 _MOST = 1e4  # per cent: of larger regrets, as there are in the first trials, only the end matters
+_LABEL_WIDTH = 24  # characters
 _MARKERS = 8  # of a line, which has a point for each trial
 
 
@@ -90,7 +92,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, style: dict[str, Look]) -> N
     ordered = sorted(regrets, key=lambda regret: regret.median[-1], reverse=True)
     axes.legend(
         [curve_line(style[regret.sampler]) for regret in ordered],
-        [plain(regret.sampler) for regret in ordered],
+        [plain(fill(regret.sampler, _LABEL_WIDTH)) for regret in ordered],
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
         borderaxespad=0.0,
@@ -162,7 +164,9 @@ def _caption(comparisons: Sequence[Comparison]) -> str:
         "Target loss": [f"{each.target:g}" for each in comparisons],
     }
     said = [f"{name}: {listed(found)}." for name, found in parts.items()]
-    said.append("Lines are medians over batch sizes and seeds, bands go from quartile to quartile.")
+    if any(each.studies > 1 for each in comparisons):
+        over = "Lines are medians over batch sizes and seeds, bands go from quartile to quartile."
+        said.append(over)
     if not all(each.exact for each in comparisons):
         said.append("Where the optimum cannot be computed, the best of a dense search stands in.")
     return " ".join(said)

@@ -66,11 +66,12 @@ def _rank(regret: Regret) -> tuple[float, float, float, str]:
 
 
 def _title(comparison: Comparison) -> str:
+    studies = "1 study" if comparison.studies == 1 else f"{comparison.studies} studies"
     n_sizes, seeds = len(comparison.batch_sizes), comparison.seeds
     sizes = "1 batch size" if n_sizes == 1 else f"{n_sizes} batch sizes"
     optimum = "true optimum" if comparison.exact else "true optimum, or the best of a dense search"
     return (
         f"{comparison.label}: steps above the {optimum} after so many trials; median, upper "
-        f"quartile and worst of {comparison.studies} ({sizes}, "
+        f"quartile and worst of {studies} ({sizes}, "
         f"{'1 seed' if seeds == 1 else f'{seeds} seeds'})"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from nqm_study.report.laws import SlopeFit
 
@@ -79,11 +80,26 @@ def slope_lines(fit: SlopeFit) -> list[str]:
 
 
 SLOPES = (
-    "± is half the 95 % confidence interval of a slope, from the scatter of the points about the "
-    "line (the search's noise, and what bend there is in the range fitted) and, where the true "
-    "optima are known, from how far the slope is off theirs."
+    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line: "
+    "the search's noise, and what bend there is in the range fitted."
 )
 """What ``slope`` says of its uncertainty, in full."""
+
+SLOPES_BY_OPTIMA = (
+    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line "
+    "(the search's noise, and what bend there is in the range fitted) and, where known, the "
+    "distance from the true optima's slope."
+)
+"""The same where the slopes of true optima are known, for some at least."""
+
+
+def slopes(fits: Iterable[SlopeFit]) -> str:
+    """What the texts of these slopes say of their uncertainty; empty where they say nothing."""
+    uncertain = [fit for fit in fits if fit.interval is not None]
+    if any(fit.true_slope is not None for fit in uncertain):
+        return SLOPES_BY_OPTIMA
+    return SLOPES if uncertain else ""
+
 
 ENDS = "A power law ends where the best rate is more than 20 % off it."
 """What ``slope`` says of a law's end, in full."""

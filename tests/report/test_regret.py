@@ -237,6 +237,8 @@ def test_caption_and_title_say_what_was_compared() -> None:
     assert title == "sgd: 7 batch sizes, B = $2^{2}$..$2^{14}$; 5 seeds"
     one = [record for record in CONTEST if record.definition.batch_size == 4]
     single = drawn(comparisons([r for r in one if r.definition.seed == 0]))
+    assert "medians" in caption
+    assert "medians" not in single.get_supxlabel()
     assert single.axes[0].get_title(loc="left") == "sgd: B = $2^{2}$; 1 seed"
 
 
@@ -293,7 +295,7 @@ def test_table_has_a_row_for_each_sampler_the_best_at_the_end_first() -> None:
     assert [line.split()[0] for line in lines[-2:]] == ["tpe", "random"]
     assert lines[-2].split() == ["tpe", "-", "-", "-", *["20", "%"] * 3, *["0.1", "%"] * 3]
     assert lines[-1].split() == ["random", *["50", "%"] * 6, *["40", "%"] * 3]
-    assert "3 (1 batch size, 3 seeds)" in " ".join(" ".join(lines).split())
+    assert "worst of 3 studies (1 batch size, 3 seeds)" in " ".join(" ".join(lines).split())
 
 
 def test_table_fits_eighty_columns() -> None:
@@ -319,6 +321,10 @@ def test_a_curve_tells_its_own_regret_without_others() -> None:
     )
     assert curve_regret([dataclasses.replace(record, optimum=None) for record in records]) is None
     assert curve_regret([searched(TPE, [])]) is None
+    twice = [searched(TPE, [1500] * n, name=name) for n, name in ((3, "a"), (1, "b"))]
+    longest = curve_regret(twice)
+    assert longest is not None
+    assert (longest.trials, longest.studies) == (3, 1), "one study under two names"
 
 
 def test_a_call_prints_the_contest_of_its_studies_alone(tmp_path: Path) -> None:

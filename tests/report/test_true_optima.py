@@ -112,8 +112,9 @@ def drifting(*, exact: bool = True) -> list[StudyRecord]:
 def test_slopes_are_given_with_those_of_the_true_optima() -> None:
     text = describe(curves(drifting()))
     assert "slope 1.03 ± 0.03 (95 %), true optima 1.00, B = 2^2..2^20" in text
-    assert "where the true optima are known, from how far the slope is off theirs" in text
+    assert "and, where known, the distance from the true optima's slope." in text
     assert "dense search 1.00, B" in describe(curves(drifting(exact=False)))
+    assert "true optima's slope" not in describe(curves(sgd())), "none is known"
 
 
 def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
@@ -126,6 +127,14 @@ def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
     many = [r for i in range(8) for r in with_optima(adam(optimizer=f"adam_{i}"))]
     texts = [t.get_text() for t in learning_rate_figure(curves(many)).legends[0].get_texts()]
     assert sum("\ntrue optima 0.500\n" in text for text in texts) == 8
+
+
+def test_a_tall_legend_stands_on_no_caption() -> None:
+    many = [r for i in range(8) for r in with_optima(adam(optimizer=f"adam_{i}"))]
+    figure = learning_rate_figure(curves(many))
+    figure.draw_without_rendering()
+    (caption,) = figure.texts
+    assert figure.legends[0].get_window_extent().y0 > caption.get_window_extent().y1
 
 
 def test_legends_with_optima_stay_inside_the_figure() -> None:
