@@ -127,6 +127,7 @@ def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]
     """What a summary run says: nothing but what its own curve decides."""
     definition = records[-1].definition
     regret = curve_regret(records)
+    finish = definition.sampler.get("finish")
     shown = {"learning_rate", *definition.varied}
     # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
     given = {
@@ -151,7 +152,8 @@ def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]
             "spectrum": curve.spectrum,
             "schedule": curve.schedule,
             "target": f"{curve.target:.15g}",
-            "sampler": definition.sampler_text,
+            "sampler": str(definition.sampler["name"]),
+            **({"sampler.finish": str(finish)} if finish else {}),
             **{
                 name: value if isinstance(value, str) else f"{value:.15g}"
                 for name, value in {**settings, **given}.items()

@@ -342,6 +342,10 @@ def test_a_call_prints_the_contest_of_its_studies_alone(tmp_path: Path) -> None:
     (summary,) = published.summaries
     assert "regret.csv" in {Path(file).name for file in summary.files}
     assert summary.params["sampler"] == "random"
+    assert "sampler.finish" not in summary.params
+    finished = next(r.name for r in records if r.definition.sampler_text == "tpe + finish")
+    (other,) = publish(tmp_path, records, frozenset({finished})).summaries
+    assert (other.params["sampler"], other.params["sampler.finish"]) == ("tpe", "0.6")
     assert "The sampler, random, is above the true optimum by" in summary.note
     plain = publish(tmp_path, sgd([4, 16])).summaries[0]
     assert "The sampler" not in plain.note
