@@ -196,6 +196,7 @@ def _coordinate(
     algorithm: str,
     definition: StudyDefinition,
 ) -> Coordinate:
+    given = definition.hyperparameters
     if not each.fitted:
         return plain(name, each)
     if name == "learning_rate" and each.low is None and each.high is None and algorithm == "SGD":
@@ -204,8 +205,9 @@ def _coordinate(
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, HIGHER * start[name] * WIDE
         if algorithm == "SGD":
-            # Of heavy ball, stable below 2 (1 + momentum) / x.
-            high = 2.0 * UNSTABLE * (2.0 / scales.speed)
+            alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
+            # Heavy ball is stable below 2 (1 + momentum) / x.
+            high = scales.limit if alone else 2.0 * UNSTABLE * (2.0 / scales.speed)
         fitted = low, high, True, True
     elif name == "timescale":
         fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
@@ -223,10 +225,10 @@ def _coordinate(
         each.high if each.high is not None else high,
     )
     if not bounded[0] < bounded[1]:
-        end, given = ("low", each.low) if each.low is not None else ("high", each.high)
+        end, bound = ("low", each.low) if each.low is not None else ("high", each.high)
         other, limit = ("below", high) if end == "low" else ("above", low)
         raise ValueError(
-            f"{_key(name)}.{end}={given:g}: must be {other} {limit:.3g}, which fits "
+            f"{_key(name)}.{end}={bound:g}: must be {other} {limit:.3g}, which fits "
             f"the problem at batch_size={definition.batch_size:.15g}; or give both bounds"
         )
     return plain(

@@ -13,6 +13,8 @@ from nqm_study.mirror_process import MirrorState, Summary
 from nqm_study.report.describe import describe
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
+from nqm_study.report.regret import comparisons, curve_regret
+from nqm_study.report.regret_table import regret_sentence, regret_table
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
 from nqm_study.study.backends import Backend, embedded
@@ -77,19 +79,21 @@ def publish(
     for group in by_problem([r for r in records if problem(r.definition) in problems]):
         drawn = curves(group)
         folder = root / "figures" / _folder(group)
-        files = write_figures(drawn, folder)
+        files = write_figures(drawn, folder, comparisons(group))
         folders.append(folder)
-        definitions = {record.definition.curve: record.definition for record in group}
-        summaries += [
-            _summary(curve, definitions[curve.key], files) for curve in drawn if curve.key in wanted
-        ]
+        for curve in drawn:
+            if curve.key in wanted:
+                members = [r for r in group if r.trials and r.definition.curve == curve.key]
+                summaries.append(_summary(curve, members, files))
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
-    """Print the table of the studies, where the figures are, and how to see the runs."""
+    """Print the tables of the studies, where the figures are, and how to see the runs."""
     for group in by_problem(published.chosen):
         console.print(table(curves(group)))
+        for comparison in comparisons(group):
+            console.print(regret_table(comparison))
     lines = [f"figures: {folder}" for folder in published.folders]
     if mirror is not None and mirror.uri:
         lines += mirror.notes
@@ -119,8 +123,11 @@ def _folder(group: Sequence[StudyRecord]) -> str:
     return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
 
 
-def _summary(curve: Curve, definition: StudyDefinition, files: Sequence[Path]) -> Summary:
+def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]) -> Summary:
     """What a summary run says: nothing but what its own curve decides."""
+    definition = records[-1].definition
+    regret = curve_regret(records)
+    finish = definition.sampler.get("finish")
     shown = {"learning_rate", *definition.varied}
     # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
     given = {
@@ -146,6 +153,7 @@ def _summary(curve: Curve, definition: StudyDefinition, files: Sequence[Path]) -
             "schedule": curve.schedule,
             "target": f"{curve.target:.15g}",
             "sampler": str(definition.sampler["name"]),
+            **({"sampler.finish": str(finish)} if finish else {}),
             **{
                 name: value if isinstance(value, str) else f"{value:.15g}"
                 for name, value in {**settings, **given}.items()
@@ -159,7 +167,7 @@ def _summary(curve: Curve, definition: StudyDefinition, files: Sequence[Path]) -
             )
             for point in curve.points
         ],
-        note=describe([curve]),
+        note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
         files=[str(file) for file in files],
     )
 

@@ -156,7 +156,7 @@ def trained(
     for key in ("momentum", "ema_decay") if schedule == "greedy" else ():
         value = hyperparameters.get(key, 0.0)
         if value != 0.0:
-            shown = f"{value.low:g} to {value.high:g}" if isinstance(value, Range) else f"{value:g}"
+            shown = "{...}" if isinstance(value, Range) else f"{value:g}"
             raise ValueError(f"optimizer.{key}={shown}: must be 0 with schedule=greedy")
     return {key: value for key, value in hyperparameters.items() if key != "learning_rate"}
 

@@ -23,6 +23,7 @@ Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark belo
 _MARKERS = "os^DvPX*"
 _MOST_TICKS = 12
 _LABEL_WIDTH = 33  # characters
+_CAPTION_HEIGHT = 0.3  # inches: two lines
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 
@@ -110,7 +111,8 @@ def set_powers(
 def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     """A legend beside the axes, where it hides no point.
 
-    The figure grows with the legend, so that the axes keep their size and no entry is cut off.
+    The figure grows with the legend and a long caption, so that the axes keep their size, no entry
+    is cut off and none stands upon the caption.
 
     Args:
         figure: where to put it, in place of one put there before.
@@ -128,7 +130,9 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     box = made.get_window_extent()
     width, height = mpl.rcParams["figure.figsize"]
     excess = max(0.0, box.width / figure.dpi - _LEGEND_WIDTH)
-    figure.set_size_inches(width + excess, max(height, box.height / figure.dpi + 0.1))
+    below = sum(text.get_window_extent().height for text in figure.texts) / figure.dpi
+    height += max(0.0, below - _CAPTION_HEIGHT)
+    figure.set_size_inches(width + excess, max(height, box.height / figure.dpi + below + 0.2))
 
 
 def plain(text: str) -> str:

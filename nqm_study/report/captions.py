@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nqm_study.report.scaling import Curve
 
-_MOST_SCHEDULES = 4
+_MOST_NAMES = 4
 
 
 def caption(curves: Sequence[Curve]) -> str:
     """The curves' spectrum, target and schedule in a line or two."""
     spectra = ", ".join(dict.fromkeys(curve.spectrum_text for curve in curves))
     targets = ", ".join(dict.fromkeys(f"{curve.target:g}" for curve in curves))
-    text = f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {_schedules(curves)}."
+    schedules = listed(curve.schedule for curve in curves)
+    text = f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}."
     if any(point.seeds > 1 for curve in curves for point in curve.points):
         text += " Points are medians over seeds, bars their range."
     return text
@@ -37,6 +38,7 @@ def scheduled(curves: Sequence[Curve]) -> bool:
     return any(curve.schedule != "constant" for curve in curves)
 
 
-def _schedules(curves: Sequence[Curve]) -> str:
-    names = dict.fromkeys(curve.schedule for curve in curves)
-    return ", ".join(names) if len(names) <= _MOST_SCHEDULES else "various"
+def listed(names: Iterable[str]) -> str:
+    """The different ones of the names, up to four."""
+    different = dict.fromkeys(names)
+    return ", ".join(different) if len(different) <= _MOST_NAMES else "various"

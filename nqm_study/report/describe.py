@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nqm_study.report import words
+from nqm_study.report import optima, words
 from nqm_study.report.captions import caption, scheduled
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling, small_batches
+from nqm_study.report.point import Point
 from nqm_study.report.reference import CLASSICAL
-from nqm_study.report.scaling import Curve, Point
+from nqm_study.report.scaling import Curve
 
 
 def describe(curves: Sequence[Curve]) -> str:
@@ -32,7 +33,8 @@ def _curve(curve: Curve) -> str:
         text += f" at B = {words.count(first.batch_size)}"
         if len(curve.points) > 1:
             text += f", {words.count(last.steps)} at B = {words.count(last.batch_size)}"
-        sentences.append(f"{text}; {_ratios(curve.points)}.")
+        text += f"; {_ratios(curve.points)}"
+        sentences.append("; ".join([text, *optima.excesses(curve)]) + ".")
     constant, fit = perfect_scaling(curve), fit_learning_rate(curve)
     if constant is not None:
         regime = small_batches(curve)
@@ -52,11 +54,10 @@ def _slopes(curves: Sequence[Curve]) -> str:
     """What the slopes' texts leave unsaid: each is explained where there is one."""
     fits = [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
     sentences = []
-    if any(fit.interval is not None for fit in fits):
-        sentences.append(words.SLOPES)
+    sentences.append(words.slopes(fits))
     if any(fit.end is not None for fit in fits):
         sentences.append(words.ENDS)
-    return " ".join(sentences)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _ratios(points: Sequence[Point]) -> str:
@@ -87,4 +88,5 @@ def _reference(curves: Sequence[Curve]) -> str:
             "SGD's optimal schedule is the best of all that hold the learning rate constant over "
             "each of 50 equal pieces of the run: what any schedule of SGD can be compared with."
         )
+    sentences += optima.meaning(curves)
     return " ".join(sentences)

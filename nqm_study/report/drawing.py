@@ -18,9 +18,14 @@ _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
 
 
-def curve_line(look: Look, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:
-    """A curve's line and markers; the dark rim keeps pale markers visible."""
-    return Line2D(x, y, color=look.color, marker=look.marker, markeredgecolor="0.15", zorder=3)
+def curve_line(
+    look: Look, x: Sequence[float] = (), y: Sequence[float] = (), *, joined: bool = True
+) -> Line2D:
+    """A curve's markers, joined by a line or not; the dark rim keeps pale markers visible."""
+    line = Line2D(x, y, color=look.color, marker=look.marker, markeredgecolor="0.15", zorder=3)
+    if not joined:
+        line.set_linestyle("")
+    return line
 
 
 def draw_points(
@@ -29,15 +34,20 @@ def draw_points(
     x: Sequence[float],
     y: Sequence[float],
     ranges: Sequence[tuple[float, float]],
+    *,
+    joined: bool,
 ) -> None:
-    """A curve's points joined by a line, with a bar over each range that is not a single value."""
+    """A curve's points, with a bar over each range that is not a single value.
+
+    A line joins them unless told otherwise: where that through the true optima takes its place.
+    """
     bars = [(b, low, high) for b, (low, high) in zip(x, ranges, strict=True) if low < high]
     if bars:
         axes.vlines(*zip(*bars, strict=True), color=look.color, linewidth=1.0, zorder=2.5)
         for place in (1, 2):
             ends = [bar[place] for bar in bars]
             axes.plot([bar[0] for bar in bars], ends, "_", color=look.color, markeredgewidth=1.0)
-    axes.add_line(curve_line(look, x, y))
+    axes.add_line(curve_line(look, x, y, joined=joined))
 
 
 def set_limits(axes: Axes, curves: Sequence[Curve], y_values: Sequence[float]) -> None:
@@ -99,7 +109,8 @@ def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
     axes.plot(*zip(*over, strict=True), color=look.color, zorder=2, **band)
     if fit.end is not None:
         axes.add_line(law_end(look.color, [fit.end], [fit.learning_rate(fit.end)]))
-    return Note(words.as_math(words.slope(fit)), look.color, *ends)
+    # Short lines fit where a long one does not.
+    return Note(words.as_math("\n".join(words.slope_lines(fit))), look.color, *ends)
 
 
 def law_end(color: str, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:

@@ -20,6 +20,13 @@ from nqm_study.report.drawing import (
     set_limits,
 )
 from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
+from nqm_study.report.optima import (
+    all_known,
+    draw_optimum,
+    optimum_entry,
+    optimum_rates,
+    optimum_steps,
+)
 from nqm_study.report.placing import Note, place
 from nqm_study.report.reference import (
     CLASSICAL,
@@ -41,7 +48,8 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
     A thin dashed line in a curve's colour is its perfect scaling T = k / B, drawn for up to four
     curves. The broad grey line is the Bayes bound, the dotted one d / (2 C B), the dark one SGD's
     optimal schedule. A hollow marker at the top is a batch size at which the target was not
-    reached.
+    reached. Where the true optima are known, a thin line in the curve's colour goes through them
+    in place of one through the points.
 
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
@@ -60,14 +68,18 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
         for curve, look in drawn:
             if curve in dashed:
                 draw_perfect_scaling(axes, curve, look)
+            draw_optimum(axes, look.color, optimum_steps(curve))
+            joined = not all_known(curve)
             draw_points(
                 axes,
                 look,
                 [point.batch_size for point in curve.points],
                 [point.steps for point in curve.points],
                 [(point.steps_low, point.steps_high) for point in curve.points],
+                joined=joined,
             )
-            entries.append((curve_line(look), curve.label, ""))
+            entries.append((curve_line(look, joined=joined), curve.label, ""))
+        entries += optimum_entry(curves)
         if dashed:
             line = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
             entries.append((line, "perfect scaling, T = k / B", ""))
@@ -88,7 +100,8 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
 
     A wide pale line is the power law fitted at small batches, up to a bar where the rate leaves it.
     Its slope, the slope's 95 % confidence interval, the batch sizes fitted and where the law ends
-    stand beside it, or in the legend where there is no room.
+    stand beside it, or in the legend where there is no room. Thin lines go through the true optima,
+    as among the steps.
 
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
@@ -107,12 +120,17 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
             values = [point.effective_rate for point in found]
             ranges = [point.effective_rate_range for point in found]
             rates += [edge for pair in ranges for edge in pair]
-            draw_points(axes, look, [point.batch_size for point in found], values, ranges)
+            rates += [rate for _, rate in optimum_rates(curve)]
+            draw_optimum(axes, look.color, optimum_rates(curve))
+            joined = not all_known(curve)
+            sizes = [point.batch_size for point in found]
+            draw_points(axes, look, sizes, values, ranges, joined=joined)
             note = draw_fit(axes, curve, look)
             if note is not None:
                 notes[i] = note
-            entries.append((curve_line(look), curve.label, ""))
+            entries.append((curve_line(look, joined=joined), curve.label, ""))
         set_limits(axes, shown, rates)
+        entries += optimum_entry(shown)
         entries += draw_unreached(axes, drawn)
         if notes:
             band = Line2D([], [], color=GREY, alpha=0.35, linewidth=6)
@@ -124,7 +142,7 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
         if len(notes) > _MOST_NOTES or not place(axes, list(notes.values())):
             for i, note in notes.items():
                 line, label, _ = entries[i]
-                entries[i] = (line, label, note.text.replace(", ", "\n", 1))
+                entries[i] = (line, label, note.text)
             legend(figure, entries)
     return figure
 
@@ -135,7 +153,7 @@ def _rate_label(curves: Sequence[Curve]) -> str:
         best = "peak learning rate"
     points = [point for curve in curves for point in curve.points]
     if any(point.hyperparameters.get("momentum", 0.0) > 0.0 for point in points):
-        return f"{best}; with momentum, lr / (1 - momentum)"
+        return f"{best}\nwith momentum, lr / (1 - momentum)"
     return f"{best} (as in PyTorch)"
 
 
@@ -144,15 +162,13 @@ def _fits(curves: Sequence[Curve]) -> list[SlopeFit]:
 
 
 def _rate_caption(curves: Sequence[Curve]) -> str:
-    text = caption(curves)
-    if any(fit.interval is not None for fit in _fits(curves)):
-        text += f" {words.SLOPES}"
-    return text
+    return f"{caption(curves)} {words.slopes(_fits(curves))}".strip()
 
 
 def _steps_shown(curves: Sequence[Curve]) -> list[float]:
     """The values that the axis of steps must hold."""
     steps = [edge for c in curves for p in c.points for edge in (p.steps_low, p.steps_high)]
+    steps += [value for curve in curves for _, value in optimum_steps(curve)]
     steps += [value for line in (bayes_line, optimal_line) for _, value in line(curves)]
     # At the largest batches the classical line goes below one step, which is no number of steps.
     return steps + [value for _, value in classical_line(curves) if value >= 1.0]

@@ -1,4 +1,4 @@
-"""The figures and the table of schedules as files."""
+"""The figures, and the tables of schedules and regrets, as files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ from matplotlib.figure import Figure
 
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.regret import Comparison
+from nqm_study.report.regret_figure import regret_csv, regret_figure
 from nqm_study.report.scaling import Curve
 from nqm_study.report.schedules import schedules_csv, schedules_figure
 
 _FORMATS = (("png", {"Software": None}), ("svg", {"Date": None}))
 
 
-def write_figures(curves: Sequence[Curve], folder: Path) -> tuple[Path, ...]:
+def write_figures(
+    curves: Sequence[Curve], folder: Path, comparisons: Sequence[Comparison] = ()
+) -> tuple[Path, ...]:
     """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
 
-    Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``.
+    Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``; where
+    there are comparisons of samplers, ``regret`` and ``regret.csv``.
 
-    The same curves give the same bytes. Each file is replaced at once: a reader sees the old or
-    the new one, never a part.
+    The same curves and comparisons give the same bytes. Each file is replaced at once: a reader
+    sees the old or the new one, never a part.
 
     Raises:
         ValueError: unless the curves are of one spectrum and one target, and at least one.
@@ -36,6 +41,9 @@ def write_figures(curves: Sequence[Curve], folder: Path) -> tuple[Path, ...]:
     schedules = schedules_figure(curves)
     if schedules is not None:
         figures["schedules"] = schedules
+    regret = regret_figure(comparisons)
+    if regret is not None:
+        figures["regret"] = regret
     contents = {
         f"{name}.{extension}": _rendered(figure, extension, metadata)
         for name, figure in figures.items()
@@ -43,6 +51,8 @@ def write_figures(curves: Sequence[Curve], folder: Path) -> tuple[Path, ...]:
     }
     if schedules is not None:
         contents["schedules.csv"] = schedules_csv(curves).encode()
+    if regret is not None:
+        contents["regret.csv"] = regret_csv(comparisons).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)

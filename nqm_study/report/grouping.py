@@ -63,6 +63,18 @@ def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], .
     )
 
 
+def by_benchmark(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
+    """The records that differ in batch size, seed and sampler only, in the order of the curves.
+
+    Studies are left out as from the curves.
+    """
+    groups: dict[str, list[StudyRecord]] = defaultdict(list)
+    for record in _one_per_definition(records):
+        groups[record.definition.benchmark].append(record)
+    ordered = sorted(groups.values(), key=lambda g: min(_place(r.definition) for r in g))
+    return tuple(tuple(group) for group in ordered)
+
+
 def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str, str, str]:
     return (
         definition.spectrum,

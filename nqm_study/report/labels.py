@@ -35,6 +35,23 @@ def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     return tuple(named[i] for i in range(len(definitions)))
 
 
+def sampler_labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
+    """A name for each definition's sampler: with its settings where the plain ones are not unique.
+
+    Args:
+        definitions: one for each sampler, alike but for that.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, definition in enumerate(definitions):
+        groups[definition.sampler_text].append(i)
+    named: dict[int, str] = {}
+    for text, members in groups.items():
+        parts = _distinguishing([definitions[i] for i in members])
+        for i, part in zip(members, parts, strict=True):
+            named[i] = ", ".join([text, *part])
+    return tuple(named[i] for i in range(len(definitions)))
+
+
 def _policy(definition: StudyDefinition) -> str:
     policy = definition.optimizer_settings.get("beta2_policy")
     return f"beta2 {policy}" if policy else ""
@@ -82,12 +99,22 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
         tuple(_setting_text(name, definition.optimizer_settings) for definition in definitions)
         for name in _names([definition.optimizer_settings for definition in definitions])
     ]
+    rows.append(tuple(definition.sampler_text for definition in definitions))
     rows += [
         tuple(_setting_text(name, definition.sampler) for definition in definitions)
         for name in _names([definition.sampler for definition in definitions])
+        if name != "name" and (name != "finish" or _finish_varies(definitions))
     ]
     rows.append(tuple(f"max_steps {definition.max_steps:g}" for definition in definitions))
     return rows
+
+
+def _finish_varies(definitions: Sequence[StudyDefinition]) -> bool:
+    """Whether samplers of one text differ in how soon the local search begins."""
+    found = {
+        (definition.sampler_text, definition.sampler.get("finish")) for definition in definitions
+    }
+    return len(found) > len({text for text, _ in found})
 
 
 def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
@@ -110,9 +137,13 @@ def _value_text(name: str, value: Hyperparameter | None, detail: int) -> str:
         return f"{name} {value!r}" if detail == 2 else f"{name} {value:g}"
     if detail == 0:
         return f"{name} searched"
+    if value.low is None and value.high is None:
+        return f"{name} fitted"
+    ends = (value.low, value.high)
     if detail == 1:
-        return f"{name} {value.low:g}..{value.high:g}"
-    return f"{name} {value.low!r}..{value.high!r} {value.scale}"
+        return f"{name} " + "..".join("fitted" if end is None else f"{end:g}" for end in ends)
+    texts = ("fitted" if end is None else repr(end) for end in ends)
+    return f"{name} {'..'.join(texts)} {value.scale}"
 
 
 def _spectrum_text(name: str, definition: StudyDefinition) -> str:
@@ -127,6 +158,4 @@ def _setting_text(name: str, settings: Mapping[str, object]) -> str:
     value = settings.get(name)
     if value is None:
         return f"no {name}"
-    if isinstance(value, float):
-        return f"{name} {value:.15g}"
-    return str(value) if name == "name" else f"{name} {value}"
+    return f"{name} {value:.15g}" if isinstance(value, float) else f"{name} {value}"

@@ -19,7 +19,8 @@ from statistics import median
 import numpy as np
 from scipy.special import stdtrit
 
-from nqm_study.report.scaling import Curve, Point
+from nqm_study.report.point import Point
+from nqm_study.report.scaling import Curve
 
 OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)
 
@@ -52,6 +53,9 @@ class SlopeFit:
         n_points: number of batch sizes used.
         end: the batch size from which on the best rate is off the law by more than 20 %; None where
             it is not within the sweep.
+        true_slope: that of the true optima's rates over the same batch sizes; None unless all of
+            these are known.
+        true_exact: whether all those optima are exact.
     """
 
     slope: float
@@ -60,18 +64,28 @@ class SlopeFit:
     batch_sizes: tuple[float, float]
     n_points: int
     end: float | None = None
+    true_slope: float | None = None
+    true_exact: bool = True
 
     @property
     def interval(self) -> float | None:
         """Half the width of the slope's 95 % confidence interval; None with two points.
 
-        Student's t with n - 2 degrees of freedom, times the standard error. It knows the scatter of
-        the points about the line, whether the search's noise or a bend made it; how far a bend has
-        shifted the slope it does not know.
+        The root of the sum of two squares. The one is Student's t with n - 2 degrees of freedom,
+        times the standard error: it knows the scatter of the points about the line, whether the
+        search's noise or a bend made it. The other is how far the slope is off that of the true
+        optima, where it is known: errors of the search that tilt the line without scattering about
+        it. How far a bend has shifted both slopes the interval does not know.
         """
         if self.standard_error is None:
             return None
-        return float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error
+        scatter = float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error
+        return scatter if self.true_slope is None else math.hypot(scatter, self.search_error)
+
+    @property
+    def search_error(self) -> float:
+        """How far the slope is off that of the true optima; nan where this is not known."""
+        return math.nan if self.true_slope is None else self.slope - self.true_slope
 
     def learning_rate(self, batch_size: float) -> float:
         """The fitted learning rate, exp(intercept) B^slope."""
@@ -113,11 +127,24 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     """
     if curve.computed:
         return None
-    pairs = _rates(small_batches(curve, FITTED_OVERHEAD))
-    if len(pairs) < ENOUGH:
-        pairs = _rates(small_batches(curve))
-    if len(pairs) < 2:
+    points = _with_rates(small_batches(curve, FITTED_OVERHEAD))
+    if len(points) < ENOUGH:
+        points = _with_rates(small_batches(curve))
+    if len(points) < 2:
         return None
+    fit = _fitted(_rates(points))
+    if fit.standard_error is not None and fit.standard_error > MOST_UNCERTAIN:
+        return None
+    fit = replace(fit, end=_end(fit, _rates(_with_rates(curve.points))))
+    optima = [(p.batch_size, p.optimal_rate) for p in points if p.optimal_rate > 0.0]
+    if len(optima) < len(points):
+        return fit
+    exact = all(point.optimum.exact for point in points if point.optimum is not None)
+    return replace(fit, true_slope=_fitted(optima).slope, true_exact=exact)
+
+
+def _fitted(pairs: Sequence[tuple[float, float]]) -> SlopeFit:
+    """The power law through two or more pairs of batch size and rate, by least squares."""
     x, y = np.log(np.array(pairs)).T
     spread = float(np.sum((x - x.mean()) ** 2))
     slope = float(np.sum((x - x.mean()) * (y - y.mean()))) / spread
@@ -125,15 +152,16 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     freedom = len(pairs) - 2
     misfit = float(np.sum((y - intercept - slope * x) ** 2))
     error = math.sqrt(misfit / freedom / spread) if freedom else None
-    if error is not None and error > MOST_UNCERTAIN:
-        return None
-    fit = SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
-    return replace(fit, end=_end(fit, _rates(curve.points)))
+    return SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
+
+
+def _with_rates(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if point.effective_rate > 0.0]
 
 
 def _rates(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Batch sizes and best effective rates, as far as these are known."""
-    return [(p.batch_size, p.effective_rate) for p in points if p.effective_rate > 0.0]
+    """Batch sizes and best effective rates."""
+    return [(point.batch_size, point.effective_rate) for point in points]
 
 
 def _end(fit: SlopeFit, pairs: Sequence[tuple[float, float]]) -> float | None:

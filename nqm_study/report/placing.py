@@ -56,9 +56,7 @@ def _first_free(
             anchor = axes.transData.inverted().transform(start + fraction * (end - start))
             for side in (-1, 1):
                 annotation = axes.annotate(
-                    note.text.replace(
-                        ", ", "\n", 1
-                    ),  # two short lines fit where a long one does not
+                    note.text,
                     xy=(float(anchor[0]), float(anchor[1])),
                     xytext=(side * distance, -side * distance * 0.6),
                     textcoords="offset points",

@@ -18,7 +18,8 @@ from matplotlib.ticker import MultipleLocator
 from nqm_study.report import words
 from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers
 from nqm_study.report.captions import caption, check_one_problem
-from nqm_study.report.scaling import Curve, Point
+from nqm_study.report.point import Point
+from nqm_study.report.scaling import Curve
 
 COLUMNS = ("optimizer", "schedule", "batch_size", "first_step", "learning_rate", "steps", "curve")
 _PALEST = 0.84  # of viridis: beyond it yellow vanishes on white

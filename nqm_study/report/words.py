@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from nqm_study.report.laws import SlopeFit
 
@@ -41,28 +42,64 @@ def ratio(value: float) -> str:
     return f"{value:,.0f}" if value >= 100.0 else f"{value:#.3g}"
 
 
+def percent(value: float) -> str:
+    """A relative excess: ``0 %``, ``<0.1 %``, ``0.3 %``, ``12 %``; below 0 ``-0.3 %``."""
+    size = abs(100.0 * value)
+    if math.isinf(value):
+        return "-"
+    if 0.0 < size < 0.05:  # 0 % is said of what is exactly there
+        return "<0.1 %" if value > 0.0 else ">-0.1 %"
+    sign = "-" if value < 0.0 else ""
+    return f"{sign}{size:,.0f} %" if size >= 9.95 or size == 0.0 else f"{sign}{size:.1f} %"
+
+
 def slope(fit: SlopeFit) -> str:
-    """``slope 0.50 ± 0.01 (95 %), B = 2^6..2^10, ends near 2^11``.
+    """``slope 0.50 ± 0.01 (95 %), true optima 0.51, B = 2^6..2^10, ends near 2^11``.
 
     After ± is half the 95 % confidence interval, after B the batch sizes fitted. With two points
-    it says that there are two, without an end nothing of it.
+    it says that there are two, without an end or true optima nothing of these.
     """
+    return ", ".join(slope_lines(fit))
+
+
+def slope_lines(fit: SlopeFit) -> list[str]:
+    """The same in two or three short lines: the slope, that of the true optima, the range."""
     half = fit.interval
+    digits = 2 if half is None or half >= 0.01 else 3
     if half is None:
         size = f"{fit.slope:.2f} (2 points)"
     else:
-        digits = 2 if half >= 0.01 else 3
         spread = f"{half:.{digits}f}" if half >= 0.0005 else "<0.001"
         size = f"{fit.slope:.{digits}f} ± {spread} (95 %)"
     end = "" if fit.end is None else f", ends near 2^{math.log2(fit.end):.0f}"
-    return f"slope {size}, {batch_range(*fit.batch_sizes)}{end}"
+    lines = [f"slope {size}", f"{batch_range(*fit.batch_sizes)}{end}"]
+    if fit.true_slope is not None:
+        name = "true optima" if fit.true_exact else "dense search"
+        lines.insert(1, f"{name} {fit.true_slope:.{digits}f}")
+    return lines
 
 
 SLOPES = (
-    "± is half the 95 % confidence interval of a slope, from the scatter of the points about the "
-    "line: the search's noise, and what bend there is in the range fitted."
+    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line: "
+    "the search's noise, and what bend there is in the range fitted."
 )
 """What ``slope`` says of its uncertainty, in full."""
+
+SLOPES_BY_OPTIMA = (
+    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line "
+    "(the search's noise, and what bend there is in the range fitted) and, where known, the "
+    "distance from the true optima's slope."
+)
+"""The same where the slopes of true optima are known, for some at least."""
+
+
+def slopes(fits: Iterable[SlopeFit]) -> str:
+    """What the texts of these slopes say of their uncertainty; empty where they say nothing."""
+    uncertain = [fit for fit in fits if fit.interval is not None]
+    if any(fit.true_slope is not None for fit in uncertain):
+        return SLOPES_BY_OPTIMA
+    return SLOPES if uncertain else ""
+
 
 ENDS = "A power law ends where the best rate is more than 20 % off it."
 """What ``slope`` says of a law's end, in full."""

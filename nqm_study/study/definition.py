@@ -62,6 +62,8 @@ class Range:
         return self.low is None or self.high is None
 
     def __str__(self) -> str:
+        if self.low is None and self.high is None:
+            return f"fitted, {self.scale} scale"
         ends = (f"{end:.15g}" if end is not None else "fitted" for end in (self.low, self.high))
         return f"{' to '.join(ends)}, {self.scale} scale"
 
@@ -156,6 +158,12 @@ class StudyDefinition:
         return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Range))
 
     @property
+    def sampler_text(self) -> str:
+        """The sampler's name, and whether a local search finishes what it began."""
+        name = str(self.sampler["name"])
+        return f"{name} + finish" if self.sampler.get("finish") else name
+
+    @property
     def varied(self) -> frozenset[str]:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
         return frozenset({*self.searched, *(("beta2",) if self.optimizer_settings else ())})
@@ -183,6 +191,13 @@ class StudyDefinition:
         """A hash of the definition less batch size and seed: studies of one scaling curve."""
         data = self.to_json()
         del data["batch_size"], data["seed"]
+        return _digest(data)
+
+    @property
+    def benchmark(self) -> str:
+        """A hash of the definition less batch size, seed and sampler: what samplers compete in."""
+        data = self.to_json()
+        del data["batch_size"], data["seed"], data["sampler"]
         return _digest(data)
 
 

@@ -93,7 +93,7 @@ def _optunas(
     simple: dict[str, Callable[..., BaseSampler]] = {
         "tpe": TPESampler,
         "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
-        "gp": functools.partial(GPSampler, deterministic_objective=True),
+        "gp": _gp,
         "random": RandomSampler,
     }
     if name not in simple:
@@ -183,6 +183,13 @@ class _Grid(GridSampler):
         values: Sequence[float] | None,
     ) -> None:
         """Nothing is left to be done."""
+
+
+def _gp(**options: Any) -> BaseSampler:
+    with warnings.catch_warnings():
+        # Optuna calls the argument experimental; that is a word about its interface.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return GPSampler(deterministic_objective=True, **options)
 
 
 def _qmc(space: SearchSpace, seed: int, finished: int, **options: Any) -> BaseSampler:

@@ -16,7 +16,7 @@ from nqm_study.optimizer_parts import ALGORITHMS, SETTINGS, make_optimizer, opti
 from nqm_study.parts import ends
 from nqm_study.plans import labels
 from nqm_study.schedule_parts import COMPUTED, FAMILIES, NAMES, make_schedule, schedule_space
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.samplers import make_sampler
 
 HALF_LIFE = ("optimizer=adam", "optimizer.beta2_policy=half_life")
@@ -145,26 +145,52 @@ def test_a_piece_has_its_ratio_times_the_rate_of_the_piece_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "name"),
+    ("changes", "name"),
     [
-        (["optimizer=sgd", "batch_size=256"], "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
+        # Of commit 4d7b9f0 and before: the names that these definitions had in storages then.
+        ({}, "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
         (
-            ["optimizer=momentum", "spectrum=paper_small"],
-            "momentum-paper_small-constant-B256-C0.01-s0-c7d7a889",
-        ),
-        (["schedule.warmup_fraction=0"], "sgd-paper-constant-B256-C0.01-s0-43eccc56"),
-        # Of commit f6ac8e5, before beta2 had a policy.
-        (["optimizer=adam"], "adam-paper-constant-B256-C0.01-s0-bdb30758"),
-        (
-            ["optimizer=adam", "optimizer.beta2_batch_size=64"],
+            {
+                "optimizer": "adam",
+                "hyperparameters": {
+                    "learning_rate": {"low": 1e-4, "high": 1.0, "scale": "log"},
+                    "beta1": 0.9,
+                    "beta2": 0.999,
+                    "eps": 1e-8,
+                },
+            },
             "adam-paper-constant-B256-C0.01-s0-bdb30758",
         ),
     ],
 )
-def test_studies_keep_the_names_they_had_before_there_were_schedules_and_policies(
-    overrides: list[str], name: str
-) -> None:
-    assert study_plan(composed(*overrides)).name == name
+def test_stored_studies_keep_the_names_they_had(changes: dict[str, object], name: str) -> None:
+    stored = {
+        "optimizer": "sgd",
+        "hyperparameters": {"learning_rate": {"low": 1e-5, "high": 2.0, "scale": "log"}},
+        "spectrum": "paper",
+        "spectrum_digest": study_plan(composed()).definition.spectrum_digest,
+        "schedule": "constant",
+        "batch_size": 256.0,
+        "target": 0.01,
+        "seed": 0,
+        "sampler": {"name": "tpe", "n_startup_trials": 10},
+        "max_steps": 10**9,
+        "spectrum_settings": {"dim": 10000.0, "exponent": 1.0},
+    }
+    assert StudyDefinition.from_json({**stored, **changes}).default_name == name
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schedule.warmup_fraction=0"],
+        ["optimizer=sgd", "batch_size=256"],
+        ["study.truth=false", "study.n_trials=7"],
+        ["optimizer.learning_rate.low=null", "study.enqueue=[]"],
+    ],
+)
+def test_what_changes_no_trial_changes_no_name(overrides: list[str]) -> None:
+    assert study_plan(composed(*overrides)).name == study_plan(composed()).name
 
 
 def test_a_warm_up_makes_another_study_even_of_a_constant_rate() -> None:
@@ -357,7 +383,8 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["study.max_steps=0"], "study.max_steps=0: must be an integer of at least 1"),
         (
             ["optimizer.learning_rate.low=5"],
-            "optimizer.learning_rate.low=5: must be less than high=2",
+            "optimizer.learning_rate.low=5: must be below 2, which fits the problem at "
+            "batch_size=256; or give both bounds",
         ),
         (
             ["optimizer.learning_rate.low=-1"],
@@ -407,7 +434,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["+foo=1"], "foo=1: no such key; there are batch_size, target, study"),
         (["+study.foo=1"], "study.foo: no such key; there are n_trials, seed, name, max_steps"),
         (["+sampler.foo=3"], "sampler.foo=3: the settings of tpe are n_startup_trials"),
-        (["sampler=random", "+sampler.foo=3"], "sampler.foo=3: the settings of random are none"),
+        (["sampler=random", "+sampler.foo=3"], "sampler.foo=3: the settings of random are finish"),
         (["tracking.experiment="], "tracking.experiment=: must be a text, not empty"),
         (["tracking.experiment=null"], "tracking.experiment=null: must be a text, not empty"),
         (["study.name="], "study.name=: must be a text, not empty"),
@@ -502,7 +529,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         ),
         (
             ["schedule=greedy", "optimizer=momentum"],
-            "optimizer.momentum=0 to 0.999999: must be 0 with schedule=greedy",
+            "optimizer.momentum={...}: must be 0 with schedule=greedy",
         ),
         (
             ["schedule=greedy", "optimizer=momentum", "optimizer.momentum=0.9"],

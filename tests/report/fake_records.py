@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
-from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.study.records import Optimum, StudyRecord, TrialRecord
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 LEARNING_RATE = Range(1e-5, 10.0)
@@ -40,6 +41,36 @@ def bounded(records: Sequence[StudyRecord]) -> list[StudyRecord]:
         )
         for record in records
     ]
+
+
+def with_optima(
+    records: Sequence[StudyRecord],
+    excess: Callable[[float], float] = lambda _: 0.0,
+    off: Callable[[float], float] = lambda _: 1.0,
+    *,
+    exact: bool = True,
+) -> list[StudyRecord]:
+    """The same with true optima.
+
+    Args:
+        records: studies with a trial that reached the target.
+        excess: how far the best trial's steps are above the optimum's, relative, by batch size.
+        off: the best trial's learning rate over the optimum's, by batch size.
+        exact: whether the optima are.
+    """
+    made = []
+    for record in records:
+        best, batch_size = record.best, record.definition.batch_size
+        assert best is not None
+        assert best.steps is not None
+        rate = best.hyperparameters["learning_rate"] / off(batch_size)
+        optimum = Optimum(
+            round(best.steps / (1.0 + excess(batch_size))),
+            {**best.hyperparameters, "learning_rate": rate},
+            exact,
+        )
+        made.append(dataclasses.replace(record, optimum=optimum))
+    return made
 
 
 def optimal_steps(batch_size: float) -> int:
@@ -177,3 +208,47 @@ def greedy(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRec
         batch_sizes,
         **{"schedule": "greedy", **changes},
     )
+
+
+def searched(
+    sampler: Mapping[str, Any],
+    steps: Sequence[int | None],
+    *,
+    optimum: int | None = 1000,
+    exact: bool = True,
+    **changes: Any,
+) -> StudyRecord:
+    """A study of one sampler, by the steps of its trials and of the true optimum."""
+    trials = [trial(count, number) for number, count in enumerate(steps)]
+    made = study(*trials, sampler=sampler, **changes)
+    if optimum is None:
+        return made
+    found = Optimum(optimum, {"learning_rate": 0.1, "momentum": 0.0}, exact)
+    return dataclasses.replace(made, optimum=found)
+
+
+TPE, FINISH = {"name": "tpe"}, {"name": "tpe", "finish": 0.6}
+
+
+def contest(
+    paces: Mapping[str, float] | None = None, n_trials: int = 100, n_seeds: int = 5, **changes: Any
+) -> list[StudyRecord]:
+    """Studies at seven batch sizes of samplers that near the optimum at different paces."""
+    generator = random.Random(0)  # noqa: S311 - noise, not secrets
+    paces = paces or {"random": 0.6, "tpe": 1.6, "tpe + finish": 1.6}
+    made = []
+    for text, pace in paces.items():
+        sampler = {"name": text.removesuffix(" + finish"), "finish": 0.6 * text.endswith("finish")}
+        for batch_size in (4**k for k in range(1, 8)):
+            for seed in range(n_seeds):
+                steps: list[int | None] = []
+                for k in range(n_trials):
+                    speed = 8.0 if sampler["finish"] and k > 0.6 * n_trials else pace
+                    regret = generator.expovariate(1.0) * 20.0 / (1 + k) ** speed
+                    steps.append(round(100_000 * (1.0 + regret)) if k > seed else None)
+                made.append(
+                    searched(
+                        sampler, steps, optimum=100_000, batch_size=batch_size, seed=seed, **changes
+                    )
+                )
+    return made

@@ -179,7 +179,7 @@ def test_peak_rates_are_called_so() -> None:
 
     assert label(sgd()) == "best learning rate (as in PyTorch)"
     assert label(sgd() + adam(schedule="cosine")) == "best peak learning rate (as in PyTorch)"
-    assert label(momentum(schedule="cosine")).startswith("best peak learning rate; with momentum")
+    assert label(momentum(schedule="cosine")).startswith("best peak learning rate\nwith momentum")
     assert label(optimal()) == "peak learning rate (as in PyTorch)"
 
 

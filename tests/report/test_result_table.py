@@ -1,6 +1,18 @@
 import io
 
-from fake_records import LEARNING_RATE, adam, bounded, momentum, optimal, sgd, study, sweep, trial
+import pytest
+from fake_records import (
+    LEARNING_RATE,
+    adam,
+    bounded,
+    momentum,
+    optimal,
+    sgd,
+    study,
+    sweep,
+    trial,
+    with_optima,
+)
 from rich.console import Console
 
 from nqm_study.report import words
@@ -68,7 +80,7 @@ def test_seeds_that_missed_are_counted() -> None:
 
 def test_differing_targets_and_spectra_have_columns() -> None:
     text = render(sgd([256]) + sgd([256], target=0.1) + sgd([256], spectrum="file"))
-    assert headings(text).startswith("Fewest steps, schedule constant ")
+    assert headings(text).startswith("Fewest steps, schedule constant, trials 1 ")
     assert row(text, "file", "0.01")[2:4] == ["sgd,", "target"]
 
 
@@ -140,3 +152,58 @@ def test_many_ratios_of_pieces_are_left_to_mlflow() -> None:
     assert row(three, "sgd").count("0.125") == 3
     assert row(five, "sgd").count("0.125") == 0
     assert "0.25" in row(five, "sgd"), "other hyperparameters of a schedule stay"
+
+
+def test_excess_over_the_true_optimum_has_a_column_where_one_is_known() -> None:
+    excess = {4: 0.0, 16: 1e-5, 64: 0.0034, 256: 0.12}
+    known = with_optima(sgd(list(excess)), lambda b: excess[int(b)])
+    text = render(known + sgd([1024]))
+    assert "optimum" in headings(text)
+    found = [row(text, "sgd", str(size))[3:5] for size in (4, 16, 64, 256, 1024)]
+    assert found[:4] == [["0", "%"], ["<0.1", "%"], ["0.3", "%"], ["12", "%"]]
+    assert found[4][0] == "-"
+    assert "optimum" not in headings(render(sgd([4])))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0 %"),
+        (4e-4, "<0.1 %"),
+        (-4e-4, ">-0.1 %"),
+        (6e-4, "0.1 %"),
+        (0.0994, "9.9 %"),
+        (0.0996, "10 %"),
+        (-0.031, "-3.1 %"),
+        (12.5, "1,250 %"),
+        (float("inf"), "-"),
+    ],
+)
+def test_a_percentage_of_zero_is_said_of_zero_alone(value: float, text: str) -> None:
+    assert words.percent(value) == text
+
+
+def test_tables_with_optima_fit_eighty_columns() -> None:
+    several = [r for seed in range(2) for r in with_optima(bounded(sgd(seed=seed)))]
+    cases = {
+        "one": with_optima(bounded(sgd())),
+        "two": with_optima(bounded(sgd() + adam())),
+        "three": with_optima(bounded(sgd() + momentum() + adam())),
+        "seeds": several,
+    }
+    for records in cases.values():
+        lines = render(records, width=200).splitlines()
+        assert max(len(line.rstrip()) for line in lines) <= 80
+
+
+def test_what_is_missed_least_is_left_out_first() -> None:
+    two = render(with_optima(bounded(sgd() + adam())))
+    assert two.splitlines()[0].rstrip().endswith("trials 1"), "the same in all rows"
+    assert headings(two).count("trials") == 1, "in the title alone"
+    assert "Bayes" in headings(two)
+    shorter = [*sgd(), study(trial(100), trial(90, 1), optimizer="momentum", batch_size=256)]
+    assert "trials" not in render(bounded(shorter + adam())).splitlines()[0], "they differ"
+    both = [r for seed in (0, 1) for r in with_optima(bounded(sgd(seed=seed) + adam(seed=seed)))]
+    assert "over seeds" not in headings(render(both))
+    missed = [*both, study(trial(None), seed=2, batch_size=4)]
+    assert "over seeds" in headings(render(missed)), "it says that one missed the target"

@@ -15,14 +15,15 @@ from fake_records import (
     study,
     sweep,
     trial,
+    with_optima,
 )
 from scipy import stats
 
 from nqm_study.report.figures import steps_figure
 from nqm_study.report.grouping import by_problem, spectrum_name
-from nqm_study.report.laws import fit_learning_rate, perfect_scaling
+from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
 from nqm_study.report.scaling import Curve, curves
-from nqm_study.study.records import StudyRecord
+from nqm_study.study.records import Optimum, StudyRecord
 
 
 def only(records: list[StudyRecord]) -> Curve:
@@ -319,3 +320,68 @@ def test_schedules_are_ordered_from_constant_to_optimal() -> None:
     assert [curve.schedule for curve in curves(records)] == names
     mixed = curves([*records, *sgd([4], optimizer="adam")])
     assert mixed[-1].optimizer == "adam", "the optimizer comes first"
+
+
+def with_optimum(record: StudyRecord, optimum: Optimum) -> StudyRecord:
+    return dataclasses.replace(record, optimum=optimum)
+
+
+def test_excess_is_that_of_the_median_steps_over_the_true_optimum() -> None:
+    optimum = Optimum(100, {"learning_rate": 0.2, "momentum": 0.9})
+    seeds = [study(trial(steps), seed=seed) for seed, steps in enumerate((102, 110, 104))]
+    (point,) = only([with_optimum(seeds[0], optimum), *seeds[1:]]).points
+    assert point.excess == pytest.approx(0.04)
+    assert point.optimal_rate == pytest.approx(0.2 / 0.1)
+    (unknown,) = only(seeds).points
+    assert unknown.excess is None
+    assert math.isnan(unknown.optimal_rate)
+    (nothing,) = only([with_optimum(seeds[0], Optimum(0, optimum.hyperparameters))]).points
+    assert nothing.excess is None
+
+
+def test_of_several_optima_an_exact_one_counts_and_else_the_best() -> None:
+    def chosen(*optima: Optimum) -> Optimum | None:
+        records = [
+            with_optimum(study(trial(100), seed=seed), optimum)
+            for seed, optimum in enumerate(optima)
+        ]
+        (point,) = only(records).points
+        return point.optimum
+
+    values = {"learning_rate": 0.1}
+    exact, dense = Optimum(90, values), [Optimum(n, values, exact=False) for n in (89, 91)]
+    assert chosen(dense[0], exact) == exact
+    assert chosen(dense[1], dense[0]) == dense[0]
+
+
+def fit_with_optima(off: dict[int, float], n_known: int = 4) -> SlopeFit:
+    """The fit to rates 1e-3 B off their true optima, 1e-3 B, by given factors."""
+    records = sweep(lambda b: 2**30 / b, lambda b: 1e-3 * b * off[int(b)], list(off))
+    known = with_optima(records, off=lambda b: off[int(b)])[:n_known]
+    fit = fit_learning_rate(only([*known, *records[n_known:]]))
+    assert fit is not None
+    return fit
+
+
+def test_interval_has_the_scatter_and_the_distance_from_the_true_optima() -> None:
+    # A search whose rates drift from the true ones along a line scatters about nothing.
+    tilted = fit_with_optima({4**k: 4.0 ** (0.03 * k) for k in range(4)})
+    assert tilted.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert tilted.true_slope == pytest.approx(1.0)
+    assert tilted.interval == pytest.approx(0.03)
+    off = {1: 1.0, 4: 1.2, 16: 0.9, 64: 1.1}
+    scattered = fit_with_optima(off)
+    plain = fit_with_optima(off, n_known=0)
+    assert plain.interval is not None
+    assert scattered.interval == pytest.approx(math.hypot(plain.interval, plain.slope - 1.0))
+
+
+def test_slope_of_the_true_optima_needs_all_of_them() -> None:
+    off = dict.fromkeys((1, 4, 16, 64), 1.0)
+    assert fit_with_optima(off, n_known=3).true_slope is None
+    assert fit_with_optima(off).true_slope == pytest.approx(1.0)
+    records = sweep(lambda b: 2**30 / b, lambda b: b, [1, 4, 16, 64])
+    for exact in (True, False):
+        fit = fit_learning_rate(only(with_optima(records, exact=exact)))
+        assert fit is not None
+        assert fit.true_exact is exact
