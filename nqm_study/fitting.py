@@ -10,11 +10,11 @@ elsewhere they are a guess that the search goes on from.
 
 | | small batches | large batches |
 |---|---|---|
-| lr of SGD | rate B | just below the limit 2 / x |
+| lr of SGD | rate B | as ``_largest`` says, just below the limit 2 / x |
 | lr / (1 - momentum) | rate B | 3.6 / x / (1 - momentum), for Nesterov 1.3 / x / (1 - momentum) |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
-| lr of the average of iterates | 12.6 rate B | just below the limit |
-| 1 - ema_decay | 33.5 B / examples | no matter |
+| lr of the average of iterates | 10 rate B | as SGD's without noise |
+| 1 - ema_decay | 40 B / examples | 1/2: it hardly matters |
 | lr of Adam | rate sqrt(B) | the spread of the starts |
 """
 
@@ -63,6 +63,7 @@ class Scales:
             noise, as is small_rate.
         small_rate: the rate of small batches.
         root: the square root of the largest curvature by the smallest that matters, or less.
+        noiseless: the rate that SGD without noise would start with.
         limit: no larger rate of plain SGD can reach the target; infinite for Adam.
         speed: the largest x; plain SGD is stable below 2 / speed.
     """
@@ -72,6 +73,7 @@ class Scales:
     batch_share: float
     small_rate: float
     root: float
+    noiseless: float
     limit: float
     speed: float
 
@@ -123,15 +125,35 @@ def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
     stable = 2.0 / known.speed
     small = known.rate * problem.batch_size
     share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    noiseless, noisy = _largest(problem, definition.target, known)
     return Scales(
-        rate=_joined(small, 0.98 * stable),
+        rate=_joined(small, noisy),
         steps=1.0 / share + known.least_time / stable,
         batch_share=share,
         small_rate=small,
         root=math.sqrt(max(known.least_time * known.speed, 1.0)),
+        noiseless=noiseless,
         limit=limit,
         speed=known.speed,
     )
+
+
+def _largest(problem: NoisyQuadratic, target: float, known: SmallBatch) -> tuple[float, float]:
+    """Rates of SGD that are nearly as large as can be, without noise and with it.
+
+    After T steps the fastest mode's share of the initial risk L_0 is (x - 1)^(2 T), which has to be
+    below the target C; and its noise adds m c / (h B (2 - x)) to the risk. Both keep x from 2: the
+    one by ln(4 L_0 / C) / (2 T) if T is large, the other by 0.8 of the root of what it adds at
+    2 - x = 1, over C.
+    """
+    spectrum = problem.spectrum
+    fastest = int(np.argmax(spectrum.curvature))
+    steps = max(0.5 * known.least_time * known.speed, 1.0)
+    x = 1.0 + (0.25 * target / spectrum.initial_risk) ** (0.5 / steps)
+    curvature = float(spectrum.curvature[fastest])
+    added = float(spectrum.multiplicity[fastest] * spectrum.noise[fastest]) / curvature
+    kept = 0.8 * math.sqrt(added / problem.batch_size / target)
+    return x / known.speed, max(x - kept, 1.0) / known.speed
 
 
 def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
@@ -146,6 +168,7 @@ def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
         batch_share=share,
         small_rate=small,
         root=1.0,
+        noiseless=spread,
         limit=math.inf,
         speed=1.0 / spread,
     )
@@ -182,9 +205,9 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
         most = (1.3 if nesterov else 3.6) / scales.speed
         first["learning_rate"] = _joined(scales.small_rate * gap, most)
     if isinstance(given.get("ema_decay"), Range):
-        first["ema_decay"] = 1.0 - max(min(33.5 * scales.batch_share, 0.5), LEAST_GAP)
+        first["ema_decay"] = 1.0 - max(min(40.0 * scales.batch_share, 0.5), LEAST_GAP)
         if gap == 1.0:
-            first["learning_rate"] = _joined(12.6 * scales.small_rate, 1.999 / scales.speed)
+            first["learning_rate"] = _joined(10.0 * scales.small_rate, scales.noiseless)
     return first
 
 
