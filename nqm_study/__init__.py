@@ -31,6 +31,7 @@ from nqm_study.model.tuned import Tuned, tuned
 from nqm_study.spectrum_files import load_spectrum
 
 if TYPE_CHECKING:
+    from nqm_study.benchmark import Benchmark
     from nqm_study.build import run_study
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "Benchmark",
     "Constant",
     "Cosine",
     "Crossing",
@@ -73,9 +75,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # run_study brings Optuna and Hydra with it, which the model does without.
+    # These bring Optuna and Hydra with them, which the model does without.
     if name == "run_study":
         from nqm_study.build import run_study  # noqa: PLC0415
 
         return run_study
+    if name == "Benchmark":
+        from nqm_study.benchmark import Benchmark  # noqa: PLC0415
+
+        return Benchmark
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

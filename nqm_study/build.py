@@ -245,6 +245,43 @@ def run_study(
         ValueError: if a value is outside its range.
         StudyMismatchError: if the storage holds a study of this name made from another definition.
     """
+    plan = python_plan(
+        problem,
+        family,
+        target=target,
+        n_trials=n_trials,
+        seed=seed,
+        schedule=schedule,
+        hyperparameters=hyperparameters,
+        sampler=sampler,
+        warm_start=warm_start,
+        enqueue=enqueue,
+        truth=truth,
+    )
+    stored = open_planned(plan, optuna.storages.get_storage(storage))
+    run_planned(plan, stored)
+    return stored
+
+
+def python_plan(
+    problem: NoisyQuadratic,
+    family: str,
+    *,
+    target: float = 0.01,
+    n_trials: int = 100,
+    seed: int = 0,
+    schedule: str = "constant",
+    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+    sampler: str = "tpe",
+    warm_start: bool = True,
+    enqueue: Sequence[Mapping[str, float]] = (),
+    truth: Truth = False,
+) -> StudyPlan:
+    """The study of values given in Python; the arguments are those of ``run_study``.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
     folder = conf_dir()
     known = tuple(sorted(path.stem for path in (folder / "optimizer").glob("*.yaml")))
     choice("family", family, known)
@@ -279,7 +316,7 @@ def run_study(
         warm_start=switch("warm_start", warm_start),
         enqueued=enqueued("enqueue", enqueue),
     )
-    plan = StudyPlan(
+    return StudyPlan(
         name=definition.default_name,
         definition=definition,
         algorithm=optimizer.algorithm,
@@ -291,9 +328,6 @@ def run_study(
         tracking=None,
         named=False,
     )
-    stored = open_planned(plan, optuna.storages.get_storage(storage))
-    run_planned(plan, stored)
-    return stored
 
 
 def _searched(

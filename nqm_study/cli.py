@@ -9,10 +9,12 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 
 import hydra
 from hydra.errors import CompactHydraException
 from joblib.externals.loky import get_reusable_executor
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.exceptions import StorageInternalError
 from rich.console import Console
@@ -38,6 +40,10 @@ def main() -> None:
     # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    # For presets: what is swept only where a package is there.
+    OmegaConf.register_new_resolver(
+        "if_installed", lambda package, text: text if find_spec(package) else "", replace=True
+    )
     # Our launcher files stand for the plugins' own of the same names.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
     # Hydra then leaves the errors to this function.

@@ -14,7 +14,7 @@ elsewhere they are a guess that the search goes on from.
 | lr / (1 - momentum) | rate B | 3.6 / x / (1 - momentum), for Nesterov 1.3 / x / (1 - momentum) |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
 | lr of the average of iterates | 10 rate B | as SGD's without noise |
-| 1 - ema_decay | 40 B / examples | 1/2: it hardly matters |
+| 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
 | lr of Adam | rate sqrt(B) | the spread of the starts |
 """
 
@@ -205,7 +205,7 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
         most = (1.3 if nesterov else 3.6) / scales.speed
         first["learning_rate"] = _joined(scales.small_rate * gap, most)
     if isinstance(given.get("ema_decay"), Range):
-        first["ema_decay"] = 1.0 - max(min(40.0 * scales.batch_share, 0.5), LEAST_GAP)
+        first["ema_decay"] = 1.0 - max(min(24.0 * scales.batch_share, 0.5), LEAST_GAP)
         if gap == 1.0:
             first["learning_rate"] = _joined(10.0 * scales.small_rate, scales.noiseless)
     return first
@@ -274,14 +274,12 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
         high = UNSTABLE * max(scales.limit, 2.0 / scales.speed)
         return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
-    low = scales.rate / WIDE
+    low, limit = scales.rate / WIDE, scales.limit
+    # Far below the limit, what is close to it is of no use, and would take half of the range.
+    near = start["learning_rate"] > 0.25 * limit
+    high = NEAREST if near else WIDE * start["learning_rate"] / limit
     return Coordinate(
-        "learning_rate",
-        "to_limit",
-        low / (scales.limit - low),
-        NEAREST,
-        open_high=False,
-        limit=scales.limit,
+        "learning_rate", "to_limit", low / (limit - low), high, open_high=not near, limit=limit
     )
 
 

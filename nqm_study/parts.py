@@ -249,7 +249,8 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
     """The MLflow that studies are mirrored into; None for none."""
     name = choice("tracking", section["name"], ("mlflow", "server", "none"))
     if name == "none":
-        _only("tracking", section, "name")
+        # A preset may say which trials, whatever the tracking.
+        _only("tracking", section, "name", "trials")
         return None
     own = ("name", "experiment", "trials", "patience")
     _only("tracking", section, *own, *(("uri",) if name == "server" else ()))

@@ -66,6 +66,8 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
 def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
     """A short name for each study of a call, by its full name; different for each."""
 
+    several = len({plan.definition.sampler_text for plan in plans}) > 1
+
     def label(plan: StudyPlan) -> str:
         made = plan.definition
         if plan.named:
@@ -73,6 +75,7 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         return (
             f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_size:.15g} "
             f"C={made.target:g} seed={made.seed}"
+            f"{f' {made.sampler_text}' if several else ''}"
         )
 
     times = Counter(label(plan) for plan in plans)
