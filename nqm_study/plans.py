@@ -65,7 +65,6 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
 
 def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
     """A short name for each study of a call, by its full name; different for each."""
-
     several = len({plan.definition.sampler_text for plan in plans}) > 1
 
     def label(plan: StudyPlan) -> str:
