@@ -89,12 +89,17 @@ def publish(
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
-    """Print the tables of the studies, where the figures are, and how to see the runs."""
+    """Print the tables of the studies, what is at an edge, and where figures and runs are."""
     for group in by_problem(published.chosen):
         console.print(table(curves(group)))
         for comparison in comparisons(group):
             console.print(regret_table(comparison))
-    lines = [f"figures: {folder}" for folder in published.folders]
+    lines = [
+        f"{record.name}: the best trial has {'; '.join(record.at_edge)}: the optimum may lie beyond"
+        for record in published.chosen
+        if record.at_edge
+    ]
+    lines += [f"figures: {folder}" for folder in published.folders]
     if mirror is not None and mirror.uri:
         lines += mirror.notes
         if mirror.uri.startswith("http"):

@@ -102,6 +102,25 @@ def test_interrupted_studies_end_as_unbroken_ones_whatever_the_number_of_jobs(
     assert len(first) == 2
 
 
+def test_a_local_search_that_is_killed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    study = (*TINY, "optimizer=momentum", "batch_size=64", "tracking=none", "study.n_trials=60")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    run(whole, *study)
+    size = (whole / "mlruns" / "optuna.journal").stat().st_size
+    # In the first local search, in the second turn of the sampler, and in later local searches.
+    for share in (0.2, 0.4, 0.6, 0.8):
+        process = start(broken, *study)
+        wait_for_trials(broken, int(share * size))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert sum(stored(broken).values()) < 60, "it was done before it could be killed"
+    run(broken, *study)
+    assert points(broken) == points(whole)
+    assert stored(broken) == stored(whole)
+
+
 def points(folder: Path) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {}
     names: dict[int, str] = {}
