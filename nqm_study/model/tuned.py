@@ -101,9 +101,8 @@ def tuned(
     members = families[family].holding(fixed)
     exact = isinstance(members, Family) and shape == CONSTANT
     if problem.spectrum.initial_risk <= target:  # any member will do
-        any_member = members.optimizer((0.0, 0.0) if isinstance(members, Family) else {})
-        any_shape = shape.ends[0] if isinstance(shape, ShapeFamily) else shape
-        return Tuned(0, any_member, any_shape, exact)
+        ends = shape.ends[0] if isinstance(shape, ShapeFamily) else shape
+        return Tuned(0, _any(members), ends, exact)
     if isinstance(members, Family) and shape == CONSTANT:
         best = Tuning(problem, members, target).best()
         if best is None or best[0] > max_steps:
@@ -119,3 +118,8 @@ def tuned(
         return Tuned(None, None, None, False, work, found.complete)
     optimizer, best_shape = search.optimizer(found.values), search.schedule(found.values)
     return Tuned(found.steps, optimizer, best_shape, False, work, found.complete)
+
+
+def _any(members: Family | AdamFamily) -> Optimizer:
+    """One of the members."""
+    return members.optimizer((0.0, 0.0)) if isinstance(members, Family) else members.optimizer({})
