@@ -74,7 +74,9 @@ def tuned(
 
     For linear families at a constant rate the result is the best of all local optima found from a
     dense start, each exact to the step. Else it is the best of a dense search. Both are proved only
-    as far as they are dense; the tests compare them with wide random searches.
+    as far as they are dense; the tests compare them with wide random searches. Under a schedule a
+    short run at a huge rate may just meet the target, and shorter and longer ones miss it:
+    ``steps_to_target`` finds it for certain with ``max_steps`` at the steps that are said here.
 
     Args:
         problem: spectrum and batch size.
