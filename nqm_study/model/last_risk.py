@@ -11,7 +11,7 @@ import numpy as np
 
 from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, USUAL
 from nqm_study.model.adam_run import Closure
-from nqm_study.model.horizon import FAIR
+from nqm_study.model.horizon import FAIR, GOOD
 from nqm_study.model.linear import Engine, converged
 from nqm_study.model.optimizers import Adam, Optimizer
 from nqm_study.model.problem import NoisyQuadratic
@@ -20,6 +20,10 @@ from nqm_study.model.schedules import Constant, Schedule
 
 LEVEL = 2
 """The compression of the spectrum under a schedule, if there are finer ones."""
+
+STEPPED = 2048
+"""Up to so many steps a run under a schedule is stepped through: a warm-up of a step or two shows,
+which stretches blur."""
 
 
 def last_risk(
@@ -49,4 +53,5 @@ def last_risk(
             return float(Engine.build(problem, optimizer, level, steps).risks(ends)[0])
         spectrum = problem.spectrum
         level = max(spectrum.first_level, min(LEVEL, spectrum.last_level))
-        return Runs(problem, optimizer, schedule, level).look(steps, FAIR).risk
+        quality = GOOD if steps <= STEPPED else FAIR
+        return Runs(problem, optimizer, schedule, level).look(steps, quality).risk
