@@ -25,6 +25,7 @@ from nqm_study.model.schedules import (
     StepDecay,
     WarmupStableDecay,
 )
+from nqm_study.model.shape_family import ShapeFamily
 from nqm_study.model.simulate import Simulation, simulate
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.model.tuned import Tuned, tuned
@@ -53,6 +54,7 @@ __all__ = [
     "OptimalSchedule",
     "PiecewiseConstant",
     "Polynomial",
+    "ShapeFamily",
     "Simulation",
     "Spectrum",
     "StepDecay",

@@ -1,4 +1,7 @@
-"""The true optimum of a family of linear optimizers: the yardstick of every search.
+"""The true optimum of a family of optimizers: the yardstick of every search.
+
+What follows is for the linear ones at a constant rate; for Adam and under schedules, where a risk
+costs more and is smooth only nearly, see dense_search.py.
 
 The fewest steps of a family are the smallest T for which some hyperparameters theta give a risk
 L_T(theta) at most the target: the first crossing of theta is then at T or before it, and no theta
@@ -17,11 +20,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nqm_study.model._dense_tuning import DenseTuning
 from nqm_study.model._tuning import LONGEST, Tuning
-from nqm_study.model.families import FAMILIES
-from nqm_study.model.optimizers import SGD
+from nqm_study.model.adam_families import ADAM_FAMILIES, AdamFamily
+from nqm_study.model.families import FAMILIES, Family
+from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
+from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
+from nqm_study.model.shape_family import ShapeFamily
+
+CONSTANT = Constant()
 
 
 @dataclass(frozen=True)
@@ -31,51 +40,88 @@ class Tuned:
     Attributes:
         steps: the fewest steps to the target; None where no member reaches it within max_steps.
         optimizer: a member that takes them; None as well.
+        schedule: the schedule under which it does; None as well.
+        exact: whether each local optimum is exact to the step, as for linear families at a constant
+            rate; False: the best of a dense search.
+        evaluations: risks and crossings that the dense search computed; None without one.
+        complete: False where the dense search was ended by its limit.
     """
 
     steps: int | None
-    optimizer: SGD | None
+    optimizer: Optimizer | None
+    schedule: Schedule | None = None
+    exact: bool = True
+    evaluations: int | None = None
+    complete: bool = True
 
 
 def tuned(
     problem: NoisyQuadratic,
     family: str,
     *,
+    schedule: ScheduleLike | ShapeFamily = CONSTANT,
     target: float = 0.01,
     max_steps: int = 10**9,
+    most_evaluations: int = 100_000,
     **fixed: float,
 ) -> Tuned:
     """The fewest steps to a target over all hyperparameters of a family.
 
-    Learning rates are free, and momentum (``momentum``, ``nesterov``) or ema_decay (``ema``); the
-    rest is as in the family's configuration: ``sgd``, ``momentum``, ``nesterov``, ``ema``, and
-    ``preconditioned``, which is SGD with preconditioner_power 0.5.
+    Learning rates are free, and momentum (``momentum``, ``nesterov``), ema_decay (``ema``) or beta1
+    and beta2 (``adam_full``); the rest is as in the family's configuration: ``sgd``, ``momentum``,
+    ``nesterov``, ``ema``, ``preconditioned``, which is SGD with preconditioner_power 0.5, ``adam``,
+    ``rmsprop`` and ``adam_full``. The shape of a schedule is free where it is a ``ShapeFamily``.
 
-    The result is the best of all local optima found from a dense start, each exact to the step. It
-    is proved only as far as the start is dense; the tests compare it with wide random searches.
+    For linear families at a constant rate the result is the best of all local optima found from a
+    dense start, each exact to the step. Else it is the best of a dense search. Both are proved only
+    as far as they are dense; the tests compare them with wide random searches. Under a schedule a
+    short run at a huge rate may just meet the target, and shorter and longer ones miss it:
+    ``steps_to_target`` finds it for certain with ``max_steps`` at the steps that are said here.
 
     Args:
         problem: spectrum and batch size.
         family: one of these names.
+        schedule: multiplies the learning rate; one whose shape is fixed, or a family of shapes.
         target: expected loss to reach, > 0.
         max_steps: the most steps that count, >= 0.
-        **fixed: hyperparameters of ``SGD`` but the learning rate, to be held at these values:
-            ``tuned(problem, "momentum", momentum=0.9)`` is the best rate for that momentum.
+        most_evaluations: a limit on the work of a dense search, >= 1.
+        **fixed: hyperparameters of ``SGD`` or ``Adam`` but the learning rate, to be held at these
+            values: ``tuned(problem, "momentum", momentum=0.9)`` is the best rate for that momentum.
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind.
     """
     if not isinstance(problem, NoisyQuadratic):
         raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ValueError(f"family={family!r}: must be one of {', '.join(FAMILIES)}")
+    families: dict[str, Family | AdamFamily] = {**FAMILIES, **ADAM_FAMILIES}
+    if not isinstance(family, str) or family not in families:
+        raise ValueError(f"family={family!r}: must be one of {', '.join(families)}")
+    shape = schedule if isinstance(schedule, ShapeFamily) else as_schedule(schedule)
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
-    members = FAMILIES[family].holding(fixed)
+    most_evaluations = require_integer("most_evaluations", most_evaluations, least=1)
+    members = families[family].holding(fixed)
+    exact = isinstance(members, Family) and shape == CONSTANT
     if problem.spectrum.initial_risk <= target:  # any member will do
-        return Tuned(0, members.optimizer((0.0, 0.0)))
-    best = Tuning(problem, members, target).best()
-    if best is None or best[0] > max_steps:
-        return Tuned(None, None)
-    steps, point = best
-    return Tuned(steps, members.optimizer(point))
+        ends = shape.ends[0] if isinstance(shape, ShapeFamily) else shape
+        return Tuned(0, _any(members), ends, exact)
+    if isinstance(members, Family) and shape == CONSTANT:
+        best = Tuning(problem, members, target).best()
+        if best is None or best[0] > max_steps:
+            return Tuned(None, None)
+        steps, point = best
+        return Tuned(steps, members.optimizer(point), CONSTANT)
+    search = DenseTuning(problem, members, shape, target)
+    found = search.best(max_steps, most_evaluations)
+    if found is None:
+        return Tuned(None, None, exact=False)
+    work = found.evaluations + found.looks
+    if found.values is None:
+        return Tuned(None, None, None, False, work, found.complete)
+    optimizer, best_shape = search.optimizer(found.values), search.schedule(found.values)
+    return Tuned(found.steps, optimizer, best_shape, False, work, found.complete)
+
+
+def _any(members: Family | AdamFamily) -> Optimizer:
+    """One of the members."""
+    return members.optimizer((0.0, 0.0)) if isinstance(members, Family) else members.optimizer({})
