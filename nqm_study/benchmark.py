@@ -96,7 +96,7 @@ class Benchmark:
         Computed at the first call: tenths of a second, with momentum some seconds; under a schedule
         or of Adam up to minutes, and not exact.
         """
-        return true_optimum(self.problem, self._plan.algorithm, self._plan.definition)
+        return true_optimum(self.problem, self._plan.algorithm, self._plan.definition, self.space)
 
     def regret(self, study: Study | Sequence[FrozenTrial]) -> Array:
         """Relative excess of the fewest steps over the optimum's after each finished trial.

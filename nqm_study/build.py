@@ -173,7 +173,9 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
         note_tracked(study, plan.tracking.trials)
     # Before the last trial: whoever sees that one sees what it is compared with.
     if wanted(plan.truth, plan.algorithm, plan.definition) and not optimum_known(study):
-        note_optimum(study, true_optimum(plan.problem, plan.algorithm, plan.definition))
+        note_optimum(
+            study, true_optimum(plan.problem, plan.algorithm, plan.definition, plan.search.space)
+        )
     return study
 
 

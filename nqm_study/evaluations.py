@@ -19,8 +19,10 @@ from nqm_study.model.optimal import (
     TooManyPiecesError,
     optimal_schedule,
 )
+from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
 from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
 from nqm_study.schedule_parts import make_schedule
 from nqm_study.study.definition import StudyDefinition
@@ -71,18 +73,31 @@ def _family(
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> Evaluation:
-    own = {each.name for each in fields(ALGORITHMS[algorithm])}
     actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
-    values = {**values, **actual}
-    shape = {name: value for name, value in values.items() if name not in own}
     crossing = steps_to_target(
         problem,
-        make_optimizer(algorithm, {name: v for name, v in values.items() if name in own}),
-        make_schedule(definition.schedule, shape, definition.schedule_settings),
+        *parts_of_run(problem, algorithm, definition, values),
         target=definition.target,
         max_steps=definition.max_steps,
     )
     return Evaluation(crossing, actual)
+
+
+def parts_of_run(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> tuple[Optimizer, Schedule]:
+    """The optimizer and the schedule of a trial, unless the schedule is a computed one."""
+    own = {each.name for each in fields(ALGORITHMS[algorithm])}
+    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    values = {**values, **actual}
+    shape = {name: value for name, value in values.items() if name not in own}
+    return (
+        make_optimizer(algorithm, {name: v for name, v in values.items() if name in own}),
+        make_schedule(definition.schedule, shape, definition.schedule_settings),
+    )
 
 
 def _optimal(

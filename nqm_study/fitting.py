@@ -16,6 +16,10 @@ elsewhere they are a guess that the search goes on from.
 | lr of the average of iterates | 10 rate B | as SGD's without noise |
 | 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
 | lr of Adam | rate sqrt(B) | the spread of the starts |
+
+Under a schedule the noise of large rates is averaged out at the end, as the average of iterates
+does it: rates begin at 10 rate B as well, and 1 - momentum is as large as that allows, down to its
+value for large batches.
 """
 
 from __future__ import annotations
@@ -39,14 +43,14 @@ from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 WIDE = 30.0
 """Rates are searched within this factor of the first trial's."""
 
-HIGHER = 4.0
-"""Under a schedule, where the peak comes for a part of the run only, higher ones by this factor."""
-
-NEAREST = 1e5
-"""The largest lr / (limit - lr): so near to the limit, nothing is left to gain."""
-
 UNSTABLE = 2.5
 """Under a schedule the peak may be unstable for a while: it is searched up to so many limits."""
+
+SHAPES: tuple[Mapping[str, float], ...] = (
+    {"decay_fraction": 0.9, "warmup_fraction": 0.005},
+    {"decay_fraction": 0.4, "warmup_fraction": 0.02},
+)
+"""Where the search of a schedule's shape begins; what is in none of them begins in the middle."""
 
 LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
@@ -107,10 +111,15 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         for each in coordinates
         if each.hyperparameter not in start
     }
-    first = {**middle, **start, **fixed}
-    starts = [_enqueued(space, {**first, **given}, given) for given in definition.enqueued]
+    firsts = [
+        {**middle, **{k: v for k, v in shape.items() if k in middle}, **start, **fixed}
+        for shape in SHAPES
+    ]
+    starts = [_enqueued(space, {**firsts[0], **given}, given) for given in definition.enqueued]
     if definition.warm_start and coordinates and definition.sampler["name"] != "grid":
-        starts.append(space.point(first))
+        points = [space.point(first) for first in firsts]
+        # One of them, unless the schedule has what tells them apart.
+        starts += [point for i, point in enumerate(points) if point not in points[:i]]
     return Search(space, tuple(starts))
 
 
@@ -190,20 +199,27 @@ def _without_noise(speed: float) -> SmallBatch:
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
     """The values that the rule says, of the hyperparameters that it knows."""
     given = definition.hyperparameters
+    scheduled = definition.schedule != "constant"
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if algorithm == "Adam":
         return first
     nesterov = bool(given.get("nesterov", False))
+    # Of the rate by itself, so that it is stable: 2 (1 + momentum), or a third of it.
+    most = (1.3 if nesterov else 3.6) / scales.speed
+    small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
     if isinstance(momentum, Range):
         large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
-        gap = max(_joined(11.3 * scales.batch_share, large), LEAST_GAP)
+        gap = _joined(11.3 * scales.batch_share, large)
+        if scheduled:
+            gap = min(max(most / small_rate, large), max(large, 0.5))
+        gap = max(gap, LEAST_GAP)
         first["momentum"] = 1.0 - gap
     if gap < 1.0:
-        # Of the rate by itself, so that it is stable: 2 (1 + momentum), or a third of it.
-        most = (1.3 if nesterov else 3.6) / scales.speed
-        first["learning_rate"] = _joined(scales.small_rate * gap, most)
+        first["learning_rate"] = _joined(small_rate * gap, most)
+    elif scheduled:
+        first["learning_rate"] = _joined(small_rate, scales.noiseless)
     if isinstance(given.get("ema_decay"), Range):
         first["ema_decay"] = 1.0 - max(min(24.0 * scales.batch_share, 0.5), LEAST_GAP)
         if gap == 1.0:
@@ -226,7 +242,7 @@ def _coordinate(
         return _rate(scales, start, definition)
     if name == "learning_rate":
         gap = 1.0 - start.get("momentum", 0.0)
-        low, high = min(scales.rate * gap, start[name]) / WIDE, HIGHER * start[name] * WIDE
+        low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
         if algorithm == "SGD":
             alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
             # Heavy ball is stable below 2 (1 + momentum) / x.
@@ -269,17 +285,19 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     if momentum != 0.0:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
-        high = effective * WIDE * (HIGHER if scheduled else 1.0)
-        return Coordinate("learning_rate", "effective", effective / WIDE, high)
+        return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE)
     if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
         high = UNSTABLE * max(scales.limit, 2.0 / scales.speed)
         return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
     low, limit = scales.rate / WIDE, scales.limit
     # Far below the limit, what is close to it is of no use, and would take half of the range.
-    near = start["learning_rate"] > 0.25 * limit
-    high = NEAREST if near else WIDE * start["learning_rate"] / limit
+    most = start["learning_rate"] if start["learning_rate"] < 0.25 * limit else scales.noiseless
     return Coordinate(
-        "learning_rate", "to_limit", low / (limit - low), high, open_high=not near, limit=limit
+        "learning_rate",
+        "to_limit",
+        low / (limit - low),
+        WIDE * max(most / max(limit - most, 1e-6 * limit), low / (limit - low)),
+        limit=limit,
     )
 
 
