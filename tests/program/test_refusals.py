@@ -64,7 +64,7 @@ def test_a_name_whose_study_was_made_with_another_search_space_is_refused(tmp_pa
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}
     done = run(tmp_path, *named, "optimizer.learning_rate.low=1e-3", status=2)
     assert "study.name=mine" in done.stderr
-    assert "hyperparameters.learning_rate.low=1e-05 (now 0.001)" in done.stderr
+    assert "hyperparameters.learning_rate.low=None (now 0.001)" in done.stderr
     assert done.stderr.count("\n") == 1
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "mlruns").rglob("*")}
     assert {p: t for p, t in after.items() if p.name[0] != "."} == {
