@@ -138,8 +138,8 @@ def test_enqueued_values_come_first_as_they_were_typed() -> None:
     ],
 )
 def test_what_cannot_be_enqueued_is_refused(given: Mapping[str, float], message: str) -> None:
+    bounds = {"learning_rate": Range(1e-4, 1.0)}
     with pytest.raises(ValueError, match=f"^{message}"):
-        bounds = {"learning_rate": Range(1e-4, 1.0)}
         plan(256.0, "momentum", hyperparameters=bounds, enqueue=[given])
 
 
