@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
+from dataclasses import replace
 from typing import Literal
 
 from nqm_study.checks import typed
+from nqm_study.fitting import sizes_across
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.tuned import Tuned, tuned
 from nqm_study.study.definition import Range, StudyDefinition
@@ -57,7 +61,36 @@ def true_optimum(
     return Optimum(found.steps, values)
 
 
-@functools.lru_cache(maxsize=64)
+def frontier_wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
+    """Whether the exact frontier of a study that searches the batch size is to be computed."""
+    return bool(truth) and _is_linear(algorithm, definition)
+
+
+def true_frontier(
+    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition
+) -> tuple[tuple[float, int], ...]:
+    """The fewest steps at batch sizes across a range, as (batch size, steps).
+
+    They are the powers of 2^(1/2). With a decay besides the rate they are those of 4: an optimum
+    then takes seconds, and not a twentieth of one.
+    """
+    sizes = definition.batch_size
+    if not isinstance(sizes, Range):
+        raise NotImplementedError
+    across = sizes_across(sizes)
+    if len(definition.searched) > 1:
+        across = [*across[:-1:2], across[-1]]
+    else:
+        between = (round(math.sqrt(low * high)) for low, high in itertools.pairwise(across))
+        across = sorted({*across, *between})
+    found = (
+        (size, true_optimum(replace(problem, batch_size=size), algorithm, definition))
+        for size in across
+    )
+    return tuple((float(size), each.steps) for size, each in found if each is not None)
+
+
+@functools.lru_cache(maxsize=256)
 def _tuned(
     problem: NoisyQuadratic,
     family: str,

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from mlflow.entities import Run
 
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
@@ -158,7 +158,7 @@ def title(record: StudyRecord) -> str:
     if record.name != definition.default_name:
         return record.name
     return (
-        f"{definition.optimizer_text} B={number(definition.batch_size)} {definition.spectrum} "
+        f"{definition.optimizer_text} B={_batch_size(definition)} {definition.spectrum} "
         f"{definition.schedule} target={number(definition.target)} seed={definition.seed}"
     )
 
@@ -170,7 +170,7 @@ def params(record: StudyRecord) -> dict[str, str]:
         "optimizer": definition.optimizer,
         "spectrum": definition.spectrum,
         "schedule": definition.schedule,
-        "batch_size": number(definition.batch_size),
+        "batch_size": _batch_size(definition),
         "target": number(definition.target),
         "seed": str(definition.seed),
         "max_steps": str(definition.max_steps),
@@ -209,7 +209,7 @@ def note(record: StudyRecord) -> str:
     text = (
         f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
         f"loss of {number(definition.target)} on the spectrum {definition.spectrum_text}, with "
-        f"batch size {number(definition.batch_size)} and the schedule {definition.schedule}. "
+        f"batch size {_batch_size(definition)} and the schedule {definition.schedule}. "
         f"{_bounds_text(record)}"
     )
     if not record.trials:
@@ -235,6 +235,12 @@ def note(record: StudyRecord) -> str:
             "size, so the steps may not be exact."
         )
     return text
+
+
+def _batch_size(definition: StudyDefinition) -> str:
+    """The batch size, or its range."""
+    size = definition.batch_size
+    return definition.batch_text if isinstance(size, Range) else number(size)
 
 
 def _digits(value: float) -> str:
