@@ -75,8 +75,8 @@ def pareto_figure(frontiers: Sequence[Frontier]) -> Figure | None:
         for (name, line), style in zip(exact.items(), _cycled(len(exact)), strict=True):
             entries.append(_draw_exact(axes, name, line, style))
         if any(line.critical_batch_size is not None for line in exact.values()):
-            text = "critical batch size: examples 20 % above their least on the exact frontier"
-            entries.append((Line2D([], [], **_CRITICAL), text, ""))
+            remark = "examples 20 % above their least"
+            entries.append((Line2D([], [], **_CRITICAL), "critical batch size", remark))
         _set_axes(axes, frontiers)
         legend(figure, entries)
     return figure
@@ -222,9 +222,15 @@ def _caption(frontiers: Sequence[Frontier]) -> str:
     spectra = listed(each.spectrum_text for each in frontiers)
     targets = listed(f"{each.target:g}" for each in frontiers)
     schedules = listed(each.schedule for each in frontiers)
-    ranges = listed(words.batch_range(each.low, each.high) for each in frontiers)
-    return (
-        f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}. "
-        f"Batch sizes searched: {ranges}. Faint dots are all trials near the frontiers; "
-        "a step line joins those that no other beats in both steps and examples."
+    ranges = listed(f"{each.low:,.0f} to {each.high:,.0f}" for each in frontiers)
+    text = (
+        f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}. Batch sizes: "
+        f"{ranges}. Faint dots are trials; a step line joins those that no other beats in both "
+        "steps and examples."
     )
+    if any(each.gap is not None for each in frontiers):
+        text += (
+            " Within x % of the exact frontier: each of its points has a trial with at most x % "
+            "more of both."
+        )
+    return text
