@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -24,7 +25,7 @@ from nqm_study.report.axes import (
 )
 from nqm_study.report.captions import listed
 from nqm_study.report.pareto import Frontier
-from nqm_study.study.frontier import ExactFrontier
+from nqm_study.study.frontier import Array, ExactFrontier
 
 COLUMNS = (
     "kind",
@@ -44,6 +45,7 @@ _DARK = "0.15"
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LABELS = 6
 _OCTAVES = 1.5  # beyond the frontiers that are shown of the other trials
+_TEXT = np.array([0.13, 0.07])  # room that a batch size takes, in shares of the axes
 _APART = 2.0  # octaves of batch size between a label and the critical one
 _CRITICAL: dict[str, Any] = {
     "marker": "D",
@@ -78,6 +80,7 @@ def pareto_figure(frontiers: Sequence[Frontier]) -> Figure | None:
             remark = "examples 20 % above their least"
             entries.append((Line2D([], [], **_CRITICAL), "critical batch size", remark))
         _set_axes(axes, frontiers)
+        _draw_sizes(axes, list(exact.values()))
         legend(figure, entries)
     return figure
 
@@ -164,31 +167,56 @@ def _draw_exact(axes: Axes, name: str, line: ExactFrontier, style: str) -> Entry
     sizes, steps = line.line()
     look: dict[str, Any] = {"color": _DARK, "linewidth": 1.0, "linestyle": style}
     axes.plot(sizes * steps, steps, zorder=4, **look)
-    critical = line.critical_batch_size
-    if critical is not None:
-        _mark(axes, line, critical, f"B = {critical:.3g}", color="crimson")
-        at = line.steps(critical) or math.nan
-        axes.plot([critical * at], [at], **_CRITICAL)
-    for size in _labelled(line, critical):
-        _mark(axes, line, size, words.as_math(f"B = {words.power_of_two(size)}"), color=_DARK)
-        at = line.steps(size) or math.nan
-        axes.plot([size * at], [at], ".", color=_DARK, markersize=5, zorder=4)
     return Line2D([], [], **look), f"{name}: exact frontier", ""
 
 
-def _mark(axes: Axes, line: ExactFrontier, size: float, text: str, color: str) -> None:
-    """A batch size beside the line, on the side where no trial can be."""
+def _draw_sizes(axes: Axes, lines: Sequence[ExactFrontier]) -> None:
+    """Batch sizes along the exact frontiers, the critical ones first; once the axes are set.
+
+    Their texts are on the side where a line has no trials. One that would stand upon another line
+    or text is left out.
+    """
+    paths = [_places(axes, *line.line()) for line in lines]
+    taken: list[Array] = []
+    for line in lines:
+        size = line.critical_batch_size
+        if size is not None:
+            _, (x, y) = _point(axes, line, size)
+            axes.plot([x], [y], **_CRITICAL)
+            text = f"B = {words.rounded(size)}"
+            _write(axes, (x, y), text, (7, 5), ha="left", va="bottom", color="crimson")
+    for i, line in enumerate(lines):
+        others = [path for k, path in enumerate(paths) if k != i]
+        for size in _labelled(line, line.critical_batch_size):
+            place, (x, y) = _point(axes, line, size)
+            axes.plot([x], [y], ".", color=_DARK, markersize=5, zorder=4)
+            inside = [np.all(np.abs(other - place + _TEXT / 2) < _TEXT / 2) for other in taken]
+            inside += [
+                np.any(np.all((path < place) & (path > place - _TEXT), axis=1)) for path in others
+            ]
+            if any(inside):
+                continue
+            taken.append(place - _TEXT / 2)
+            text = words.as_math(f"B = {words.power_of_two(size)}")
+            _write(axes, (x, y), text, (-5, -5), ha="right", va="top", color=_DARK)
+
+
+def _point(axes: Axes, line: ExactFrontier, size: float) -> tuple[Array, tuple[float, float]]:
+    """Where a batch size is on a line: in shares of the axes, and in examples and steps."""
     steps = line.steps(size) or math.nan
+    return _places(axes, np.array([size]), np.array([steps]))[0], (size * steps, steps)
+
+
+def _places(axes: Axes, sizes: Array, steps: Array) -> Array:
+    points = axes.transData.transform(np.column_stack([sizes * steps, steps]))
+    return np.asarray(axes.transAxes.inverted().transform(points))
+
+
+def _write(
+    axes: Axes, point: tuple[float, float], text: str, offset: tuple[int, int], **style: Any
+) -> None:
     axes.annotate(
-        text,
-        (size * steps, steps),
-        xytext=(-5, -5),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=color,
-        zorder=6,
+        text, point, xytext=offset, textcoords="offset points", fontsize=8, zorder=6, **style
     )
 
 
@@ -214,7 +242,9 @@ def _set_axes(axes: Axes, frontiers: Sequence[Frontier]) -> None:
             points += zip((sizes * steps).tolist(), steps.tolist(), strict=True)
     for i, name in enumerate(("x", "y")):
         values = [point[i] for point in points] or [1.0]
-        least = min(values) / 2.0  # room for the batch sizes beside the lines
+        least = min(values) / (
+            4.0 if name == "x" else 2.0
+        )  # room for the batch sizes beside the lines
         set_powers(axes, "x" if name == "x" else "y", [least, max(values) * 2.0**_OCTAVES])
 
 

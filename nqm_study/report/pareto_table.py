@@ -69,7 +69,7 @@ def pareto_sentence(frontier: Frontier) -> str:
     elif frontier.critical_batch_size is not None:
         text += (
             f" The critical batch size, with examples 20 % above their least, is "
-            f"{frontier.critical_batch_size:.3g}."
+            f"{words.rounded(frontier.critical_batch_size)}."
         )
     return text
 

@@ -290,7 +290,7 @@ def _frontier_note(record: StudyRecord) -> str:
     if exact is not None and exact.critical_batch_size is not None:
         text += (
             " On the exact frontier, examples are 20 % above their least at the critical batch "
-            f"size {exact.critical_batch_size:.3g}."
+            f"size {float(f'{exact.critical_batch_size:.3g}'):.15g}."
         )
     if not record.trials:
         return text
