@@ -159,7 +159,8 @@ def _draw_found(axes: Axes, frontier: Frontier, look: Look) -> Entry:
         zorder=3,
         **style,
     )
-    remark = "" if frontier.gap is None else f"within {words.percent(frontier.gap)} of the exact"
+    known = frontier.gap is not None and math.isfinite(frontier.gap)
+    remark = f"within {words.percent(frontier.gap or 0.0)} of the exact" if known else ""
     return Line2D([], [], **style), f"{frontier.label}: frontier found", remark
 
 
