@@ -222,10 +222,10 @@ def batch_sizes(value: object, most: int) -> float | Range:
     """The batch size, or the range of it that is searched."""
     if not isinstance(value, Mapping):
         return float(integer("batch_size", value, 1, most))
+    if value.get("scale") == "log_one_minus":
+        raise ValueError("batch_size.scale=log_one_minus: must be log or linear")
     found = hyperparameter("batch_size", value)
     assert isinstance(found, Range)  # noqa: S101 (made from a mapping)
-    if found.scale == "log_one_minus":
-        raise ValueError("batch_size.scale=log_one_minus: must be log or linear")
     for end in ("low", "high"):
         integer(f"batch_size.{end}", value[end], 1, most)
     return found

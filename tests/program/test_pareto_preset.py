@@ -70,9 +70,8 @@ def test_m_compares_optimizers_and_samplers_and_sweeps_no_batch_sizes(tmp_path: 
         (["batch_size={low: 8, high: 4}"], "batch_size.low=8: must be less than high=4"),
         (
             ["batch_size={low: 4, high: 8, scale: log_one_minus}"],
-            "batch_size.",
+            "batch_size.scale=log_one_minus: must be log or linear",
         ),
-        (["batch_size={from: 4, to: 8}"], "batch_size={"),
         (["study.enqueue=[{batch_size: 2}]"], "study.enqueue.batch_size=2: must be in the range"),
     ],
 )
