@@ -20,7 +20,7 @@ from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.records import Optimum
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import trial_records
-from nqm_study.study.trials import attributes, constrain, objective, suggest
+from nqm_study.study.trials import attributes, constrain, loss, suggest
 from nqm_study.truth import true_optimum
 
 Array = npt.NDArray[np.float64]
@@ -87,7 +87,8 @@ class Benchmark:
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
-        return objective(self._plan.definition, found)
+        made = self._plan.definition
+        return loss(found.crossing, made.target, made.max_steps)
 
     @functools.cached_property
     def optimum(self) -> Optimum | None:

@@ -15,13 +15,15 @@ from optuna.trial import TrialState
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.evaluations import evaluation, facts
-from nqm_study.fitting import fit
+from nqm_study.fitting import fit, fit_sizes
 from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
 from nqm_study.parts import (
+    batch_sizes,
+    ends_of,
     enqueued,
     make_backend,
     make_spectrum,
@@ -33,13 +35,15 @@ from nqm_study.parts import (
 from nqm_study.schedule_parts import NAMES as SCHEDULES
 from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
 from nqm_study.study.backends import Backend
-from nqm_study.study.definition import Hyperparameter, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.origin import origin
 from nqm_study.study.run import run
 from nqm_study.study.samplers import NAMES as SAMPLERS
 from nqm_study.study.shared import Sharing, run_shared
-from nqm_study.study.space import Search
+from nqm_study.study.space import BATCH_SIZE, Search
 from nqm_study.study.storage import (
+    frontier_known,
+    note_frontier,
     note_optimum,
     note_origin,
     note_tracked,
@@ -49,7 +53,14 @@ from nqm_study.study.storage import (
 )
 from nqm_study.study.trials import OnTrial
 from nqm_study.tracking.settings import Tracking
-from nqm_study.truth import Truth, true_optimum, truth_of, wanted
+from nqm_study.truth import (
+    Truth,
+    frontier_wanted,
+    true_frontier,
+    true_optimum,
+    truth_of,
+    wanted,
+)
 
 MOST_BATCH_SIZE = 2**53
 """Up to here a batch size is exact as a floating-point number."""
@@ -66,7 +77,7 @@ class StudyPlan:
         name: its name in the storage.
         definition: what decides its trials.
         algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
-        problem: spectrum and batch size.
+        problem: spectrum and batch size, of a range its high end.
         search: what is searched, and the first trials.
         n_trials: total of finished trials to end with.
         truth: which optima are computed beside the search.
@@ -109,26 +120,27 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         ValueError: naming key, value and what is allowed.
     """
     data = sections(cfg)
-    batch_size = integer("batch_size", data["batch_size"], 1, MOST_BATCH_SIZE)
+    batch_size = batch_sizes(data["batch_size"], MOST_BATCH_SIZE)
     study = data["study"]
     n_trials = integer("study.n_trials", study["n_trials"], 1)
     seed = integer("study.seed", study["seed"], 0, MOST_SEED)
     max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
     spectrum, spectrum_settings = make_spectrum(data["spectrum"])
     target = _target(data["target"], spectrum)
-    optimizer, schedule, hyperparameters = _searched(
-        data["optimizer"], data["schedule"], batch_size
-    )
+    # Of a range, the low end has the largest beta2 and the high end what no steps are fewer than.
+    low, high = ends_of(batch_size)
+    searched = {BATCH_SIZE: batch_size} if isinstance(batch_size, Range) else {}
+    optimizer, schedule, hyperparameters = _searched(data["optimizer"], data["schedule"], low)
     definition = StudyDefinition(
         optimizer=optimizer.name,
         hyperparameters=hyperparameters,
         spectrum=text("spectrum.name", data["spectrum"]["name"]),
         spectrum_digest=spectrum.digest,
         schedule=schedule.name,
-        batch_size=float(batch_size),
+        batch_size=batch_size,
         target=target,
         seed=seed,
-        sampler=sampler_settings(data["sampler"], hyperparameters, n_trials),
+        sampler=sampler_settings(data["sampler"], {**searched, **hyperparameters}, n_trials),
         max_steps=max_steps,
         spectrum_settings=spectrum_settings,
         schedule_settings=schedule.settings,
@@ -137,7 +149,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         enqueued=enqueued("study.enqueue", study["enqueue"]),
     )
     backend = make_backend(data["storage"])
-    problem = NoisyQuadratic(spectrum, batch_size)
+    problem = NoisyQuadratic(spectrum, high)
     return StudyPlan(
         name=definition.default_name
         if study["name"] is None
@@ -145,8 +157,8 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         definition=definition,
         algorithm=optimizer.algorithm,
         problem=problem,
-        search=fit(problem, optimizer.algorithm, definition),
-        n_trials=n_trials if definition.searched else 1,
+        search=fit_sizes(problem, optimizer.algorithm, definition),
+        n_trials=n_trials if definition.searched or searched else 1,
         truth=truth_of("study.truth", study["truth"]),
         backend=backend,
         tracking=make_tracking(data["tracking"]),
@@ -172,10 +184,13 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     if plan.tracking is not None:
         note_tracked(study, plan.tracking.trials)
     # Before the last trial: whoever sees that one sees what it is compared with.
-    if wanted(plan.truth, plan.algorithm, plan.definition) and not optimum_known(study):
-        note_optimum(
-            study, true_optimum(plan.problem, plan.algorithm, plan.definition, plan.search.space)
-        )
+    made = plan.definition
+    if made.two_objectives:
+        if not frontier_known(study) and frontier_wanted(plan.truth, plan.algorithm, made):
+            note_frontier(study, true_frontier(plan.problem, made))
+    elif wanted(plan.truth, plan.algorithm, made) and not optimum_known(study):
+        optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
+        note_optimum(study, optimum)
     return study
 
 

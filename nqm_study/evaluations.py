@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from nqm_study.model.bounds import bayes_bound, classical_bound
 from nqm_study.model.crossing import steps_to_target
@@ -26,6 +26,7 @@ from nqm_study.model.schedules import Schedule
 from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
 from nqm_study.schedule_parts import make_schedule
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.space import BATCH_SIZE
 from nqm_study.study.trials import Evaluate, Evaluation
 
 PIECES = 50
@@ -39,10 +40,12 @@ def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinit
     """What a trial computes from its hyperparameters.
 
     Args:
-        problem: spectrum and batch size.
+        problem: spectrum and batch size; where that is searched, it is the trial's instead.
         algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
         definition: the study's.
     """
+    if definition.two_objectives:
+        return functools.partial(_of_its_size, problem, algorithm, definition)
     if definition.schedule == "optimal":
         return functools.partial(_optimal, problem, definition)
     if definition.schedule == "greedy":
@@ -53,6 +56,12 @@ def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinit
 def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
     """What a study's steps are compared with, whatever its optimizer."""
     target = definition.target
+    if definition.two_objectives:
+        # Of the largest batch size, where the fewest steps are.
+        return {
+            "bayes_bound": bayes_bound(problem, target=target),
+            "initial_risk": problem.spectrum.initial_risk,
+        }
     classical = classical_bound(problem, target=target)
     optimal_steps = None
     with contextlib.suppress(NotReachedError):
@@ -65,6 +74,19 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
         "optimal_steps": optimal_steps,
         "initial_risk": problem.spectrum.initial_risk,
     }
+
+
+def _of_its_size(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> Evaluation:
+    """An evaluation at the batch size that is among the values."""
+    size = values[BATCH_SIZE]
+    others = {name: value for name, value in values.items() if name != BATCH_SIZE}
+    alone = replace(definition, batch_size=size)
+    return evaluation(replace(problem, batch_size=size), algorithm, alone)(others)
 
 
 def _family(

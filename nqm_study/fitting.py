@@ -4,13 +4,13 @@ Three scales of a problem are known before any trial: the constants of small bat
 rate lr / B, ``model.small_batch``), the largest stable rate, and the steps that gradients without
 noise need at that rate. Ranges are powers of ten around them, so that the optimum is inside at
 every batch size and in every unit of the loss. The first trial is at the values below, where the
-ends of two laws are joined by ``_joined``. Their numbers were fitted to the true optima of the
+ends of two laws are joined by ``joined``. Their numbers were fitted to the true optima of the
 paper's problem, where the first trial of SGD and of momentum is within 3 % of the fewest steps at
 most batch sizes; elsewhere they are a guess that the search goes on from.
 
 | | small batches | large batches |
 |---|---|---|
-| lr of SGD | rate B | as ``_largest`` says, just below the limit 2 / x |
+| lr of SGD | rate B | as ``scales._largest`` says, just below the limit 2 / x |
 | lr / (1 - momentum) | rate B | 3.6 / x / (1 - momentum), for Nesterov 1.3 / x / (1 - momentum) |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
 | lr of the average of iterates | 10 rate B | as SGD's without noise |
@@ -24,21 +24,14 @@ value for large batches.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-import numpy as np
-
-from nqm_study.model._tuning import largest_rate
-from nqm_study.model.families import Family
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.small_batch import SmallBatch, small_batch
-from nqm_study.model.spectrum import Spectrum
+from nqm_study.scales import Scales, joined, scales_of
 from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
+from nqm_study.study.space import BATCH_SIZE, Coordinate, Search, SearchSpace, plain
 
 WIDE = 30.0
 """Rates are searched within this factor of the first trial's."""
@@ -52,34 +45,14 @@ SHAPES: tuple[Mapping[str, float], ...] = (
 )
 """Where the search of a schedule's shape begins; what is in none of them begins in the middle."""
 
+STARTS = 5
+"""First trials where the batch size is searched: so many batch sizes across its range."""
+
+HIGHER = 4.0
+"""Where the batch size is searched, multiples of the rule's values go up to so much more."""
+
 LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
-
-
-@dataclass(frozen=True)
-class Scales:
-    """What is known of a problem before any trial.
-
-    Attributes:
-        rate: learning rate of the first trial, without momentum.
-        steps: what plain SGD, or Adam, takes at it, about.
-        batch_share: B / examples, the inverse of the steps at small batches; infinite without
-            noise, as is small_rate.
-        small_rate: the rate of small batches.
-        root: the square root of the largest curvature by the smallest that matters, or less.
-        noiseless: the rate that SGD without noise would start with.
-        limit: no larger rate of plain SGD can reach the target; infinite for Adam.
-        speed: the largest x; plain SGD is stable below 2 / speed.
-    """
-
-    rate: float
-    steps: float
-    batch_share: float
-    small_rate: float
-    root: float
-    noiseless: float
-    limit: float
-    speed: float
 
 
 def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
@@ -94,7 +67,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         ValueError: naming a bound that was given and that the fitted one contradicts, or a value
             that is enqueued and not inside its range.
     """
-    scales = (_adam if algorithm == "Adam" else _sgd)(problem, definition)
+    scales = scales_of(problem, algorithm, definition)
     start = _start(scales, algorithm, definition)
     hyperparameters = definition.hyperparameters
     # The rate's coordinate depends on momentum, which comes first.
@@ -129,77 +102,106 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
     return Search(space, tuple(starts))
 
 
-def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
-    power = definition.hyperparameters.get("preconditioner_power", 0.0)
-    # A power that is searched: that of its low end has the lowest rates, and all have one limit.
-    power = (power.low or 0.0) if isinstance(power, Range) else power
-    known = _small_batch(problem.spectrum, power, definition.target)
-    family = Family({"preconditioner_power": power})
-    limit = largest_rate(problem, family, definition.target)
-    known = known or _without_noise(1.0 / limit)
-    stable = 2.0 / known.speed
-    small = known.rate * problem.batch_size
-    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
-    noiseless, noisy = _largest(problem, definition.target, known)
-    return Scales(
-        rate=_joined(small, noisy),
-        steps=1.0 / share + known.least_time / stable,
-        batch_share=share,
-        small_rate=small,
-        root=math.sqrt(max(known.least_time * known.speed, 1.0)),
-        noiseless=noiseless,
-        limit=limit,
-        speed=known.speed,
-    )
+def fit_sizes(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
+    """The search space of a study whose batch size is searched too, with its first trials.
 
+    A hyperparameter without bounds is searched as a multiple of its guide, the value that the rule
+    says at the trial's batch size. The first trials are the rule's at batch sizes across the range.
 
-def _largest(problem: NoisyQuadratic, target: float, known: SmallBatch) -> tuple[float, float]:
-    """Rates of SGD that are nearly as large as can be, without noise and with it.
+    Args:
+        problem: the spectrum; its batch size does not matter.
+        algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
+        definition: the study's, of whose batch size there is a range.
 
-    After T steps the fastest mode's share of the initial risk L_0 is (x - 1)^(2 T), which has to be
-    below the target C; and its noise adds m c / (h B (2 - x)) to the risk. Both keep x from 2: the
-    one by ln(4 L_0 / C) / (2 T) if T is large, the other by 0.8 of the root of what it adds at
-    2 - x = 1, over C.
+    Raises:
+        ValueError: as ``fit`` does.
     """
-    spectrum = problem.spectrum
-    fastest = int(np.argmax(spectrum.curvature))
-    steps = max(0.5 * known.least_time * known.speed, 1.0)
-    x = 1.0 + (0.25 * target / spectrum.initial_risk) ** (0.5 / steps)
-    curvature = float(spectrum.curvature[fastest])
-    added = float(spectrum.multiplicity[fastest] * spectrum.noise[fastest]) / curvature
-    kept = 0.8 * math.sqrt(added / problem.batch_size / target)
-    return x / known.speed, max(x - kept, 1.0) / known.speed
-
-
-def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
-    spread = math.sqrt(float(np.max(problem.spectrum.second_moment)))
-    known = _small_batch(problem.spectrum, "adam", definition.target)
-    known = known or _without_noise(1.0 / spread)
-    small = known.rate * math.sqrt(problem.batch_size)
-    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
-    return Scales(
-        rate=_joined(small, spread),
-        steps=1.0 / share + 50.0,
-        batch_share=share,
-        small_rate=small,
-        root=1.0,
-        noiseless=spread,
-        limit=math.inf,
-        speed=1.0 / spread,
+    sizes = definition.batch_size
+    if not isinstance(sizes, Range):
+        return fit(problem, algorithm, definition)
+    batch_size = replace(plain(BATCH_SIZE, sizes, open_low=False, open_high=False), integer=True)
+    fits = {size: _fit_one(problem, algorithm, definition, size) for size in sizes_across(sizes)}
+    first = next(iter(fits.values())).space
+    coordinates = (
+        batch_size,
+        *(
+            _guided(
+                {size: each.space.coordinates[i] for size, each in fits.items()},
+                {size: each.starts[-1][coordinate.name] for size, each in fits.items()},
+                definition,
+            )
+            for i, coordinate in enumerate(first.coordinates)
+        ),
     )
+    space = SearchSpace(first.fixed, coordinates, (BATCH_SIZE, *first.names))
+
+    def rule(size: float) -> dict[str, float]:
+        """The rule's values at a batch size; the middle of ranges where it says nothing."""
+        middle = {
+            each.name: 1.0 if each.guide else each.unscaled(_middle(each)) for each in coordinates
+        }
+        return space.values({**middle, BATCH_SIZE: batch_size.clipped(size)})
+
+    middle = batch_size.unscaled(_middle(batch_size))
+    starts = [
+        _enqueued(space, {**rule(given.get(BATCH_SIZE, middle)), **given}, given)
+        for given in definition.enqueued
+    ]
+    if definition.warm_start and definition.sampler["name"] != "grid":
+        low, high = (batch_size.scaled(end) for end in (batch_size.low, batch_size.high))
+        places = (low + (high - low) * k / (STARTS - 1) for k in range(STARTS))
+        starts += [space.point(rule(batch_size.unscaled(place))) for place in places]
+    return Search(space, tuple(starts))
 
 
-@functools.lru_cache(maxsize=32)
-def _small_batch(
-    spectrum: Spectrum, preconditioner: float | Literal["adam"], target: float
-) -> SmallBatch | None:
-    # All batch sizes of a call share it.
-    return small_batch(spectrum, preconditioner, target=target)
+def sizes_across(sizes: Range) -> list[int]:
+    """The powers of two in a range of batch sizes, and its ends."""
+    low, high = int(sizes.low or 1), int(sizes.high or 1)
+    powers = (2**k for k in range(low.bit_length(), high.bit_length()))
+    return sorted({low, *(power for power in powers if low < power < high), high})
 
 
-def _without_noise(speed: float) -> SmallBatch:
-    """What stands for the constants where noise sets none."""
-    return SmallBatch(0.0, math.inf, 1.0 / speed, 1.0 / speed, speed)
+def _fit_one(
+    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, size: int
+) -> Search:
+    """What fits one batch size, with the rule's point as its first trial."""
+    alone = replace(
+        definition,
+        batch_size=float(size),
+        warm_start=True,
+        enqueued=(),
+        sampler={"name": "random"},
+    )
+    return fit(replace(problem, batch_size=size), algorithm, alone)
+
+
+def _guided(
+    by_size: Mapping[int, Coordinate], starts: Mapping[int, float], definition: StudyDefinition
+) -> Coordinate:
+    """A coordinate over all batch sizes, from those at some and the first trials there."""
+    first = next(iter(by_size.values()))
+    given = definition.hyperparameters[first.hyperparameter]
+    if not (isinstance(given, Range) and given.low is None and given.high is None):
+        return replace(
+            first,
+            low=min(each.low for each in by_size.values()),
+            high=max(each.high for each in by_size.values()),
+        )
+    low = min(each.low / starts[size] for size, each in by_size.items())
+    high = max(each.high / starts[size] for size, each in by_size.items())
+    if first.hyperparameter != "timescale":
+        low, high = max(low, 1.0 / WIDE), min(high, HIGHER * WIDE)
+    return replace(
+        first,
+        low=low,
+        high=high,
+        log=True,
+        limit=math.inf,
+        guide=tuple((float(size), start) for size, start in starts.items()),
+        limits=tuple((float(size), each.limit) for size, each in by_size.items())
+        if first.kind == "to_limit"
+        else (),
+    )
 
 
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
@@ -217,19 +219,19 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
     if isinstance(momentum, Range):
         large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
-        gap = _joined(11.3 * scales.batch_share, large)
+        gap = joined(11.3 * scales.batch_share, large)
         if scheduled:
             gap = min(max(most / small_rate, large), max(large, 0.5))
         gap = max(gap, LEAST_GAP)
         first["momentum"] = 1.0 - gap
     if gap < 1.0:
-        first["learning_rate"] = _joined(small_rate * gap, most)
+        first["learning_rate"] = joined(small_rate * gap, most)
     elif scheduled:
-        first["learning_rate"] = _joined(small_rate, scales.noiseless)
+        first["learning_rate"] = joined(small_rate, scales.noiseless)
     if isinstance(given.get("ema_decay"), Range):
         first["ema_decay"] = 1.0 - max(min(24.0 * scales.batch_share, 0.5), LEAST_GAP)
         if gap == 1.0:
-            first["learning_rate"] = _joined(10.0 * scales.small_rate, scales.noiseless)
+            first["learning_rate"] = joined(10.0 * scales.small_rate, scales.noiseless)
     return first
 
 
@@ -274,7 +276,7 @@ def _coordinate(
         other, limit = ("below", high) if end == "low" else ("above", low)
         raise ValueError(
             f"{_key(name)}.{end}={bound:g}: must be {other} {limit:.3g}, which fits "
-            f"the problem at batch_size={definition.batch_size:.15g}; or give both bounds"
+            f"the problem at batch_size={definition.batch_text}; or give both bounds"
         )
     return plain(
         name,
@@ -352,12 +354,6 @@ def _enqueued(
 
 def _middle(each: Coordinate) -> float:
     return 0.5 * (each.scaled(each.low) + each.scaled(each.high))
-
-
-def _joined(small: float, large: float) -> float:
-    """About the smaller of two."""
-    ratio = small / large
-    return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
 
 
 def _key(name: str) -> str:

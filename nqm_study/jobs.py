@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import traceback
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from nqm_study.build import StudyPlan, open_planned, run_planned
 from nqm_study.plans import planned_again
 from nqm_study.progress import Message, orphaned, send
 from nqm_study.study.database import first_line
+from nqm_study.study.frontier import non_dominated
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.shared import Sharing
 from nqm_study.study.storage import study_record
@@ -98,7 +100,10 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
     def on_trial(trial: TrialRecord, done: int) -> None:
         nonlocal told
         fewest = min((s for s in (told.steps, trial.steps) if s is not None), default=None)
-        told = replace(told, done=done, steps=fewest, new=(told.new or 0) + 1)
+        least = told.examples
+        if trial.batch_size and trial.steps is not None:
+            least = min(trial.examples, math.inf if least is None else least)
+        told = replace(told, done=done, steps=fewest, examples=least, new=(told.new or 0) + 1)
         send(told)
         if orphaned():
             # Nobody waits for this worker any more, and it would wait for them forever.
@@ -111,11 +116,13 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
     """What there is to tell of a study, of which this call added so many trials."""
     done = len(record.trials)
+    found = non_dominated(record.trials) if record.definition.two_objectives else ()
     return Message(
         plan.name,
         done=done,
         total=max(plan.n_trials, done),
         steps=record.best.steps if record.best is not None else None,
+        examples=found[0].examples if found else None,
         risk_error=record.told_risk_error,
         new=new,
     )

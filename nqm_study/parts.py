@@ -22,7 +22,8 @@ from nqm_study.study.backends import KINDS, SHARED, Backend
 from nqm_study.study.database import server_url
 from nqm_study.study.definition import Hyperparameter, Range
 from nqm_study.study.records import TRACKED, Tracked
-from nqm_study.study.samplers import NAMES, SETTINGS, grid_points
+from nqm_study.study.samplers import NAMES, ONE_OBJECTIVE, SETTINGS, grid_points
+from nqm_study.study.space import BATCH_SIZE
 from nqm_study.tracking.settings import Tracking
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -176,9 +177,15 @@ def hyperparameter(key: str, value: Any) -> Hyperparameter:
 def sampler_settings(
     section: Mapping[str, Any], hyperparameters: Mapping[str, Hyperparameter], n_trials: int
 ) -> dict[str, Any]:
-    """The sampler's name and settings, checked against the space and the budget."""
+    """The sampler's name and settings, checked against the space and the budget.
+
+    A batch size among the hyperparameters says that it is searched, for two objectives.
+    """
     settings = dict(section)
     name = choice("sampler.name", settings["name"], NAMES)
+    if BATCH_SIZE in hyperparameters and name in ONE_OBJECTIVE:
+        others = listed(each for each in NAMES if each not in ONE_OBJECTIVE)
+        raise ValueError(f"sampler={name}: must be one of {others} where batch_size is searched")
     for key, value in settings.items():
         if key not in ("name", *SETTINGS[name]):
             has = listed(SETTINGS[name]) or "none"
@@ -186,12 +193,18 @@ def sampler_settings(
     for key in ("n_startup_trials", "size"):
         if key in settings:
             integer(f"sampler.{key}", settings[key], 1)
+    if "population_size" in settings:
+        integer("sampler.population_size", settings["population_size"], 2)
     if "qmc_type" in settings:
         choice("sampler.qmc_type", settings["qmc_type"], ("sobol", "halton"))
     if "finish" in settings:
         settings["finish"] = require_number(
             "sampler.finish", settings["finish"], least=0.0, most=0.95
         )
+        if settings["finish"] and BATCH_SIZE in hyperparameters:
+            raise ValueError(
+                f"sampler.finish={settings['finish']:g}: must be 0 where batch_size is searched"
+            )
     if name == "gp" and importlib.util.find_spec("torch") is None:
         raise ValueError("sampler=gp: needs PyTorch, which is not installed")
     dimensions = sum(isinstance(each, Range) for each in hyperparameters.values())
@@ -203,6 +216,26 @@ def sampler_settings(
                 "sampler.size makes it finer"
             )
     return settings
+
+
+def batch_sizes(value: object, most: int) -> float | Range:
+    """The batch size, or the range of it that is searched."""
+    if not isinstance(value, Mapping):
+        return float(integer("batch_size", value, 1, most))
+    if value.get("scale") == "log_one_minus":
+        raise ValueError("batch_size.scale=log_one_minus: must be log or linear")
+    found = hyperparameter("batch_size", value)
+    assert isinstance(found, Range)  # noqa: S101 (made from a mapping)
+    for end in ("low", "high"):
+        integer(f"batch_size.{end}", value[end], 1, most)
+    return found
+
+
+def ends_of(batch_size: float | Range) -> tuple[float, float]:
+    """The smallest and the largest batch size of a study."""
+    if not isinstance(batch_size, Range):
+        return batch_size, batch_size
+    return batch_size.low or 1.0, batch_size.high or 1.0
 
 
 def switch(key: str, value: object) -> bool:

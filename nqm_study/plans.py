@@ -43,7 +43,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
         definition = same[0].definition
         raise ValueError(
             f"optimizer={definition.optimizer}{_policy(same[0])}{_schedule(same[0], ' schedule=')} "
-            f"batch_size={definition.batch_size:.15g}: is listed twice in the sweep; list each "
+            f"batch_size={definition.batch_text}: is listed twice in the sweep; list each "
             "study once"
         )
     for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
@@ -72,7 +72,7 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
         if plan.named:
             return plan.name
         return (
-            f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_size:.15g} "
+            f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_text} "
             f"C={made.target:g} seed={made.seed}"
             f"{f' {made.sampler_text}' if several else ''}"
         )

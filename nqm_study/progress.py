@@ -39,6 +39,7 @@ class Message:
         study: its name.
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
+        examples: the fewest examples to the target so far, where the batch size is searched.
         risk_error: the largest relative error of the risk, where it is larger than meant.
         new: trials that this call added; None where that is not known.
         over: whether the study has ended.
@@ -50,6 +51,7 @@ class Message:
     done: int = 0
     total: int = 0
     steps: int | None = None
+    examples: float | None = None
     risk_error: float | None = None
     new: int | None = 0
     over: bool = False
@@ -185,6 +187,9 @@ class Board:
             self._progress.update(self._all, note="")
         task = self._tasks[message.study]
         note = "" if message.steps is None else f"{message.steps:,} steps"
+        if note and message.examples is not None:
+            # Two ends of a frontier, of different trials.
+            note += f" or {message.examples:.3e} examples at best"
         self._progress.update(task, completed=message.done, total=message.total, note=note)
         if message.over and message.study not in self._over:
             self._over.add(message.study)

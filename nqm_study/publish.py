@@ -13,6 +13,8 @@ from nqm_study.mirror_process import MirrorState, Summary
 from nqm_study.report.describe import describe
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
+from nqm_study.report.pareto import Frontier, frontiers
+from nqm_study.report.pareto_table import pareto_sentence, pareto_table
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
 from nqm_study.report.scaling import Curve, curves
@@ -79,21 +81,26 @@ def publish(
     for group in by_problem([r for r in records if problem(r.definition) in problems]):
         drawn = curves(group)
         folder = root / "figures" / _folder(group)
-        files = write_figures(drawn, folder, comparisons(group))
+        found = frontiers(group)
+        files = write_figures(drawn, folder, comparisons(group), found)
         folders.append(folder)
         for curve in drawn:
             if curve.key in wanted:
                 members = [r for r in group if r.trials and r.definition.curve == curve.key]
                 summaries.append(_summary(curve, members, files))
+        summaries += [_frontier_summary(each, files) for each in found if each.key in wanted]
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
     """Print the tables of the studies, what is at an edge, and where figures and runs are."""
     for group in by_problem(published.chosen):
-        console.print(table(curves(group)))
+        if drawn := curves(group):
+            console.print(table(drawn))
         for comparison in comparisons(group):
             console.print(regret_table(comparison))
+        for frontier in frontiers(group):
+            console.print(pareto_table(frontier))
     lines = [
         f"{record.name}: the best trial has {'; '.join(record.at_edge)}: the optimum may lie beyond"
         for record in published.chosen
@@ -173,6 +180,35 @@ def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]
             for point in curve.points
         ],
         note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
+        files=[str(file) for file in files],
+    )
+
+
+def _frontier_summary(frontier: Frontier, files: Sequence[Path]) -> Summary:
+    """What the summary run of a frontier says, with a point for each batch size on it."""
+    return Summary(
+        key=frontier.key,
+        name=f"{frontier.label} frontier, {frontier.spectrum}, target={frontier.target:g}",
+        params={
+            "optimizer": frontier.optimizer,
+            "spectrum": frontier.spectrum,
+            "schedule": frontier.schedule,
+            "target": f"{frontier.target:.15g}",
+            "batch_size": f"{frontier.low:.15g}..{frontier.high:.15g}",
+            "sampler": frontier.sampler,
+        },
+        points=[
+            (
+                int(trial.batch_size),
+                float(trial.steps or 0),
+                {
+                    "examples_to_target": trial.examples,
+                    **{name: trial.hyperparameters[name] for name in frontier.hyperparameters},
+                },
+            )
+            for trial in frontier.found
+        ],
+        note=pareto_sentence(frontier),
         files=[str(file) for file in files],
     )
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+import math
+from dataclasses import replace
 from typing import Any, Literal
 
 from nqm_study.checks import typed
-from nqm_study.evaluations import parts_of_run
-from nqm_study.model.coordinates import Coordinate
-from nqm_study.model.crossing import steps_to_target
-from nqm_study.model.dense_search import dense_search
-from nqm_study.model.last_risk import last_risk
-from nqm_study.model.optimizers import Optimizer
-from nqm_study.model.outcome import Crossing
+from nqm_study.dense_truth import dense_optimum
+from nqm_study.fitting import sizes_across
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.schedules import Schedule
 from nqm_study.model.tuned import Tuned, tuned
 from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Range, StudyDefinition
@@ -57,8 +52,12 @@ def true_optimum(
     Of the linear optimizers at a constant rate it is exact, and over all values, also those outside
     of the ranges searched. Elsewhere it is the best of a dense search of the ranges.
     """
-    if not _is_linear(algorithm, definition):
-        return _Dense(problem, algorithm, definition, space).optimum()
+    if _is_linear(algorithm, definition):
+        return _exact(problem, definition)
+    return dense_optimum(problem, algorithm, definition, space)
+
+
+def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | None:
     hyperparameters = definition.hyperparameters
     fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
     decays = [name for name in definition.searched if name != "learning_rate"]
@@ -72,7 +71,33 @@ def true_optimum(
     return Optimum(found.steps, values)
 
 
-@functools.lru_cache(maxsize=64)
+def frontier_wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
+    """Whether the exact frontier of a study that searches the batch size is to be computed."""
+    return bool(truth) and _is_linear(algorithm, definition)
+
+
+def true_frontier(
+    problem: NoisyQuadratic, definition: StudyDefinition
+) -> tuple[tuple[float, int], ...]:
+    """The fewest steps at batch sizes across a range, as (batch size, steps).
+
+    They are the powers of 2^(1/2). With a decay besides the rate they are those of 4: an optimum
+    then takes seconds, and not a twentieth of one.
+    """
+    sizes = definition.batch_size
+    if not isinstance(sizes, Range):
+        raise NotImplementedError
+    across = sizes_across(sizes)
+    if len(definition.searched) > 1:
+        across = [*across[:-1:2], across[-1]]
+    else:
+        between = (round(math.sqrt(low * high)) for low, high in itertools.pairwise(across))
+        across = sorted({*across, *between})
+    found = ((size, _exact(replace(problem, batch_size=size), definition)) for size in across)
+    return tuple((float(size), each.steps) for size, each in found if each is not None)
+
+
+@functools.lru_cache(maxsize=256)
 def _tuned(
     problem: NoisyQuadratic,
     family: str,
@@ -83,56 +108,6 @@ def _tuned(
     # Studies that differ in their seeds or samplers share it.
     held: dict[str, Any] = dict(fixed)
     return tuned(problem, family, target=target, max_steps=max_steps, **held)
-
-
-@dataclass(frozen=True)
-class _Dense:
-    """A dense search of a study's own ranges."""
-
-    problem: NoisyQuadratic
-    algorithm: str
-    definition: StudyDefinition
-    space: SearchSpace
-
-    def optimum(self) -> Optimum | None:
-        """The best found; one search serves studies that differ in seed or sampler only."""
-        made = self.definition
-        key = self.problem, made.benchmark, made.batch_size, made.max_steps
-        if key not in _FOUND:
-            _FOUND[key] = self._search()
-        return _FOUND[key]
-
-    def _search(self) -> Optimum | None:
-        boxes = [
-            Coordinate(each.name, each.low, each.high, "log" if each.log else "linear")
-            for each in self.space.coordinates
-        ]
-        found = dense_search(
-            self._evaluate,
-            boxes,
-            target=self.definition.target,
-            risk=self._risk,
-            max_steps=self.definition.max_steps,
-        )
-        if found.steps is None or found.values is None:
-            return None
-        return Optimum(found.steps, self.space.values(found.values), exact=False)
-
-    def _run(self, coordinates: Mapping[str, float]) -> tuple[Optimizer, Schedule]:
-        values = self.space.values(coordinates)
-        return parts_of_run(self.problem, self.algorithm, self.definition, values)
-
-    def _evaluate(self, coordinates: Mapping[str, float], max_steps: int) -> Crossing:
-        run = self._run(coordinates)
-        return steps_to_target(
-            self.problem, *run, target=self.definition.target, max_steps=max_steps
-        )
-
-    def _risk(self, coordinates: Mapping[str, float], steps: int) -> float:
-        return last_risk(self.problem, *self._run(coordinates), steps)
-
-
-_FOUND: dict[tuple[NoisyQuadratic, str, float, int], Optimum | None] = {}
 
 
 def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:

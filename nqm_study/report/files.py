@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.pareto import Frontier
+from nqm_study.report.pareto_figure import pareto_csv, pareto_figure
 from nqm_study.report.regret import Comparison
 from nqm_study.report.regret_figure import regret_csv, regret_figure
 from nqm_study.report.scaling import Curve
@@ -20,30 +22,38 @@ _FORMATS = (("png", {"Software": None}), ("svg", {"Date": None}))
 
 
 def write_figures(
-    curves: Sequence[Curve], folder: Path, comparisons: Sequence[Comparison] = ()
+    curves: Sequence[Curve],
+    folder: Path,
+    comparisons: Sequence[Comparison] = (),
+    frontiers: Sequence[Frontier] = (),
 ) -> tuple[Path, ...]:
     """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
 
     Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``; where
-    there are comparisons of samplers, ``regret`` and ``regret.csv``.
+    there are comparisons of samplers, ``regret`` and ``regret.csv``, and where there are frontiers
+    of steps and examples, ``pareto`` and ``pareto.csv``. Without curves there are only these.
 
     The same curves and comparisons give the same bytes. Each file is replaced at once: a reader
     sees the old or the new one, never a part.
 
     Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one.
+        ValueError: unless the curves are of one spectrum and one target, and at least one, if there
+            are no frontiers.
         OSError: where the folder cannot be written.
     """
-    figures = {
-        "steps_to_target": steps_figure(curves),
-        "learning_rate": learning_rate_figure(curves),
-    }
-    schedules = schedules_figure(curves)
+    figures = {}
+    if curves or not frontiers:
+        figures["steps_to_target"] = steps_figure(curves)
+        figures["learning_rate"] = learning_rate_figure(curves)
+    schedules = schedules_figure(curves) if curves else None
     if schedules is not None:
         figures["schedules"] = schedules
     regret = regret_figure(comparisons)
     if regret is not None:
         figures["regret"] = regret
+    pareto = pareto_figure(frontiers)
+    if pareto is not None:
+        figures["pareto"] = pareto
     contents = {
         f"{name}.{extension}": _rendered(figure, extension, metadata)
         for name, figure in figures.items()
@@ -53,6 +63,8 @@ def write_figures(
         contents["schedules.csv"] = schedules_csv(curves).encode()
     if regret is not None:
         contents["regret.csv"] = regret_csv(comparisons).encode()
+    if pareto is not None:
+        contents["pareto.csv"] = pareto_csv(frontiers).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)

@@ -52,9 +52,19 @@ def by_problem(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...],
 def by_curve(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
     """The records of each curve apart, in an order that does not depend on the given one.
 
-    Studies without finished trials are left out. Of studies with equal definitions (one search
-    under several names) the one with the most trials is kept.
+    Studies without finished trials are left out, and those that search the batch size too. Of
+    studies with equal definitions (one search under several names) the one with the most trials is
+    kept.
     """
+    return _curves([record for record in records if not record.definition.two_objectives])
+
+
+def by_frontier(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
+    """The same of the studies that search the batch size too: those of each frontier apart."""
+    return _curves([record for record in records if record.definition.two_objectives])
+
+
+def _curves(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...], ...]:
     groups: dict[str, list[StudyRecord]] = defaultdict(list)
     for record in _one_per_definition(records):
         groups[record.definition.curve].append(record)
@@ -70,7 +80,8 @@ def by_benchmark(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...
     """
     groups: dict[str, list[StudyRecord]] = defaultdict(list)
     for record in _one_per_definition(records):
-        groups[record.definition.benchmark].append(record)
+        if not record.definition.two_objectives:
+            groups[record.definition.benchmark].append(record)
     ordered = sorted(groups.values(), key=lambda g: min(_place(r.definition) for r in g))
     return tuple(tuple(group) for group in ordered)
 

@@ -83,6 +83,7 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
         for name in _names([definition.hyperparameters for definition in definitions])
     ]
     rows += [
+        tuple(f"B {d.batch_text}" if d.two_objectives else "" for d in definitions),
         tuple(f"target {definition.target:g}" for definition in definitions),
         tuple(definition.spectrum for definition in definitions),
         tuple(f"spectrum {definition.spectrum_digest[:8]}" for definition in definitions),

@@ -102,7 +102,7 @@ def point(records: Sequence[StudyRecord]) -> Point | None:
         for name in bests[0][1].hyperparameters
     }
     return Point(
-        batch_size=records[0].definition.batch_size,
+        batch_size=records[0].definition.one_batch_size,
         steps=float(median(steps)),
         steps_low=float(min(steps)),
         steps_high=float(max(steps)),

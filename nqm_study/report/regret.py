@@ -135,7 +135,7 @@ def _contenders(records: Sequence[StudyRecord]) -> list[dict[Case, StudyRecord]]
             # No local search may be written as one of no trials.
             settings = {k: v for k, v in definition.sampler.items() if k != "finish" or v}
             key = json.dumps(settings, sort_keys=True)
-            found[key][definition.batch_size, definition.seed] = record
+            found[key][definition.one_batch_size, definition.seed] = record
     return [found[key] for key in sorted(found)]
 
 
@@ -171,7 +171,7 @@ def _optima(records: Sequence[StudyRecord]) -> dict[float, Optimum]:
     """The true optimum at each batch size: one for all samplers and seeds."""
     groups: dict[float, list[StudyRecord]] = defaultdict(list)
     for record in records:
-        groups[record.definition.batch_size].append(record)
+        groups[record.definition.one_batch_size].append(record)
     found = {batch_size: best_optimum(group) for batch_size, group in groups.items()}
     return {batch_size: optimum for batch_size, optimum in found.items() if optimum is not None}
 

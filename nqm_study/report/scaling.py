@@ -61,7 +61,7 @@ def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
     definition = records[0].definition
     by_batch: dict[float, list[StudyRecord]] = defaultdict(list)
     for record in records:
-        by_batch[record.definition.batch_size].append(record)
+        by_batch[record.definition.one_batch_size].append(record)
     points = {batch_size: point(by_batch[batch_size]) for batch_size in sorted(by_batch)}
     return Curve(
         key=definition.curve,

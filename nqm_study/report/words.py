@@ -14,6 +14,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
+def rounded(value: float) -> str:
+    """Three digits of a count: ``436``, ``24,500``."""
+    return count(float(f"{value:.3g}"))
+
+
 def typed(value: float) -> str:
     """A batch size as it is typed on the command line: ``1048576``."""
     return f"{value:.0f}" if float(value).is_integer() else f"{value:g}"

@@ -82,7 +82,8 @@ class StudyDefinition:
         spectrum_digest: hash of the spectrum's arrays.
         schedule: name of the schedule's configuration (``constant``, ``cosine``, ...); what of its
             shape is a number or a range is among the hyperparameters.
-        batch_size: examples per step.
+        batch_size: examples per step; a ``Range`` where it is searched too, for two objectives: the
+            fewest steps and the fewest examples, which are steps times batch size.
         target: expected loss to reach.
         seed: seed of the sampler.
         sampler: name and settings of the sampler.
@@ -104,7 +105,7 @@ class StudyDefinition:
     spectrum: str
     spectrum_digest: str
     schedule: str
-    batch_size: float
+    batch_size: float | Range
     target: float
     seed: int
     sampler: Mapping[str, Any]
@@ -134,7 +135,10 @@ class StudyDefinition:
             name: Range(**value) if isinstance(value, Mapping) else value
             for name, value in data["hyperparameters"].items()
         }
-        return cls(**{**data, "hyperparameters": hyperparameters})
+        size = data["batch_size"]
+        if isinstance(size, Mapping):
+            size = Range(**size)
+        return cls(**{**data, "hyperparameters": hyperparameters, "batch_size": size})
 
     @property
     def spectrum_text(self) -> str:
@@ -153,6 +157,25 @@ class StudyDefinition:
         return f"{self.optimizer} {policy}" if policy else self.optimizer
 
     @property
+    def two_objectives(self) -> bool:
+        """Whether the batch size is searched too: the fewest steps, and the fewest examples."""
+        return isinstance(self.batch_size, Range)
+
+    @property
+    def one_batch_size(self) -> float:
+        """The batch size, where there is one."""
+        if isinstance(self.batch_size, Range):
+            raise ValueError(f"batch_size={self.batch_text}: must be one batch size")
+        return self.batch_size
+
+    @property
+    def batch_text(self) -> str:
+        """The batch size, or the ends of its range: ``4..1048576``."""
+        if not isinstance(self.batch_size, Range):
+            return f"{self.batch_size:.15g}"
+        return f"{self.batch_size.low:.15g}..{self.batch_size.high:.15g}"
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """The names of the hyperparameters that are searched."""
         return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Range))
@@ -166,7 +189,8 @@ class StudyDefinition:
     @property
     def varied(self) -> frozenset[str]:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
-        return frozenset({*self.searched, *(("beta2",) if self.optimizer_settings else ())})
+        others = ("beta2",) * bool(self.optimizer_settings) + ("batch_size",) * self.two_objectives
+        return frozenset({*self.searched, *others})
 
     @property
     def approximate(self) -> bool:
@@ -182,23 +206,30 @@ class StudyDefinition:
     def default_name(self) -> str:
         """A readable stem and the fingerprint: the study's name unless the user gives one."""
         return (
-            f"{self.optimizer}-{self.spectrum}-{self.schedule}-B{self.batch_size:.15g}"
+            f"{self.optimizer}-{self.spectrum}-{self.schedule}-B{self.batch_text}"
             f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
         )
 
     @property
     def curve(self) -> str:
-        """A hash of the definition less batch size and seed: studies of one scaling curve."""
-        data = self.to_json()
-        del data["batch_size"], data["seed"]
+        """A hash of the definition less batch size and seed: studies of one curve."""
+        data = self._less_batch_size()
+        del data["seed"]
         return _digest(data)
 
     @property
     def benchmark(self) -> str:
         """A hash of the definition less batch size, seed and sampler: what samplers compete in."""
-        data = self.to_json()
-        del data["batch_size"], data["seed"], data["sampler"]
+        data = self._less_batch_size()
+        del data["seed"], data["sampler"]
         return _digest(data)
+
+    def _less_batch_size(self) -> dict[str, Any]:
+        """The definition's JSON values less a given batch size; a range is what is searched."""
+        data = self.to_json()
+        if not self.two_objectives:
+            del data["batch_size"]
+        return data
 
 
 def _digest(data: object) -> str:

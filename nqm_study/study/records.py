@@ -6,6 +6,7 @@ the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,7 +37,7 @@ class TrialRecord:
         steps: steps to the target, or None where it was not reached.
         status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
         risk: expected loss at the crossing; with no crossing, the smallest seen.
-        objective: the value the sampler minimised.
+        objective: the value the sampler minimised; of two, that of the steps.
         started, finished: when the trial ran.
         risk_error: relative error of the risk: by compressing the spectrum and by extrapolating a
             long run under a schedule; for Adam what its closure may be off by, or the relative
@@ -59,6 +60,16 @@ class TrialRecord:
     risk_error: float | None = None
     rates: tuple[tuple[int, float], ...] = ()
     sampled: bool = False
+
+    @property
+    def batch_size(self) -> float:
+        """Examples per step where the batch size is searched; 0 elsewhere, as the study has it."""
+        return self.hyperparameters.get("batch_size", 0.0)
+
+    @property
+    def examples(self) -> float:
+        """Examples to the target where the batch size is searched; infinite if not reached."""
+        return math.inf if self.steps is None else self.steps * self.batch_size
 
 
 Tracked = Literal["all", "best", "none"]
@@ -156,6 +167,9 @@ class StudyRecord:
         optimum: the true optimum; None where it was not computed, or no values reach the target.
         coordinates: the ranges of what the sampler searches, by its names in Optuna.
         at_edge: what of the best trial is at the end of a range that could go on, in words.
+        frontier: where the batch size is searched, the fewest steps that any of the searched
+            hyperparameters can reach, as (batch size, steps), ascending; empty where it was not
+            computed.
     """
 
     name: str
@@ -171,6 +185,7 @@ class StudyRecord:
     optimum: Optimum | None = None
     coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     at_edge: tuple[str, ...] = ()
+    frontier: tuple[tuple[float, int], ...] = ()
 
     @property
     def excess(self) -> float | None:
@@ -185,9 +200,15 @@ class StudyRecord:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The first trial with the fewest steps to the target; None where none reached it."""
+        """The first trial with the fewest steps to the target; None where none reached it.
+
+        Where the batch size is searched it is the frontier's end; of equal steps, that with the
+        fewest examples.
+        """
         reached = [trial for trial in self.trials if trial.steps is not None]
-        return min(reached, key=lambda trial: (trial.steps, trial.number), default=None)
+        return min(
+            reached, key=lambda trial: (trial.steps, trial.batch_size, trial.number), default=None
+        )
 
     @property
     def risk_error(self) -> float | None:

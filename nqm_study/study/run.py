@@ -24,6 +24,7 @@ from nqm_study.study.trials import (
     OnTrial,
     attributes,
     constrain,
+    directions,
     objective,
     suggest,
     undisturbed,
@@ -63,12 +64,12 @@ def run(
         return
     sampler = make_sampler(definition.sampler, search, definition.seed, len(finished))
     memory = optuna.create_study(
-        study_name=stored.study_name, direction="minimize", sampler=sampler
+        study_name=stored.study_name, directions=directions(definition), sampler=sampler
     )
     memory.add_trials(finished)
     clock = _Clock()
 
-    def trial_objective(trial: Trial) -> float:
+    def trial_objective(trial: Trial) -> float | tuple[float, float]:
         values = space.values(suggest(trial, space))
         clock.sampler += clock.lap()
         found = evaluate(values)
@@ -76,7 +77,7 @@ def run(
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
-        return objective(definition, found)
+        return objective(definition, values, found)
 
     def keep(_: Study, trial: FrozenTrial) -> None:
         clock.sampler += clock.lap()

@@ -20,6 +20,7 @@ from optuna.samplers import (
     CmaEsSampler,
     GPSampler,
     GridSampler,
+    NSGAIISampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
@@ -37,6 +38,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "random": ("finish",),
     "qmc": ("qmc_type", "finish"),
     "grid": ("size",),
+    "nsgaii": ("population_size",),
 }
 """The settings of each sampler, in Optuna's names but for the grid's size and the finish.
 
@@ -44,6 +46,9 @@ The finish is the share of trials that a local search has; a grid is nothing but
 """
 
 NAMES = tuple(SETTINGS)
+
+ONE_OBJECTIVE = ("cmaes",)
+"""The samplers that know one objective only."""
 
 
 def make_sampler(
@@ -95,6 +100,7 @@ def _optunas(
         "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
         "gp": _gp,
         "random": RandomSampler,
+        "nsgaii": _Generations,
     }
     if name not in simple:
         raise ValueError(f"sampler.name={name}: must be one of {', '.join(NAMES)}")
@@ -170,6 +176,26 @@ class Reseeded(BaseSampler):
     ) -> None:
         """As the trial's own sampler does."""
         self._current.after_trial(study, trial, state, values)
+
+
+class _Generations(NSGAIISampler):
+    """Optuna's NSGA-II, which goes on the same wherever it is made anew."""
+
+    def __init__(self, *, population_size: int, seed: int) -> None:
+        super().__init__(population_size=population_size, seed=seed)
+        # Optuna gives both the same seed: what is mutated would follow from what is crossed.
+        other = np.random.SeedSequence([seed, 1])
+        self._random_sampler = RandomSampler(seed=int(other.generate_state(1)[0]))
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Count every trial to a generation: given points too become parents."""
+        super().before_trial(study, trial)
+        self.get_trial_generation(study, trial)
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The parents by number, however they come: chosen just now, or remembered."""
+        parents = super().get_parent_population(study, generation)
+        return sorted(parents, key=lambda trial: trial.number)
 
 
 class _Grid(GridSampler):

@@ -200,7 +200,7 @@ def _run_one(
             started = time.perf_counter()
             found = evaluate(values)
             computed = time.perf_counter()
-            value = objective(definition, found)
+            value = objective(definition, values, found)
             with undisturbed():
                 patiently(lambda: _keep(trial, values, found), sharing.patience)
                 frozen = patiently(

@@ -6,13 +6,14 @@
 | ``one_minus_<name>`` | a decay such as momentum | its effect is set by its distance from 1 |
 | ``effective_learning_rate`` = lr / (1 - momentum) | lr with momentum | it sets the pace, so that the valley of few steps runs along an axis |
 | ``rate_to_limit`` = lr / (limit - lr) | lr without momentum | a log scale far below the limit and of the distance from it close by: at large batches the best rate is a share ~ 1/B below it |
+| any of these over its guide at the trial's batch size | where the batch size is searched | a best value keeps its place from one batch size to the next |
 """  # noqa: E501 (a table)
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,12 @@ from optuna.distributions import FloatDistribution
 from nqm_study.study.definition import Hyperparameter, Range
 
 Kind = Literal["itself", "one_minus", "effective", "to_limit"]
+Table = tuple[tuple[float, float], ...]
+
+BATCH_SIZE = "batch_size"
+"""The name of the batch size among the hyperparameters, where it is searched."""
+
+_TABLES = ("guide", "limits")
 
 AT_EDGE = 0.01
 """A value is at the edge of its range within this share of the range, on the coordinate's scale."""
@@ -39,6 +46,10 @@ class Coordinate:
         open_low, open_high: whether the range could go on there, so that a best value at that end
             tells of a range that is too narrow.
         limit: of ``to_limit``, the rate that no value reaches.
+        guide: (batch size, value) pairs, ascending: the coordinate is a multiple of the value, as
+            it is between them on logarithmic axes; empty where it is the number itself.
+        limits: (batch size, limit) pairs of ``to_limit``, in place of the one limit.
+        integer: whether its values are rounded.
     """
 
     hyperparameter: str
@@ -49,6 +60,9 @@ class Coordinate:
     open_low: bool = True
     open_high: bool = True
     limit: float = math.inf
+    guide: Table = ()
+    limits: Table = ()
+    integer: bool = False
 
     @property
     def name(self) -> str:
@@ -66,24 +80,35 @@ class Coordinate:
 
     def value(self, coordinate: float, values: Mapping[str, float]) -> float:
         """The hyperparameter, given those that it depends on."""
+        if self.guide:
+            coordinate *= between(self.guide, values[BATCH_SIZE])
         if self.kind == "one_minus":
-            return 1.0 - coordinate
+            # A multiple of what the guide says may be more than there is.
+            return 1.0 - min(coordinate, 1.0) if self.guide else 1.0 - coordinate
         if self.kind == "effective":
             return coordinate * (1.0 - values["momentum"])
         if self.kind == "to_limit":
-            return self.limit * (coordinate / (1.0 + coordinate))
-        return coordinate
+            return self._limit(values) * (coordinate / (1.0 + coordinate))
+        return float(round(coordinate)) if self.integer else coordinate
 
     def of(self, values: Mapping[str, float]) -> float:
         """The coordinate of hyperparameters, not clipped to its range."""
+        number = self._number(values)
+        return number / between(self.guide, values[BATCH_SIZE]) if self.guide else number
+
+    def _number(self, values: Mapping[str, float]) -> float:
         value = values[self.hyperparameter]
         if self.kind == "one_minus":
             return 1.0 - value
         if self.kind == "effective":
             return value / (1.0 - values["momentum"])
         if self.kind == "to_limit":
-            return value / (self.limit - value) if value < self.limit else math.inf
+            limit = self._limit(values)
+            return value / (limit - value) if value < limit else math.inf
         return value
+
+    def _limit(self, values: Mapping[str, float]) -> float:
+        return between(self.limits, values[BATCH_SIZE]) if self.limits else self.limit
 
     def clipped(self, coordinate: float) -> float:
         """The nearest value inside the range."""
@@ -165,14 +190,21 @@ class SearchSpace:
         """The space as JSON values; ``from_json`` is its inverse."""
         coordinates = [dataclasses.asdict(each) for each in self.coordinates]
         for each in coordinates:
-            if each["limit"] == math.inf:
-                del each["limit"]
+            # As earlier versions wrote it, where it is nothing new.
+            for name, nothing in (("limit", math.inf), ("guide", ()), ("limits", ())):
+                if each[name] == nothing:
+                    del each[name]
+            if not each["integer"]:
+                del each["integer"]
         return {"fixed": dict(self.fixed), "coordinates": coordinates, "names": list(self.names)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchSpace:
         """The space that ``to_json`` wrote."""
-        coordinates = tuple(Coordinate(**each) for each in data["coordinates"])
+        coordinates = tuple(
+            Coordinate(**{**each, **{name: _table(each.get(name, ())) for name in _TABLES}})
+            for each in data["coordinates"]
+        )
         return cls(dict(data["fixed"]), coordinates, tuple(data["names"]))
 
     @classmethod
@@ -207,6 +239,16 @@ class Search:
     def from_json(cls, data: Mapping[str, Any]) -> Search:
         """The search that ``to_json`` wrote."""
         return cls(SearchSpace.from_json(data["space"]), tuple(data["starts"]))
+
+
+def between(table: Table, place: float) -> float:
+    """The value at a place of a table of positive numbers: linear on logarithmic axes."""
+    places, values = zip(*table, strict=True)
+    return math.exp(float(np.interp(math.log(place), np.log(places), np.log(values))))
+
+
+def _table(pairs: Sequence[Sequence[float]]) -> Table:
+    return tuple((float(place), float(value)) for place, value in pairs)
 
 
 def plain(name: str, each: Range, *, open_low: bool = True, open_high: bool = True) -> Coordinate:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, TrialRecord
 from nqm_study.study.space import Search
+from nqm_study.study.trials import directions
 
 ATTRIBUTE = "nqm_study"
 """The study attribute that holds its definition and bounds."""
@@ -23,6 +24,7 @@ ORIGINS = "nqm_study.origins"
 COST = "nqm_study.cost"
 TRACKED = "nqm_study.tracked"
 OPTIMUM = "nqm_study.optimum"
+FRONTIER = "nqm_study.frontier"
 
 FOUND = "found"
 """The trial attribute with all that a shared trial came to; others have an attribute for each."""
@@ -51,7 +53,7 @@ def open_study(
         StudyMismatchError: if the stored one was made from another definition.
     """
     study = optuna.create_study(
-        storage=storage, study_name=name, direction="minimize", load_if_exists=True
+        storage=storage, study_name=name, directions=directions(definition), load_if_exists=True
     )
     check_definition(study, definition)
     if ATTRIBUTE not in study.user_attrs:
@@ -73,6 +75,16 @@ def note_optimum(study: Study, optimum: Optimum | None) -> None:
 def optimum_known(study: Study) -> bool:
     """Whether the true optimum was looked for."""
     return OPTIMUM in study.user_attrs
+
+
+def note_frontier(study: Study, frontier: Sequence[tuple[float, int]]) -> None:
+    """Store the exact frontier; an empty one says that there is none to be known."""
+    study.set_user_attr(FRONTIER, [list(pair) for pair in frontier])
+
+
+def frontier_known(study: Study) -> bool:
+    """Whether the exact frontier was looked for."""
+    return FRONTIER in study.user_attrs
 
 
 def note_origin(study: Study, origin: Origin) -> None:
@@ -156,6 +168,7 @@ def study_record(study: Study) -> StudyRecord:
         cost=_cost(study),
         tracked=study.user_attrs.get(TRACKED, "all"),
         optimum=Optimum(**found) if (found := study.user_attrs.get(OPTIMUM)) else None,
+        frontier=tuple((float(b), int(t)) for b, t in study.user_attrs.get(FRONTIER, ())),
         coordinates={
             each.name: (each.low, each.high)
             for each in (search.space.coordinates if search else ())
@@ -183,7 +196,7 @@ def trial_records(trials: Sequence[FrozenTrial]) -> tuple[TrialRecord, ...]:
 def trial_record(trial: FrozenTrial) -> TrialRecord:
     """A finished trial as a record."""
     facts = trial.user_attrs.get(FOUND, trial.user_attrs)
-    if trial.datetime_start is None or trial.datetime_complete is None or trial.value is None:
+    if trial.datetime_start is None or trial.datetime_complete is None or not trial.values:
         raise ValueError(f"trial {trial.number} is not finished")
     return TrialRecord(
         number=trial.number,
@@ -191,7 +204,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         steps=facts["steps"],
         status=facts["status"],
         risk=facts["risk"] if facts["risk"] is not None else math.inf,
-        objective=trial.value,
+        objective=trial.values[0],
         started=trial.datetime_start,
         finished=trial.datetime_complete,
         risk_error=facts.get("risk_error"),

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from optuna.study import StudyDirection
 from optuna.trial import Trial
 
 from nqm_study.model.outcome import Crossing
-from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace
 
@@ -56,6 +57,17 @@ def loss(crossing: Crossing, target: float, max_steps: int) -> float:
     return math.log(max_steps) + math.log(max(excess, 1.0)) if math.isfinite(excess) else 1e3
 
 
+def losses(
+    crossing: Crossing, batch_size: float, target: float, max_steps: int
+) -> tuple[float, float]:
+    """The same for two objectives: log steps, and log examples.
+
+    Where the target was not reached, both are worse than any that reached it, by the same excess.
+    """
+    steps = loss(crossing, target, max_steps)
+    return steps, steps + math.log(batch_size)
+
+
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, float]:
     """The sampler's coordinates of a trial."""
     return {
@@ -88,9 +100,23 @@ def constrain(trial: Trial, found: Evaluation) -> None:
     trial.set_constraint(CONSTRAINT, 0.0 if found.crossing.steps is not None else 1.0)
 
 
-def objective(definition: StudyDefinition, found: Evaluation) -> float:
+def directions(definition: StudyDefinition) -> list[StudyDirection]:
+    """Optuna's directions of a study's objectives."""
+    return [StudyDirection.MINIMIZE] * (2 if definition.two_objectives else 1)
+
+
+def objective(
+    definition: StudyDefinition, values: Mapping[str, float], found: Evaluation
+) -> float | tuple[float, float]:
     """What the sampler of a study is told about an evaluation."""
-    return loss(found.crossing, definition.target, definition.max_steps)
+    target, max_steps = definition.target, definition.max_steps
+    if isinstance(definition.batch_size, Range):
+        # What missed the target is behind whatever reached it, at any batch size.
+        size = (
+            values["batch_size"] if found.crossing.steps is not None else definition.batch_size.high
+        )
+        return losses(found.crossing, size or 1.0, target, max_steps)
+    return loss(found.crossing, target, max_steps)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import math
 from datetime import datetime
+from statistics import median
 
 from mlflow.entities import Run
 
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.frontier import exact_frontier, non_dominated
 from nqm_study.study.records import StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
@@ -28,6 +30,8 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
     points = [Point("reached", float(trial.steps is not None)), Point("risk", trial.risk)]
     if trial.steps is not None:
         points.append(Point("steps_to_target", trial.steps))
+        if trial.batch_size:
+            points.append(Point("examples_to_target", trial.examples))
     if trial.risk_error is not None:
         points.append(Point("risk_error", trial.risk_error))
     if trial.sampled:
@@ -86,6 +90,9 @@ def bounds(record: StudyRecord) -> list[Point]:
         points.append(Point("classical_bound", record.classical_bound))
     if record.optimal_steps is not None:
         points.append(Point("optimal_steps", record.optimal_steps))
+    exact = exact_frontier(record)
+    if exact is not None and exact.critical_batch_size is not None:
+        points.append(Point("critical_batch_size", exact.critical_batch_size))
     if record.optimum is not None:
         points.append(Point("true_steps_to_target", record.optimum.steps))
         points += [
@@ -110,6 +117,8 @@ def results(record: StudyRecord) -> list[Point]:
             if name in record.definition.varied
         ]
         points += [Point(name, value, count) for name, value in _ratios(record).items()]
+    if record.definition.two_objectives:
+        points += [Point(name, value, count) for name, value in _frontier(record).items()]
     if record.excess is not None:
         points.append(Point("excess_steps_over_optimum", record.excess, count))
     if record.risk_error is not None:
@@ -121,6 +130,8 @@ def tracked(record: StudyRecord) -> tuple[TrialRecord, ...]:
     """The trials that have runs of their own."""
     if record.tracked == "all":
         return record.trials
+    if record.definition.two_objectives:
+        return non_dominated(record.trials) if record.tracked == "best" else ()
     best = record.best
     return (best,) if record.tracked == "best" and best is not None else ()
 
@@ -158,7 +169,7 @@ def title(record: StudyRecord) -> str:
     if record.name != definition.default_name:
         return record.name
     return (
-        f"{definition.optimizer_text} B={number(definition.batch_size)} {definition.spectrum} "
+        f"{definition.optimizer_text} B={_batch_size(definition)} {definition.spectrum} "
         f"{definition.schedule} target={number(definition.target)} seed={definition.seed}"
     )
 
@@ -170,7 +181,7 @@ def params(record: StudyRecord) -> dict[str, str]:
         "optimizer": definition.optimizer,
         "spectrum": definition.spectrum,
         "schedule": definition.schedule,
-        "batch_size": number(definition.batch_size),
+        "batch_size": _batch_size(definition),
         "target": number(definition.target),
         "seed": str(definition.seed),
         "max_steps": str(definition.max_steps),
@@ -206,10 +217,12 @@ def params(record: StudyRecord) -> dict[str, str]:
 def note(record: StudyRecord) -> str:
     """The description of a study's run, in Markdown, with the results there are."""
     definition = record.definition
+    if definition.two_objectives:
+        return _frontier_note(record)
     text = (
         f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
         f"loss of {number(definition.target)} on the spectrum {definition.spectrum_text}, with "
-        f"batch size {number(definition.batch_size)} and the schedule {definition.schedule}. "
+        f"batch size {_batch_size(definition)} and the schedule {definition.schedule}. "
         f"{_bounds_text(record)}"
     )
     if not record.trials:
@@ -237,11 +250,71 @@ def note(record: StudyRecord) -> str:
     return text
 
 
+def _batch_size(definition: StudyDefinition) -> str:
+    """The batch size, or its range."""
+    size = definition.batch_size
+    return definition.batch_text if isinstance(size, Range) else number(size)
+
+
 def _digits(value: float) -> str:
     """Four digits; just below one, three of the distance from it."""
     if 0.99 < value < 1.0:
         return f"{value:.{2 - math.floor(math.log10(1.0 - value))}f}".rstrip("0")
     return f"{value:.4g}"
+
+
+def _frontier(record: StudyRecord) -> dict[str, float]:
+    """What is known of the frontier that a study found, and of how far from the exact one it is."""
+    found, exact = non_dominated(record.trials), exact_frontier(record)
+    if not found:
+        return {}
+    told = {"frontier_trials": len(found), "fewest_examples_to_target": found[0].examples}
+    if exact is not None:
+        told["gap_to_exact_frontier"] = exact.gap(found)
+        excesses = [each for trial in found if (each := exact.excess(trial)) is not None]
+        if excesses:
+            told["median_excess_steps_on_frontier"] = median(excesses)
+    return told
+
+
+def _frontier_note(record: StudyRecord) -> str:
+    """What the description says where the batch size is searched."""
+    definition = record.definition
+    text = (
+        f"Optuna study `{record.name}`: steps and examples {definition.optimizer} needs to reach "
+        f"an expected loss of {number(definition.target)} on the spectrum "
+        f"{definition.spectrum_text}, with batch sizes {definition.batch_text} and the schedule "
+        f"{definition.schedule}. {_bounds_text(record)} That is at the largest batch size."
+    )
+    exact, told = exact_frontier(record), _frontier(record)
+    if exact is not None and exact.critical_batch_size is not None:
+        text += (
+            " On the exact frontier, examples are 20 % above their least at the critical batch "
+            f"size {float(f'{exact.critical_batch_size:.3g}'):.15g}."
+        )
+    if not record.trials:
+        return text
+    found = non_dominated(record.trials)
+    if not found:
+        return f"{text} None of the {len(record.trials)} trials reached the target."
+    text += (
+        f" {len(found)} of {len(record.trials)} trials are the frontier found, which no trial "
+        f"beats in both: from {_end_text(found[0])} to {_end_text(found[-1])}."
+    )
+    if "gap_to_exact_frontier" in told:
+        text += (
+            " It covers the exact frontier within "
+            f"{100.0 * told['gap_to_exact_frontier']:.2g} % in steps and in examples."
+        )
+    return text
+
+
+def _end_text(trial: TrialRecord) -> str:
+    rate = trial.hyperparameters.get("learning_rate")
+    return (
+        f"{trial.steps} steps with {trial.examples:.4g} examples (batch size "
+        f"{number(trial.batch_size)}{'' if rate is None else f', learning_rate {_digits(rate)}'})"
+    )
 
 
 def _ratios(record: StudyRecord) -> dict[str, float]:
