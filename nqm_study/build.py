@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.evaluations import evaluation, facts
-from nqm_study.fitting import fit, fit_sizes
+from nqm_study.fitting import fit
+from nqm_study.fitting_sizes import fit_sizes
 from nqm_study.model.crossing import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from nqm_study.checks import typed
 from nqm_study.dense_truth import dense_optimum
-from nqm_study.fitting import sizes_across
+from nqm_study.fitting_sizes import sizes_across
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.tuned import Tuned, tuned
 from nqm_study.schedule_parts import COMPUTED

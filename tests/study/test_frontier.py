@@ -12,7 +12,8 @@ from studies import FACTS, PROBLEM, definition, journal
 
 import nqm_study as nqm
 from nqm_study.evaluations import evaluation
-from nqm_study.fitting import STARTS, fit, fit_sizes, sizes_across
+from nqm_study.fitting import fit
+from nqm_study.fitting_sizes import STARTS, fit_sizes, sizes_across
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.frontier import ExactFrontier, non_dominated
@@ -260,7 +261,7 @@ def test_the_gap_is_how_far_trials_are_from_all_of_the_frontier() -> None:
 
 def test_the_exact_frontier_is_the_tuned_optimum_at_each_batch_size(tmp_path: Path) -> None:
     what = searched(hyperparameters={"learning_rate": FITTED["learning_rate"]})
-    found = true_frontier(PROBLEM, "SGD", what)
+    found = true_frontier(PROBLEM, what)
     assert [size for size, _ in found][:4] == [2, 3, 4, 6]
     for size, steps in found:
         assert steps == nqm.tuned(replace(PROBLEM, batch_size=size), "sgd", target=0.2).steps
