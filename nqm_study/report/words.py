@@ -53,7 +53,7 @@ def percent(value: float) -> str:
     if math.isinf(value):
         return "-"
     if 0.0 < size < 0.05:  # 0 % is said of what is exactly there
-        return "<0.1 %" if value > 0.0 else ">-0.1 %"
+        return "<0.1 %"
     sign = "-" if value < 0.0 else ""
     return f"{sign}{size:,.0f} %" if size >= 9.95 or size == 0.0 else f"{sign}{size:.1f} %"
 

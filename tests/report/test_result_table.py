@@ -170,7 +170,7 @@ def test_excess_over_the_true_optimum_has_a_column_where_one_is_known() -> None:
     [
         (0.0, "0 %"),
         (4e-4, "<0.1 %"),
-        (-4e-4, ">-0.1 %"),
+        (-4e-4, "<0.1 %"),
         (6e-4, "0.1 %"),
         (0.0994, "9.9 %"),
         (0.0996, "10 %"),
