@@ -28,7 +28,9 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nqm_study.study.finish import Finished, is_local
+from nqm_study.study.delegating import Delegating
+from nqm_study.study.finish import Finished
+from nqm_study.study.local_search import is_local
 from nqm_study.study.space import Search, SearchSpace
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
@@ -125,20 +127,20 @@ def grid_points(options: Mapping[str, Any], dimensions: int) -> int:
     return points if points**dimensions <= size else points - 1
 
 
-class Reseeded(BaseSampler):
+class Reseeded(Delegating):
     """Another sampler, made anew for each trial with a seed of its own."""
 
     def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
+        super().__init__(make(seed=seed))
         self._make = make
         self._seed = seed
-        self._current = make(seed=seed)
         self._space: dict[str, BaseDistribution] = {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
         entropy = np.random.SeedSequence([self._seed, trial.number])
-        self._current = self._make(seed=int(entropy.generate_state(1)[0]))
-        self._current.before_trial(study, trial)
+        self.sampler = self._make(seed=int(entropy.generate_state(1)[0]))
+        super().before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -148,34 +150,8 @@ class Reseeded(BaseSampler):
         Optuna's samplers find it in what they have seen of the trials, and each of these is new.
         """
         if not self._space:
-            self._space = self._current.infer_relative_search_space(study, trial)
+            self._space = super().infer_relative_search_space(study, trial)
         return self._space
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As the trial's own sampler does."""
-        return self._current.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """As the trial's own sampler does."""
-        return self._current.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """As the trial's own sampler does."""
-        self._current.after_trial(study, trial, state, values)
 
 
 class _Generations(NSGAIISampler):

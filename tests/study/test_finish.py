@@ -12,7 +12,7 @@ from studies import definition, journal, run_in
 
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range
-from nqm_study.study.finish import PERIOD, LocalSearch, is_local
+from nqm_study.study.local_search import PERIOD, LocalSearch, is_local
 from nqm_study.study.nelder_mead import Array, Value, nelder_mead
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import trial_records
