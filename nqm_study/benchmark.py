@@ -16,6 +16,7 @@ from nqm_study.evaluations import evaluation
 from nqm_study.model.power_law import power_law
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.spectrum import Spectrum
+from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.records import Optimum
 from nqm_study.study.space import SearchSpace
@@ -77,6 +78,10 @@ class Benchmark:
             hyperparameters=hyperparameters,
             warm_start=False,
         )
+        if schedule in COMPUTED or not self._plan.definition.searched:
+            raise ValueError(
+                f"schedule={schedule}, hyperparameters: must leave something to search"
+            )
         self._evaluate = evaluation(self.problem, self._plan.algorithm, self._plan.definition)
         self.space: SearchSpace = self._plan.search.space
 

@@ -39,7 +39,6 @@ from nqm_study.study.backends import Backend
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.origin import origin
 from nqm_study.study.run import run
-from nqm_study.study.samplers import NAMES as SAMPLERS
 from nqm_study.study.shared import Sharing, run_shared
 from nqm_study.study.space import BATCH_SIZE, Search
 from nqm_study.study.storage import (
@@ -304,7 +303,7 @@ def python_plan(
     known = tuple(sorted(path.stem for path in (folder / "optimizer").glob("*.yaml")))
     choice("family", family, known)
     choice("schedule", schedule, SCHEDULES)
-    choice("sampler", sampler, SAMPLERS)
+    choice("sampler", sampler, tuple(sorted(p.stem for p in (folder / "sampler").glob("*.yaml"))))
     n_trials = integer("n_trials", n_trials, 1)
     # No hyperparameter of a schedule has the name of an optimizer's.
     given = hyperparameters or {}

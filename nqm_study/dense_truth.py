@@ -14,6 +14,7 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
+from nqm_study.optimizer_parts import set_by_policy
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Optimum
 from nqm_study.study.space import SearchSpace
@@ -56,7 +57,10 @@ class _Ranges:
         )
         if found.steps is None or found.values is None:
             return None
-        return Optimum(found.steps, self.space.values(found.values), exact=False)
+        values = self.space.values(found.values)
+        made = self.definition
+        actual = set_by_policy(values, made.optimizer_settings, self.problem.batch_size)
+        return Optimum(found.steps, {**values, **actual}, exact=False)
 
     def _run(self, coordinates: Mapping[str, float]) -> tuple[Optimizer, Schedule]:
         values = self.space.values(coordinates)

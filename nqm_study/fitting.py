@@ -24,12 +24,16 @@ value for large batches.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from nqm_study.checks import under
+from nqm_study.evaluations import parts_of_run
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.scales import Scales, joined, scales_of
+from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
@@ -85,7 +89,10 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         for shape in SHAPES
     ]
     asked = [{**firsts[0], **given} for given in definition.enqueued]
+    if asked and definition.sampler["name"] == "grid":
+        raise ValueError("study.enqueue: must be empty with sampler=grid, whose points are its own")
     for values in asked:
+        _require_run(problem, algorithm, definition, values)
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
     space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
     starts = [
@@ -94,9 +101,9 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
     ]
     if definition.warm_start and coordinates and definition.sampler["name"] != "grid":
         points = [space.point(first) for first in firsts]
-        # One of them, unless the schedule has what tells them apart.
-        starts += [point for i, point in enumerate(points) if point not in points[:i]]
-    return Search(space, tuple(starts))
+        starts += points
+    # One of those that are the same, as all are where no shape tells them apart.
+    return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
 
 
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
@@ -202,6 +209,21 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
         WIDE * max(most / max(limit - most, 1e-6 * limit), low / (limit - low)),
         limit=limit,
     )
+
+
+def _require_run(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> None:
+    """Refuse values that no run can have, by what an optimizer or a schedule says of them."""
+    known = {name: v for name, v in values.items() if name in definition.hyperparameters}
+    if definition.schedule in COMPUTED:
+        known = {"learning_rate": 1.0, **known}
+        definition = replace(definition, schedule="constant")
+    make = functools.partial(parts_of_run, problem, algorithm, definition, known)
+    under("study.enqueue", make)
 
 
 def _widened(

@@ -20,7 +20,7 @@ from nqm_study.model.spectrum import Spectrum
 from nqm_study.spectrum_files import loaded
 from nqm_study.study.backends import KINDS, SHARED, Backend
 from nqm_study.study.database import server_url
-from nqm_study.study.definition import Hyperparameter, Range
+from nqm_study.study.definition import Hyperparameter, Range, Scale
 from nqm_study.study.records import TRACKED, Tracked
 from nqm_study.study.samplers import NAMES, ONE_OBJECTIVE, SETTINGS, grid_points
 from nqm_study.study.space import BATCH_SIZE
@@ -44,13 +44,13 @@ SPECTRA: Mapping[str, tuple[str, ...]] = {
 """The kinds of spectrum, and the keys that each has beside name and kind."""
 
 
-FITTED: Mapping[str, float] = {
-    "learning_rate": 1.0,
-    "momentum": 0.0,
-    "ema_decay": 0.0,
-    "timescale": 1.0,
+FITTED: Mapping[str, tuple[float, Scale]] = {
+    "learning_rate": (1.0, "log"),
+    "momentum": (0.0, "log_one_minus"),
+    "ema_decay": (0.0, "log_one_minus"),
+    "timescale": (1.0, "log"),
 }
-"""The hyperparameters whose bounds can be left to be fitted to the problem, with a value each."""
+"""Hyperparameters whose bounds can be left to be fitted to the problem: some value, the scale."""
 
 
 def sections(cfg: DictConfig) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, float
     return tuple(
         {
             # A bound that is fitted to the problem will do, whatever it is.
-            name: FITTED[name] if (bound := _end(each, end)) is None else bound
+            name: FITTED[name][0] if (bound := _end(each, end)) is None else bound
             for name, each in hyperparameters.items()
         }
         for end in ("low", "high")
@@ -156,22 +156,31 @@ def _end(each: Hyperparameter, end: str) -> float | None:
 def hyperparameter(key: str, value: Any) -> Hyperparameter:
     """A number or a range, from what the configuration has under a key."""
     if isinstance(value, Range):
-        return value
+        return _with_ends(key, value)
     if isinstance(value, Mapping):
         odd = [name for name in value if name not in ("low", "high", "scale")]
         if odd or not {"low", "high"} <= set(value):
             raise ValueError(f"{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}")
-        each: Range = under(key, functools.partial(Range, **value))
-        for end, bound in (("low", each.low), ("high", each.high)):
-            if bound is None and key.rpartition(".")[2] not in FITTED:
-                raise ValueError(
-                    f"{key}.{end}=null: must be a number; of {listed(FITTED)} it may be null"
-                )
-        return each
+        return _with_ends(key, under(key, functools.partial(Range, **value)))
     if not isinstance(value, (int, float)):
         raise ValueError(f"{key}={typed(value)}: must be a number or a range")
     # 0 and 0.0 are one value, and must make one fingerprint.
     return value if isinstance(value, bool) else float(value)
+
+
+def _with_ends(key: str, each: Range) -> Range:
+    """The range, if those of its bounds that are missing can be fitted; else a ValueError."""
+    name = key.rpartition(".")[2]
+    for end, bound in (("low", each.low), ("high", each.high)):
+        if bound is None and name not in FITTED:
+            raise ValueError(
+                f"{key}.{end}=null: must be a number; of {listed(FITTED)} it may be null"
+            )
+    if each.fitted and each.scale != FITTED[name][1]:
+        raise ValueError(
+            f"{key}.scale={each.scale}: must be {FITTED[name][1]} where a bound is null"
+        )
+    return each
 
 
 def sampler_settings(
@@ -203,7 +212,8 @@ def sampler_settings(
         )
         if settings["finish"] and BATCH_SIZE in hyperparameters:
             raise ValueError(
-                f"sampler.finish={settings['finish']:g}: must be 0 where batch_size is searched"
+                f"sampler.finish={settings['finish']:g}: must be 0 where batch_size is searched, "
+                "as with sampler=tpe_alone or nsgaii"
             )
     if name == "gp" and importlib.util.find_spec("torch") is None:
         raise ValueError("sampler=gp: needs PyTorch, which is not installed")

@@ -92,11 +92,12 @@ def small_batch(
     speed = (spectrum.curvature * scale)[kept]
     signal = (0.5 * spectrum.multiplicity * spectrum.curvature * spectrum.second_moment)[kept]
     diffusion = (0.25 * spectrum.multiplicity * noise * scale)[kept]
-    if signal.sum() <= target:
-        return None
 
     def remaining(time: float) -> float:
         return float(signal @ np.exp(-2.0 * speed * time))
+
+    if not remaining(0.0) > target:
+        return None
 
     # Doubling, then bisection on log time.
     high = 1.0 / float(speed.max())

@@ -106,6 +106,10 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
         for name in _names([definition.sampler for definition in definitions])
         if name != "name" and (name != "finish" or _finish_varies(definitions))
     ]
+    rows.append(
+        tuple("first guess" if each.warm_start else "no first guess" for each in definitions)
+    )
+    rows.append(tuple(_enqueued_text(definition) for definition in definitions))
     rows.append(tuple(f"max_steps {definition.max_steps:g}" for definition in definitions))
     return rows
 
@@ -153,6 +157,14 @@ def _spectrum_text(name: str, definition: StudyDefinition) -> str:
         return f"no {name}" if name == "scale" else definition.spectrum
     # As in a definition's spectrum_text: a file's name says by itself what it is.
     return value if isinstance(value, str) else f"{name} {value:.15g}"
+
+
+def _enqueued_text(definition: StudyDefinition) -> str:
+    given = (
+        " ".join(f"{name} {value:g}" for name, value in each.items())
+        for each in definition.enqueued
+    )
+    return f"enqueued {'; '.join(given)}" if definition.enqueued else "nothing enqueued"
 
 
 def _setting_text(name: str, settings: Mapping[str, object]) -> str:

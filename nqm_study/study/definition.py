@@ -123,6 +123,7 @@ class StudyDefinition:
         they stored keep their fingerprints.
         """
         data = dataclasses.asdict(self)
+        data["enqueued"] = [dict(each) for each in self.enqueued]
         for name in ("schedule_settings", "optimizer_settings", "warm_start", "enqueued"):
             if not data[name]:
                 del data[name]

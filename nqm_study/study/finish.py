@@ -8,12 +8,13 @@ where the local search stands is found by giving it the stored trials once more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.delegating import Delegating
 from nqm_study.study.local_search import LocalSearch, is_local
@@ -34,11 +35,22 @@ class Finished(Delegating):
         super().__init__(sampler)
         self._search = search
         self._share = share
+        self._left = [dict(start) for start in search.starts]
         self._local = LocalSearch(search.space, seed, share, len(search.starts))
 
     def is_own(self, number: int) -> bool:
         """Whether a trial is none of the sampler's."""
         return number < len(self._search.starts) or is_local(number, self._share)
+
+    def _start(self, study: Study, trial: FrozenTrial) -> Mapping[str, float] | None:
+        """The first of the given points that no trial has; of one that failed it is given again."""
+        if not self._left:
+            return None
+        held = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+        trials = study.get_trials(deepcopy=False, states=held)
+        taken = [each.params for each in trials if each.number != trial.number]
+        self._left = [start for start in self._left if start not in taken]
+        return self._left[0] if self._left else None
 
     def infer_relative_search_space(
         self,
@@ -52,13 +64,10 @@ class Finished(Delegating):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A given point, the local search's, or the sampler's."""
-        starts = self._search.starts
-        if trial.number < len(starts):
-            return dict(starts[trial.number])
+        start = self._start(study, trial)
+        if start is not None:
+            return dict(start)
         if is_local(trial.number, self._share):
-            trials = study.get_trials(deepcopy=False)
-            found = self._local.proposal(trials, trial.number)
-            if found is not None:
-                return found
+            return self._local.proposal(study.get_trials(deepcopy=False), trial.number)
         inferred = super().infer_relative_search_space(study, trial)
         return super().sample_relative(study, trial, inferred or search_space)

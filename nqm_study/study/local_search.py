@@ -72,8 +72,11 @@ class LocalSearch:
     _runs: int = 0
     _side: float = SIDE
 
-    def proposal(self, trials: Sequence[FrozenTrial], number: int) -> dict[str, float] | None:
-        """The coordinates to look at in the trial of this number; None where there is no start.
+    def proposal(self, trials: Sequence[FrozenTrial], number: int) -> dict[str, float]:
+        """The coordinates to look at in the trial of this number.
+
+        Where nothing is left to ask, or nothing to start from, it is a point anywhere: what the
+        sampler would say is for its own turn, or a resumed one would lose count of its points.
 
         Args:
             trials: all trials of the study, in the order of their numbers.
@@ -89,7 +92,8 @@ class LocalSearch:
         self._next = number
         point = self._ask(new_turn=not self._has_turn(number - 1))
         if point is None or self._best is None:
-            return None
+            random = np.random.default_rng([self.seed, number])
+            return self._coordinates(random.uniform(*self._box()))
         found = self._coordinates(point)
         others = (trials[each] for each in self._waiting)
         if any(each.params == found for each in others if each.state == TrialState.RUNNING):
@@ -111,7 +115,7 @@ class LocalSearch:
         return trial.state.is_finished()
 
     def _ask(self, *, new_turn: bool) -> Array | None:
-        """The next point whose value is not known; None where the turn is the sampler's instead."""
+        """The next point whose value is not known; None where all are."""
         best = self._best
         if best is None:
             return None

@@ -30,6 +30,9 @@ BATCH_SIZE = "batch_size"
 
 _TABLES = ("guide", "limits")
 
+UNBOUNDED = ("learning_rate", "timescale", "eps", "batch_size")
+"""Hyperparameters to which 0 and 1 are values like others."""
+
 AT_EDGE = 0.01
 """A value is at the edge of its range within this share of the range, on the coordinate's scale."""
 
@@ -101,7 +104,8 @@ class Coordinate:
         if self.kind == "one_minus":
             return 1.0 - value
         if self.kind == "effective":
-            return value / (1.0 - values["momentum"])
+            gap = 1.0 - values["momentum"]
+            return value / gap if gap > 0.0 else math.inf
         if self.kind == "to_limit":
             limit = self._limit(values)
             return value / (limit - value) if value < limit else math.inf
@@ -259,6 +263,9 @@ def plain(name: str, each: Range, *, open_low: bool = True, open_high: bool = Tr
     """
     if each.low is None or each.high is None:
         raise ValueError(f"{name}={each}: must have both bounds")
+    # A share or a decay ends there by itself; there is nothing beyond to look at.
+    whole = (0.0, 1.0) if name not in UNBOUNDED else ()
+    open_low, open_high = open_low and each.low not in whole, open_high and each.high not in whole
     if each.scale == "log_one_minus":
         low, high = 1.0 - each.high, 1.0 - each.low
         return Coordinate(name, "one_minus", low, high, True, open_high, open_low)

@@ -176,7 +176,11 @@ def study_record(study: Study) -> StudyRecord:
     )
     if search is None or record.best is None:
         return record
-    at_edge = search.space.at_edge(record.best.hyperparameters)
+    # Of what was searched: with a half-life, a trial's own beta2 is another one.
+    best = next(
+        trial for trial in study.get_trials(deepcopy=False) if trial.number == record.best.number
+    )
+    at_edge = search.space.at_edge(search.space.values(best.params))
     return dataclasses.replace(record, at_edge=at_edge)
 
 

@@ -71,6 +71,13 @@ def test_a_target_that_is_met_at_the_start_has_no_constants() -> None:
     assert small_batch(nqm.power_law(10), target=100.0) is None
 
 
+def test_a_target_one_rounding_below_the_start_is_no_endless_search() -> None:
+    spectrum = nqm.power_law(1000)
+    below = float(np.nextafter(spectrum.initial_risk, 0.0))
+    found = small_batch(spectrum, target=below)
+    assert found is None or found.examples > 0.0
+
+
 @pytest.mark.parametrize(
     ("power", "target", "message"),
     [(1.5, 0.01, "preconditioner=1.5: must be"), (0.0, -1.0, "target=-1: must be")],

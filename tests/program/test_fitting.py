@@ -133,6 +133,8 @@ def test_enqueued_values_come_first_as_they_were_typed() -> None:
             r"study\.enqueue\.learning_rate=50: must be in the range that is",
         ),
         ({"beta1": 0.9}, r"study\.enqueue\.beta1=0\.9: must be one of what is searched, learning"),
+        ({"momentum": -0.5}, r"study\.enqueue\.momentum=-0\.5: must be"),
+        ({"momentum": 1.0}, r"study\.enqueue\.momentum=1: must be"),
         ({}, r"enqueue: each of its entries must be values by name"),
         ({"momentum": math.nan}, r"enqueue\.momentum=nan: must be"),
     ],
@@ -141,6 +143,67 @@ def test_what_cannot_be_enqueued_is_refused(given: Mapping[str, float], message:
     bounds = {"learning_rate": Range(1e-4, 1.0)}
     with pytest.raises(ValueError, match=f"^{message}"):
         plan(256.0, "momentum", hyperparameters=bounds, enqueue=[given])
+
+
+def test_a_grid_has_no_enqueued_trials() -> None:
+    with pytest.raises(ValueError, match=r"^study\.enqueue: must be empty with sampler=grid"):
+        plan(64.0, "sgd", sampler="grid", enqueue=[{"learning_rate": 0.1}])
+
+
+def test_every_configuration_of_a_sampler_can_be_named() -> None:
+    alone = plan(64.0, "sgd", sampler="tpe_alone").definition
+    assert alone.sampler["finish"] == 0.0
+    assert plan(64.0, "sgd").definition.sampler["finish"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "given", "message"),
+    [
+        (
+            "sgd",
+            "learning_rate",
+            Range(None, None, "linear"),
+            r"optimizer\.learning_rate\.scale=l",
+        ),
+        ("momentum", "momentum", Range(None, None, "log"), r"optimizer\.momentum\.scale=log: must"),
+        (
+            "adam_full",
+            "beta1",
+            Range(None, 0.9, "log_one_minus"),
+            r"optimizer\.beta1\.low=null: m",
+        ),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(
+    family: str, name: str, given: Range, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        plan(64.0, family, hyperparameters={name: given})
+
+
+def test_what_ends_by_itself_is_at_no_edge() -> None:
+    space = plan(16384.0, "momentum", schedule="warmup_stable_decay").search.space
+    first = space.values(plan(16384.0, "momentum", schedule="warmup_stable_decay").search.starts[0])
+    assert space.at_edge({**first, "decay_fraction": 1.0}) == ()
+    (told,) = space.at_edge({**first, "decay_fraction": 0.01})
+    assert told == "decay_fraction 0.01, the low end of its range"
+    adam = plan(64.0, "adam_full").search.space
+    middle = {"learning_rate": 0.005, "beta2": 0.99, "eps": 1e-8}
+    assert adam.at_edge({**middle, "beta1": 0.0}) == ()
+    assert len(adam.at_edge({**middle, "beta1": 0.999})) == 1
+
+
+def test_a_half_life_is_judged_by_the_beta2_that_is_searched() -> None:
+    given = {"beta2_policy": "half_life", "beta2_batch_size": 256.0}
+    problem = nqm.NoisyQuadratic(SMALL, 4)
+    enqueued = [{"beta1": 0.9, "beta2": 0.9995}]
+    study = nqm.run_study(
+        problem, "adam_full", target=0.1, n_trials=1, hyperparameters=given, enqueue=enqueued
+    )
+    record = study_record(study)
+    assert record.best is not None
+    assert record.best.hyperparameters["beta2"] > 0.99999
+    assert record.at_edge == ()
 
 
 def test_a_best_trial_at_the_end_of_a_range_is_told() -> None:
@@ -167,6 +230,14 @@ def test_a_benchmark_is_an_objective_with_a_known_optimum() -> None:
     fewest = min(t.user_attrs["steps"] for t in study.trials if t.user_attrs["steps"] is not None)
     assert regret[-1] == pytest.approx(fewest / tuned.steps - 1.0)
     assert study.best_value == pytest.approx(math.log(fewest))
+
+
+@pytest.mark.parametrize(
+    "nothing", [{"schedule": "optimal"}, {"hyperparameters": {"learning_rate": 0.5}}]
+)
+def test_a_benchmark_without_a_search_is_refused(nothing: Mapping[str, object]) -> None:
+    with pytest.raises(ValueError, match="must leave something to search"):
+        nqm.Benchmark("sgd", 64, spectrum=SMALL, target=0.1, **nothing)  # type: ignore[arg-type]
 
 
 def test_the_optimum_is_kept_with_the_study_and_told_from_the_best() -> None:

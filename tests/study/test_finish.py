@@ -3,20 +3,25 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 from studies import definition, journal, run_in
 
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range
 from nqm_study.study.local_search import PERIOD, LocalSearch, is_local
 from nqm_study.study.nelder_mead import Array, Value, nelder_mead
-from nqm_study.study.space import SearchSpace
+from nqm_study.study.samplers import make_sampler
+from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.storage import trial_records
-from nqm_study.study.trials import Evaluation
+from nqm_study.study.trials import Evaluation, suggest
 
 WIDE = definition(
     "finish",
@@ -128,6 +133,45 @@ def test_the_simplex_finds_the_bottom_of_a_narrow_valley() -> None:
     start, box = np.array([-1.2, 1.0]), (np.full(2, -5.0), np.full(2, 5.0))
     best = min(value(point) for point in asked_for(start, value, 0.5, box))
     assert best[0] < 1e-5  # Rosenbrock's function, 0 at (1, 1)
+
+
+@pytest.mark.parametrize("sampler", ["qmc", "tpe"])
+def test_a_local_search_that_has_nothing_left_goes_on_the_same_when_resumed(
+    tmp_path: Path, sampler: str
+) -> None:
+    # One coordinate: all that the local search could ask is known before the hundredth trial.
+    own = {"qmc": {"qmc_type": "sobol"}, "tpe": {"n_startup_trials": 5}}[sampler]
+    what = replace(
+        definition(hyperparameters={"learning_rate": Range(1e-2, 10.0), "momentum": 0.9}),
+        sampler={"name": sampler, "finish": 0.6, **own},
+    )
+    at_once = run_in(journal(tmp_path / "a"), what, 140, evaluation=bowl)
+    for n_trials in (97, 118, 140):
+        grown = run_in(journal(tmp_path / "b"), what, n_trials, evaluation=bowl)
+    points = [trial.params["learning_rate"] for trial in at_once.get_trials()]
+    assert [trial.params["learning_rate"] for trial in grown.get_trials()] == points
+    assert len(set(points)) == 140
+
+
+def test_a_given_point_whose_trial_failed_is_given_again() -> None:
+    space = SearchSpace.of(WIDE.hyperparameters)
+    start = {"learning_rate": 0.2, "one_minus_momentum": 0.5}
+    sampler = make_sampler(WIDE.sampler, Search(space, (start,)), 0, 0, shared=True)
+    study = optuna.create_study(sampler=sampler)
+
+    def asked() -> tuple[optuna.Trial, dict[str, float]]:
+        trial = study.ask()
+        suggest(trial, space)
+        return trial, trial.params
+
+    trial, params = asked()
+    assert params == start
+    study.tell(trial, state=TrialState.FAIL)
+    trial, params = asked()
+    assert params == start
+    assert asked()[1] != start, "while it runs, no one else is given it"
+    study.tell(trial, 1.0)
+    assert asked()[1] != start
 
 
 def test_another_process_is_given_another_point(tmp_path: Path) -> None:
