@@ -25,6 +25,9 @@ SIDE = 0.15
 LONGER = 1.37 * SIDE
 """The side that follows when halving has come to nothing: other corners than the first."""
 
+DIGITS = 9
+"""Points that agree to so many digits after the point, on the coordinates' scales, are one."""
+
 MOST_KNOWN = 20
 """Searches in a row of which all points are known: then there is nothing left to ask."""
 
@@ -173,4 +176,7 @@ class LocalSearch:
         return np.array([each.scaled(coordinates[each.name]) for each in self.space.coordinates])
 
     def _key(self, coordinates: Mapping[str, float]) -> Key:
-        return tuple(coordinates[each.name] for each in self.space.coordinates)
+        """What a point is known by: two ways to it may differ in its last digits."""
+        return tuple(
+            round(each.scaled(coordinates[each.name]), DIGITS) for each in self.space.coordinates
+        )

@@ -1,11 +1,14 @@
+import dataclasses
+import io
 from pathlib import Path
 
 from fake_records import bounded, optimal, sgd
 from mlflow import MlflowClient
+from rich.console import Console
 
 from nqm_study.mirror_process import MirrorJob
 from nqm_study.mirroring import Follower
-from nqm_study.publish import publish
+from nqm_study.publish import Published, publish, show
 from nqm_study.tracking.settings import Tracking
 
 
@@ -29,3 +32,13 @@ def test_every_file_of_the_report_is_an_artifact_of_every_summary(tmp_path: Path
         assert "times SGD's optimal schedule" in run.data.tags["mlflow.note.content"]
     settings = {run.data.params["schedule"]: run.data.params.get("schedule.pieces") for run in runs}
     assert settings == {"constant": None, "optimal": "50"}
+
+
+def test_a_best_trial_at_the_edge_of_its_range_is_told_under_the_table() -> None:
+    inside, outside = sgd([64, 256])
+    told = "learning_rate 2, the high end of its range"
+    text = io.StringIO()
+    chosen = (inside, dataclasses.replace(outside, at_edge=(told,)))
+    show(Published(chosen), Console(file=text, width=100), None)
+    (line,) = (line for line in text.getvalue().splitlines() if "end of its range" in line)
+    assert line == f"{outside.name}: the best trial has {told}: the optimum may lie beyond"

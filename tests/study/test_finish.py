@@ -150,7 +150,8 @@ def test_a_local_search_that_has_nothing_left_goes_on_the_same_when_resumed(
         grown = run_in(journal(tmp_path / "b"), what, n_trials, evaluation=bowl)
     points = [trial.params["learning_rate"] for trial in at_once.get_trials()]
     assert [trial.params["learning_rate"] for trial in grown.get_trials()] == points
-    assert len(set(points)) == 140
+    # Not twice, nor as good as twice: a simplex comes to some of its points by several ways.
+    assert len({round(math.log(point), 8) for point in points}) == 140
 
 
 def test_a_given_point_whose_trial_failed_is_given_again() -> None:
