@@ -70,6 +70,7 @@ class LocalSearch:
     _best: _Best | None = None
     _overtaken: bool = False
     _begun: _Best | None = None
+    _spent: _Best | None = None
     _asked: Asked | None = None
     _point: Array | None = None
     _runs: int = 0
@@ -120,7 +121,7 @@ class LocalSearch:
     def _ask(self, *, new_turn: bool) -> Array | None:
         """The next point whose value is not known; None where all are."""
         best = self._best
-        if best is None:
+        if best is None or self._spent is best:
             return None
         if new_turn and self._overtaken:
             self._point = None
@@ -128,6 +129,7 @@ class LocalSearch:
         while True:
             if self._asked is None or self._point is None:
                 if self._runs - first == MOST_KNOWN:
+                    self._spent = best
                     return None
                 self._begin(best)
                 continue
