@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,7 +17,7 @@ from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Hyperparameter
-from nqm_study.study.records import Optimum
+from nqm_study.study.records import Optimum, regret
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import trial_records
 from nqm_study.study.trials import attributes, constrain, loss, suggest
@@ -116,10 +115,7 @@ class Benchmark:
         if self.optimum is None:
             raise ValueError("the target is reached by no member of the family: there is no regret")
         trials = study.get_trials(deepcopy=False) if isinstance(study, Study) else study
-        steps = [
-            math.inf if record.steps is None else record.steps for record in trial_records(trials)
-        ]
-        return np.minimum.accumulate(np.array(steps, dtype=np.float64)) / self.optimum.steps - 1.0
+        return np.array(regret(trial_records(trials), self.optimum), dtype=np.float64)
 
 
 @functools.cache

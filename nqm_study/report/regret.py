@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from nqm_study.report.grouping import by_benchmark
 from nqm_study.report.labels import labels, sampler_labels
 from nqm_study.report.point import best_optimum
-from nqm_study.study.records import Optimum, StudyRecord
+from nqm_study.study.records import Optimum, StudyRecord, regret
 
 Case = tuple[float, int]  # a batch size and a seed
 Values = NDArray[np.float64]
@@ -183,13 +183,10 @@ def _regret(
     n_trials: int,
 ) -> Regret:
     table = [
-        [
-            math.inf if trial.steps is None else trial.steps / optima[batch_size].steps - 1.0
-            for trial in record.trials[:n_trials]
-        ]
+        regret(record.trials[:n_trials], optima[batch_size])
         for (batch_size, _), record in studies.items()
     ]
-    regrets: Values = np.sort(np.minimum.accumulate(np.array(table), axis=1), axis=0)
+    regrets: Values = np.sort(np.array(table), axis=0)
     lower, median, upper, worst = (_quantile(regrets, q) for q in (0.25, 0.5, 0.75, 1.0))
     exact = all(optima[batch_size].exact for batch_size, _ in studies)
     return Regret(sampler, lower, median, upper, worst, len(regrets), exact)

@@ -6,6 +6,7 @@ the others.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -143,6 +144,15 @@ class Optimum:
     steps: int
     hyperparameters: Mapping[str, float]
     exact: bool = True
+
+
+def regret(trials: Iterable[TrialRecord], optimum: Optimum) -> list[float]:
+    """Relative excess of the fewest steps so far over the optimum's, after each trial.
+
+    Infinite while none reached the target.
+    """
+    steps = (math.inf if trial.steps is None else trial.steps for trial in trials)
+    return [fewest / optimum.steps - 1.0 for fewest in itertools.accumulate(steps, min)]
 
 
 @dataclass(frozen=True)

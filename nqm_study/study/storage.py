@@ -155,13 +155,13 @@ def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
 def study_record(study: Study) -> StudyRecord:
     """A stored study as a record."""
     facts = study.user_attrs[ATTRIBUTE]
-    search = stored_search(study)
+    search, trials = stored_search(study), study.get_trials(deepcopy=False)
     record = StudyRecord(
         name=study.study_name,
         definition=StudyDefinition.from_json(facts["definition"]),
         bayes_bound=int(facts["bayes_bound"]),
         initial_risk=float(facts["initial_risk"]),
-        trials=trial_records(study.get_trials(deepcopy=False)),
+        trials=trial_records(trials),
         classical_bound=facts.get("classical_bound"),
         optimal_steps=facts.get("optimal_steps"),
         origins=_origins(study),
@@ -177,9 +177,7 @@ def study_record(study: Study) -> StudyRecord:
     if search is None or record.best is None:
         return record
     # Of what was searched: with a half-life, a trial's own beta2 is another one.
-    best = next(
-        trial for trial in study.get_trials(deepcopy=False) if trial.number == record.best.number
-    )
+    best = next(trial for trial in trials if trial.number == record.best.number)
     at_edge = search.space.at_edge(search.space.values(best.params))
     return dataclasses.replace(record, at_edge=at_edge)
 
