@@ -11,7 +11,8 @@ most batch sizes; elsewhere they are a guess that the search goes on from.
 | | small batches | large batches |
 |---|---|---|
 | lr of SGD | rate B | as ``scales._largest`` says, just below the limit 2 / x |
-| lr / (1 - momentum) | rate B | 3.6 / x / (1 - momentum), for Nesterov 1.3 / x / (1 - momentum) |
+| lr / (1 - momentum) | rate B | 0.9 of 2 (1 + momentum) / x, the limit, over 1 - momentum |
+| the same, for Nesterov | rate B | 0.975 of that limit over 1 + 2 momentum |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
 | lr of the average of iterates | 10 rate B | as SGD's without noise |
 | 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
@@ -114,8 +115,6 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
     if algorithm == "Adam":
         return first
     nesterov = bool(given.get("nesterov", False))
-    # Of the rate by itself, so that it is stable: 2 (1 + momentum), or a third of it.
-    most = (1.3 if nesterov else 3.6) / scales.speed
     small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
@@ -123,9 +122,13 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
         large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
         gap = joined(11.3 * scales.batch_share, large)
         if scheduled:
-            gap = min(max(most / small_rate, large), max(large, 0.5))
+            gap = min(max(_most(gap, nesterov) / scales.speed / small_rate, large), max(large, 0.5))
         gap = max(gap, LEAST_GAP)
+        # What the rate is stable beside is the momentum that is inside the range.
+        gap = max(gap, 1.0 - momentum.high) if momentum.high is not None else gap
+        gap = min(gap, 1.0 - momentum.low) if momentum.low is not None else gap
         first["momentum"] = 1.0 - gap
+    most = _most(gap, nesterov) / scales.speed
     if gap < 1.0:
         first["learning_rate"] = joined(small_rate * gap, most)
     elif scheduled:
@@ -135,6 +138,13 @@ def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[
         if gap == 1.0:
             first["learning_rate"] = joined(10.0 * scales.small_rate, scales.noiseless)
     return first
+
+
+def _most(gap: float, nesterov: bool) -> float:
+    """A rate times x that is stable beside a momentum of 1 - gap, close to the largest."""
+    momentum = 1.0 - gap
+    limit = 2.0 * (1.0 + momentum)
+    return 0.975 * limit / (1.0 + 2.0 * momentum) if nesterov else 0.9 * limit
 
 
 def _coordinate(

@@ -59,7 +59,8 @@ class StudyRun:
         """
         before, self._run = self.run_id, self._find_or_create(record)
         wanted = layout.tracked(record)
-        if self.run_id != before or any(t.number not in self._mirrored for t in wanted):
+        # Which trials have runs may have been said after this began.
+        if self.run_id != before or self._mirrored != {trial.number for trial in wanted}:
             self._found = self._find_trials()
             for trial in wanted:
                 self._write(trial)

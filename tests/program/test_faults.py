@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from program import TINY, mirrored, run, runs, stored
 
-import nqm_study
 from nqm_study.study.backends import Backend
 from nqm_study.study.origin import revision
 
@@ -364,8 +363,11 @@ def test_a_study_says_what_it_was_made_with_and_what_it_cost(tmp_path: Path) -> 
     tags = study.data.tags
     assert {"version.optuna", "version.numpy", "version.nqm-study", "version.python"} <= set(tags)
     assert tags["fingerprint"].startswith(tags["optuna.study_name"].rpartition("-")[2])
-    # An installed package has no revision, but a version.
-    checkout = Path(nqm_study.__file__).resolve().parents[1]
+    # An installed package has no revision, but a version; what runs in a folder may be installed
+    # though these tests are run in a checkout.
+    ask = [sys.executable, "-c", "import nqm_study; print(nqm_study.__file__)"]
+    where = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    checkout = Path(where.strip()).resolve().parents[1]
     assert tags.get("mlflow.source.git.commit", "") == revision(checkout)
     config = Path(study.info.artifact_uri.removeprefix("file://")) / "config.yaml"
     assert "batch_size: 64" in config.read_text()

@@ -70,6 +70,19 @@ def test_the_first_trial_is_near_the_optimum_of_the_papers_problem(
     assert steps <= first_steps(plan(batch_size, family, PAPER)) <= 1.03 * steps
 
 
+@pytest.mark.parametrize("family", ["momentum", "nesterov"])
+@pytest.mark.parametrize("schedule", ["constant", "warmup_stable_decay"])
+@pytest.mark.parametrize("momentum", [0.3, 0.8, Range(None, 0.5, "log_one_minus")])
+@pytest.mark.parametrize("exponent", [4, 10, 20])
+def test_the_first_rate_is_stable_beside_a_momentum_that_is_kept_small(
+    family: str, schedule: str, momentum: float | Range, exponent: int
+) -> None:
+    made = plan(
+        2.0**exponent, family, schedule=schedule, hyperparameters={"momentum": momentum}, target=0.2
+    )
+    assert first_steps(made) < math.inf
+
+
 def test_rescaling_the_loss_rescales_the_rates_and_leaves_the_first_steps() -> None:
     one = plan(64.0, "momentum", target=0.02)
     other = plan(64.0, "momentum", SMALL.scaled(7.0), target=0.14)

@@ -610,3 +610,15 @@ def test_a_sampled_loss_is_told_with_its_standard_error(mirror: Mirror) -> None:
     assert [run.data.metrics.get("sampled") for run in runs_of(mirror, "trial")] == [1.0, None]
     note = the_study(mirror).data.tags["mlflow.note.content"]
     assert "sampled, since Adam's closure is in doubt there; its standard error is 1.2 %." in note
+
+
+def test_what_is_asked_for_after_the_first_trials_holds_for_them_too(mirror: Mirror) -> None:
+    record = make_record(3)
+    study = mirror.study(record)
+    for trial in record.trials:
+        study.trial(trial)
+    best = dataclasses.replace(record, tracked="best")
+    study.finish(best)
+    (run,) = runs_of(mirror, "trial")
+    assert best.best is not None
+    assert run.data.tags["optuna.trial_number"] == str(best.best.number)
