@@ -29,6 +29,7 @@ from nqm_study.parts import (
     make_backend,
     make_spectrum,
     make_tracking,
+    report_name,
     sampler_settings,
     sections,
     switch,
@@ -46,6 +47,7 @@ from nqm_study.study.storage import (
     note_frontier,
     note_optimum,
     note_origin,
+    note_report,
     note_tracked,
     open_study,
     optimum_known,
@@ -85,6 +87,7 @@ class StudyPlan:
         tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
         config: the composed configuration as YAML, without passwords.
+        report: name of the report that the study belongs to; None for none.
     """
 
     name: str
@@ -98,6 +101,7 @@ class StudyPlan:
     tracking: Tracking | None
     named: bool
     config: str = ""
+    report: str | None = None
 
 
 def conf_dir() -> Path:
@@ -164,6 +168,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         tracking=make_tracking(data["tracking"]),
         named=study["name"] is not None,
         config=_as_yaml(data, backend),
+        report=report_name("report.name", data["report"]["name"]),
     )
 
 
@@ -183,6 +188,8 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
         note_origin(study, origin(finished, plan.config))
     if plan.tracking is not None:
         note_tracked(study, plan.tracking.trials)
+    if plan.report is not None:
+        note_report(study, plan.report)
     # Before the last trial: whoever sees that one sees what it is compared with.
     made = plan.definition
     if made.two_objectives:

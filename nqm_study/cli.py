@@ -24,6 +24,7 @@ from nqm_study.build import conf_dir
 from nqm_study.jobs import FAILED, reason, told_of
 from nqm_study.planner import CALL, JOB
 from nqm_study.plans import ChangedError
+from nqm_study.presets import call_in_turn
 from nqm_study.progress import Board
 from nqm_study.study.database import first_line
 from nqm_study.study.records import StudyRecord
@@ -59,6 +60,10 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (shown, and the call ends)
         status, changed = FAILED, isinstance(error, ChangedError)
         _show(error, whole=asked or CALL.verbose)
+    if CALL.presets is not None and status == 0:
+        if not asked:
+            del os.environ["HYDRA_FULL_ERROR"]
+        sys.exit(call_in_turn(CALL.presets))
     if CALL.board is None and CALL.mirror is not None:
         # The call was refused.
         CALL.mirror.kill()

@@ -85,7 +85,10 @@ class MirrorJob:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a scaling curve's run says: the arguments of ``Mirror.summary`` in JSON values."""
+    """What a scaling curve's run says: the arguments of ``Mirror.summary`` in JSON values.
+
+    That of a report of several curves, whose kind is ``report``, has no points.
+    """
 
     key: str
     name: str
@@ -93,6 +96,7 @@ class Summary:
     points: Sequence[tuple[int, float, Mapping[str, float]]]
     note: str
     files: Sequence[str]
+    kind: str = "summary"
 
 
 @dataclass

@@ -183,6 +183,7 @@ class Follower:
                     points=[SummaryPoint(*point) for point in summary.points],
                     note=summary.note,
                     files=[Path(file) for file in summary.files],
+                    kind=summary.kind,
                 )
 
 

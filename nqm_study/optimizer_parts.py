@@ -73,6 +73,10 @@ def optimizer_space(section: Mapping[str, Any], batch_size: float) -> OptimizerS
     hyperparameters = {
         key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()
     }
+    # P = h^0 is none: with it and without it an optimizer is one and the same study. The
+    # configuration that is about powers keeps it, so that it is told from the others.
+    if name != "preconditioned" and hyperparameters.get("preconditioner_power") == 0.0:
+        del hyperparameters["preconditioner_power"]
     for values in ends(hyperparameters):
         under("optimizer", functools.partial(make_optimizer, algorithm, values))
         _check_beta2(values, settings, batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "sampler": ("name",),
     "storage": ("name",),
     "tracking": ("name",),
+    "report": ("name",),
 }
 """The groups of a configuration, and the keys that none may lack."""
 
@@ -73,9 +75,11 @@ def sections(cfg: DictConfig) -> dict[str, Any]:
         for name in needed:
             if name not in section:
                 raise ValueError(f"{key}.{name}: is missing")
-    for name in data["study"]:
-        if name not in SECTIONS["study"]:
-            raise ValueError(f"study.{name}: no such key; there are {listed(SECTIONS['study'])}")
+    for group in ("study", "report"):
+        own = SECTIONS[group]
+        for name in data[group]:
+            if name not in own:
+                raise ValueError(f"{group}.{name}: no such key; there are {listed(own)}")
     return dict(data)
 
 
@@ -306,6 +310,16 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
     trials = choice("tracking.trials", section.get("trials"), TRACKED)
     patience = require_number("tracking.patience", section.get("patience"), least=0.0)
     return Tracking(experiment, uri, cast("Tracked", trials), patience)
+
+
+def report_name(key: str, value: object) -> str | None:
+    """The name of a report, which is a folder's; None for none."""
+    if value is None:
+        return None
+    # The folders of problems have hyphens in their names.
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_]+", value):
+        raise ValueError(f"{key}={typed(value)}: must be letters, digits and _, or null")
+    return value
 
 
 def _only(group: str, section: Mapping[str, Any], *known: str) -> None:

@@ -22,6 +22,7 @@ from nqm_study.build import StudyPlan, study_plan
 from nqm_study.jobs import FAILED, Job
 from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
 from nqm_study.plans import check_plans, labels, marks
+from nqm_study.presets import Presets, presets_of
 from nqm_study.progress import Board
 
 REFUSED = 2
@@ -37,6 +38,7 @@ class Call:
     board: Board | None = None
     mirror: Mirrors | None = None
     verbose: bool = False
+    presets: Presets | None = None
 
 
 CALL = Call()
@@ -52,11 +54,13 @@ class Planner(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One study."""
+        _leave_to_presets(config)
         _start_mirrors(config, studies=1)
         self._begin(config, [config])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """A sweep: its jobs are made here as Hydra's own sweeper will make them."""
+        _leave_to_presets(config)
         sweeper = config.hydra.sweeper
         if not sweeper._target_.endswith(".BasicSweeper"):
             return
@@ -115,6 +119,17 @@ class _Composed:
     def __call__(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         found = self._composed.pop(tuple(sweep_overrides), None)
         return self._compose(master_config, sweep_overrides) if found is None else found
+
+
+def _leave_to_presets(config: DictConfig) -> None:
+    """End Hydra's part where the configuration stands for several presets: ``main`` calls them."""
+    try:
+        CALL.presets = presets_of(config)
+    except ValueError as error:
+        print(f"nqm_study: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
+        raise SystemExit(REFUSED) from None
+    if CALL.presets is not None:
+        raise SystemExit(0)
 
 
 def _start_mirrors(config: DictConfig, studies: int) -> None:

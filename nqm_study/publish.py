@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from nqm_study.report.pareto_table import pareto_sentence, pareto_table
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
 from nqm_study.report.scaling import Curve, curves
+from nqm_study.report.selection import select
 from nqm_study.report.table import table
 from nqm_study.study.backends import Backend, embedded
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage import read_records
+
+_LONGEST_NAME = 100  # characters of a folder's name
 
 PAGE = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves unless told otherwise."""
@@ -89,7 +93,38 @@ def publish(
                 members = [r for r in group if r.trials and r.definition.curve == curve.key]
                 summaries.append(_summary(curve, members, files))
         summaries += [_frontier_summary(each, files) for each in found if each.key in wanted]
+    for name in sorted({name for record in chosen for name in record.reports}):
+        members = [record for record in records if name in record.reports]
+        drawn = curves(members)
+        folder = root / "figures" / name
+        files = write_figures(drawn, folder)
+        folders.append(folder)
+        summaries.append(_report(name, {"report": name}, drawn, files))
     return Published(chosen, tuple(folders), tuple(summaries))
+
+
+def compare(
+    root: Path, records: Sequence[StudyRecord], text: str, by: Sequence[str], name: str | None
+) -> Published:
+    """Write the figures of chosen studies, whatever their spectra and targets.
+
+    Args:
+        root: the directory where the figures go.
+        records: all stored studies.
+        text: a filter, as ``report.selection`` has it; empty for all.
+        by: keys that name the curves; none for what differs.
+        name: the folder's name; None for one made of the other two.
+
+    Raises:
+        ValueError: if the filter or the keys are none, choose nothing, or leave two curves alike.
+    """
+    chosen = select([r for r in records if not r.definition.two_objectives], text)
+    drawn = curves(chosen, by)
+    folder = root / "figures" / (name or _slug(text, by))
+    files = write_figures(drawn, folder)
+    params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
+    report = _report(folder.name, params, drawn, files)
+    return Published(chosen, (folder,), (report,))
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
@@ -133,6 +168,26 @@ def unmirrored(state: MirrorState) -> str:
 def _folder(group: Sequence[StudyRecord]) -> str:
     digest, target = problem(group[0].definition)
     return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
+
+
+def _slug(text: str, by: Sequence[str]) -> str:
+    words = re.findall(r"[A-Za-z0-9.]+", f"{text} by {' '.join(by)}" if by else text)
+    return "-".join(["compared", *words])[:_LONGEST_NAME]
+
+
+def _report(
+    name: str, params: Mapping[str, str], drawn: Sequence[Curve], files: Sequence[Path]
+) -> Summary:
+    """What the run of a report of several curves says."""
+    return Summary(
+        key=f"report {name}",
+        name=f"report {name}",
+        params={**params, "curves": str(len(drawn))},
+        points=[],
+        note=describe(drawn),
+        files=[str(file) for file in files],
+        kind="report",
+    )
 
 
 def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]) -> Summary:

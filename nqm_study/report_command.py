@@ -12,7 +12,8 @@ import optuna
 from rich.console import Console
 
 from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
-from nqm_study.publish import publish, show, unmirrored
+from nqm_study.parts import report_name
+from nqm_study.publish import compare, publish, show, unmirrored
 from nqm_study.study.backends import SHARED, Backend, embedded, require_writable
 from nqm_study.study.database import first_line, server_url
 from nqm_study.study.records import StudyRecord
@@ -61,6 +62,19 @@ def _parser() -> argparse.ArgumentParser:
         help="an MLflow server; default: mlflow.db of --mlruns",
     )
     parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
+    parser.add_argument(
+        "--filter",
+        metavar="TERMS",
+        help="compare these studies only, in figures and a run of their own: "
+        "'spectrum=paper target=0.01', 'optimizer=sgd,adam batch_size>=64'",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="KEYS",
+        default="",
+        help="name the compared curves by these: optimizer,schedule; default: by what differs",
+    )
+    parser.add_argument("--name", help="name of the comparison; default: made of --filter and --by")
     parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
     parser.add_argument(
         "--rebuild",
@@ -81,6 +95,12 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     everything = [record for found in records.values() for record in found]
     if not any(record.trials for record in everything):
         raise ValueError(f"{root} holds no finished trial; run `python -m nqm_study -m` first")
+    comparing = arguments.filter is not None or bool(arguments.by)
+    if comparing:
+        by = tuple(key.strip() for key in arguments.by.split(",") if key.strip())
+        name = report_name("--name", arguments.name)
+        published = compare(root, everything, arguments.filter or "", by, name)
+        records = {}
     mirror = None
     if not arguments.no_mlflow:
         tracking = Tracking(arguments.experiment, arguments.tracking)
@@ -90,7 +110,8 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         )
         mirror = Mirrors(_ignore, studies=len(everything), cores=os.cpu_count() or 1)
         mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
-    published = publish(root, everything)
+    if not comparing:
+        published = publish(root, everything)
     state = mirror.finish(published.summaries) if mirror is not None else None
     show(published, Console(), state)
     if state is not None and (missing := unmirrored(state)):

@@ -21,6 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 GREY = "0.45"
 Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark below it
 _MARKERS = "os^DvPX*"
+_LINES = ("-", "--", ":", "-.")
 _MOST_TICKS = 12
 _LABEL_WIDTH = 33  # characters
 _CAPTION_HEIGHT = 0.3  # inches: two lines
@@ -29,10 +30,11 @@ _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 @dataclass(frozen=True)
 class Look:
-    """The colour and marker of one curve."""
+    """The colour, marker and line of one curve."""
 
     color: str
     marker: str
+    linestyle: str = "-"
 
 
 @contextmanager
@@ -54,6 +56,15 @@ def looks(n_curves: int) -> list[Look]:
             _MARKERS[(i + i // len(colors)) % len(_MARKERS)],
         )
         for i in range(n_curves)
+    ]
+
+
+def crossed_looks(rows: int, columns: int) -> list[list[Look]]:
+    """Looks of curves in two directions: a colour for each column, marker and line by the row."""
+    colors = [look.color for look in looks(columns)]
+    return [
+        [Look(color, _MARKERS[row % len(_MARKERS)], _LINES[row % len(_LINES)]) for color in colors]
+        for row in range(rows)
     ]
 
 

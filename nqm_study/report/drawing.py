@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, Entry, Look, set_powers
+from nqm_study.report.axes import GREY, Entry, Look, crossed_looks, looks, set_powers
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note
 from nqm_study.report.scaling import Curve
@@ -18,11 +18,27 @@ _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
 
 
+def curve_looks(curves: Sequence[Curve]) -> list[Look]:
+    """A look for each curve.
+
+    Where several optimizers have the same several variants, such as preconditioner powers, a colour
+    is a variant, and marker and line are the optimizer's. Else all colours differ.
+    """
+    optimizers = list(dict.fromkeys(curve.optimizer for curve in curves))
+    variants = list(dict.fromkeys(curve.variant for curve in curves))
+    crossed = len({(curve.optimizer, curve.variant) for curve in curves})
+    if min(len(optimizers), len(variants)) < 2 or crossed != len(optimizers) * len(variants):
+        return looks(len(curves))
+    table = crossed_looks(len(optimizers), len(variants))
+    return [table[optimizers.index(c.optimizer)][variants.index(c.variant)] for c in curves]
+
+
 def curve_line(
     look: Look, x: Sequence[float] = (), y: Sequence[float] = (), *, joined: bool = True
 ) -> Line2D:
     """A curve's markers, joined by a line or not; the dark rim keeps pale markers visible."""
-    line = Line2D(x, y, color=look.color, marker=look.marker, markeredgecolor="0.15", zorder=3)
+    style: dict[str, Any] = {"marker": look.marker, "linestyle": look.linestyle}
+    line = Line2D(x, y, color=look.color, markeredgecolor="0.15", zorder=3, **style)
     if not joined:
         line.set_linestyle("")
     return line

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, Entry, legend, log2_axes, looks, nqm_style
-from nqm_study.report.captions import caption, check_one_problem, scheduled
+from nqm_study.report.axes import GREY, Entry, legend, log2_axes, nqm_style
+from nqm_study.report.captions import caption, check_some, scheduled
 from nqm_study.report.drawing import (
     curve_line,
+    curve_looks,
     draw_fit,
     draw_perfect_scaling,
     draw_points,
@@ -30,12 +31,11 @@ from nqm_study.report.optima import (
 from nqm_study.report.placing import Note, place
 from nqm_study.report.reference import (
     CLASSICAL,
-    bayes_line,
     classical_line,
     draw_reference,
-    optimal_line,
+    reference_values,
 )
-from nqm_study.report.scaling import Curve
+from nqm_study.report.scaling import Curve, one_problem_each
 
 _BATCH_SIZE = "batch size, B (examples)"
 _MOST_NOTES = 4  # more fits than this are told apart better in the legend
@@ -52,14 +52,14 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
     in place of one through the points.
 
     Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one.
+        ValueError: without curves.
     """
-    check_one_problem(curves)
+    check_some(curves)
     dashed = [curve for curve in curves if perfect_scaling(curve) is not None]
     if len(curves) > _MOST_DASHED:
         dashed = []
     with nqm_style():
-        drawn = list(zip(curves, looks(len(curves)), strict=True))
+        drawn = list(zip(curves, curve_looks(curves), strict=True))
         figure, axes = log2_axes(
             _BATCH_SIZE, "steps to target, T (optimizer steps)", _steps_caption(curves)
         )
@@ -68,7 +68,7 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
         for curve, look in drawn:
             if curve in dashed:
                 draw_perfect_scaling(axes, curve, look)
-            draw_optimum(axes, look.color, optimum_steps(curve))
+            draw_optimum(axes, look, optimum_steps(curve))
             joined = not all_known(curve)
             draw_points(
                 axes,
@@ -83,7 +83,7 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
         if dashed:
             line = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
             entries.append((line, "perfect scaling, T = k / B", ""))
-        entries += draw_reference(axes, curves)
+        entries += draw_reference(axes, curves, [look for _, look in drawn])
         entries += draw_unreached(axes, drawn)
         legend(figure, entries)
     return figure
@@ -104,11 +104,11 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     as among the steps.
 
     Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one.
+        ValueError: without curves.
     """
-    check_one_problem(curves)
+    check_some(curves)
     with nqm_style():
-        drawn = list(zip(curves, looks(len(curves)), strict=True))
+        drawn = list(zip(curves, curve_looks(curves), strict=True))
         drawn = [pair for pair in drawn if not pair[0].computed] or drawn
         shown = [curve for curve, _ in drawn]
         figure, axes = log2_axes(_BATCH_SIZE, _rate_label(shown), _rate_caption(shown))
@@ -121,7 +121,7 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
             ranges = [point.effective_rate_range for point in found]
             rates += [edge for pair in ranges for edge in pair]
             rates += [rate for _, rate in optimum_rates(curve)]
-            draw_optimum(axes, look.color, optimum_rates(curve))
+            draw_optimum(axes, look, optimum_rates(curve))
             joined = not all_known(curve)
             sizes = [point.batch_size for point in found]
             draw_points(axes, look, sizes, values, ranges, joined=joined)
@@ -169,14 +169,13 @@ def _steps_shown(curves: Sequence[Curve]) -> list[float]:
     """The values that the axis of steps must hold."""
     steps = [edge for c in curves for p in c.points for edge in (p.steps_low, p.steps_high)]
     steps += [value for curve in curves for _, value in optimum_steps(curve)]
-    steps += [value for line in (bayes_line, optimal_line) for _, value in line(curves)]
     # At the largest batches the classical line goes below one step, which is no number of steps.
-    return steps + [value for _, value in classical_line(curves) if value >= 1.0]
+    return steps + [value for value in reference_values(curves) if value >= 1.0]
 
 
 def _steps_caption(curves: Sequence[Curve]) -> str:
     text = caption(curves)
-    if classical_line(curves):
+    if len(one_problem_each(curves)) == 1 and classical_line(curves):
         formula = CLASSICAL.replace(" ", "\N{NO-BREAK SPACE}")
         text += f" In {formula}, C is the target loss and d the sum of noise over curvature."
     return text

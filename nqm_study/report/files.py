@@ -37,8 +37,7 @@ def write_figures(
     sees the old or the new one, never a part.
 
     Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one, if there
-            are no frontiers.
+        ValueError: without curves and without frontiers.
         OSError: where the folder cannot be written.
     """
     figures = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
-from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.records import StudyRecord
 
 # From plain to elaborate: curves are drawn and listed in this order, other names after these.
@@ -86,7 +87,7 @@ def by_benchmark(records: Sequence[StudyRecord]) -> tuple[tuple[StudyRecord, ...
     return tuple(tuple(group) for group in ordered)
 
 
-def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str, str, str]:
+def _place(definition: StudyDefinition) -> tuple[object, ...]:
     return (
         definition.spectrum,
         definition.target,
@@ -95,8 +96,14 @@ def _place(definition: StudyDefinition) -> tuple[str, float, int, str, int, str,
         _rank(definition.schedule, _SCHEDULES),
         definition.schedule,
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
+        tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
         definition.curve,
     )
+
+
+def _size(value: Hyperparameter) -> float:
+    """What is searched comes before what is fixed, and small values before large ones."""
+    return -math.inf if isinstance(value, Range) else float(value)
 
 
 def _rank(name: str, order: Sequence[str]) -> int:

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, Entry
-from nqm_study.report.point import Point
+from nqm_study.report.axes import GREY, Entry, Look
+from nqm_study.report.point import Point, effective_rate
 from nqm_study.report.scaling import Curve
+from nqm_study.study.records import Optimum
 
 _LINE: dict[str, Any] = {"linewidth": 0.9, "zorder": 2.8}
 _HALF_BAR = 2.0**0.15  # what a line over a single batch size reaches to either side
@@ -54,21 +55,21 @@ def all_known(curve: Curve) -> bool:
 
 def optimum_steps(curve: Curve) -> list[tuple[float, float]]:
     """The true optima's steps against batch size, where they are known."""
-    return _line(curve, lambda point: float(point.optimum.steps) if point.optimum else 0.0)
+    return _line(curve, lambda optimum: float(optimum.steps))
 
 
 def optimum_rates(curve: Curve) -> list[tuple[float, float]]:
     """The true optima's effective rates against batch size, where they are known."""
-    return _line(curve, lambda point: point.optimal_rate)
+    return _line(curve, lambda optimum: effective_rate(optimum.hyperparameters))
 
 
-def draw_optimum(axes: Axes, color: str, line: Sequence[tuple[float, float]]) -> None:
+def draw_optimum(axes: Axes, look: Look, line: Sequence[tuple[float, float]]) -> None:
     """A thin line through the true optima, or a short bar at a single one."""
     if len(line) == 1:
         ((batch_size, value),) = line
         line = [(batch_size / _HALF_BAR, value), (batch_size * _HALF_BAR, value)]
     if line:
-        axes.plot(*zip(*line, strict=True), color=color, **_LINE)
+        axes.plot(*zip(*line, strict=True), color=look.color, linestyle=look.linestyle, **_LINE)
 
 
 def optimum_entry(curves: Sequence[Curve]) -> list[Entry]:
@@ -86,8 +87,8 @@ def _with_optimum(curve: Curve, *, exact: bool) -> list[Point]:
     return [p for p in curve.points if p.optimum is not None and p.optimum.exact is exact]
 
 
-def _line(curve: Curve, read: Callable[[Point], float]) -> list[tuple[float, float]]:
-    pairs = [(point.batch_size, read(point)) for point in curve.points]
+def _line(curve: Curve, read: Callable[[Optimum], float]) -> list[tuple[float, float]]:
+    pairs = [(batch_size, read(optimum)) for batch_size, optimum in curve.optima]
     return [(batch_size, value) for batch_size, value in pairs if value > 0.0]
 
 

@@ -77,7 +77,7 @@ class Point:
         """The true optimum's lr / (1 - momentum); nan where it is not known."""
         if self.optimum is None:
             return math.nan
-        return _effective_rate(self.optimum.hyperparameters)
+        return effective_rate(self.optimum.hyperparameters)
 
     @property
     def examples(self) -> float:
@@ -96,7 +96,7 @@ def point(records: Sequence[StudyRecord]) -> Point | None:
         return None
     steps = [count for count, _ in bests]
     _, fastest = min(bests, key=lambda pair: pair[0])
-    rates = [_effective_rate(best.hyperparameters) for _, best in bests]
+    rates = [effective_rate(best.hyperparameters) for _, best in bests]
     values = {
         name: [best.hyperparameters[name] for _, best in bests]
         for name in bests[0][1].hyperparameters
@@ -135,6 +135,7 @@ def _first_known(values: Sequence[Known | None]) -> Known | None:
     return next((value for value in values if value is not None), None)
 
 
-def _effective_rate(hyperparameters: Mapping[str, float]) -> float:
+def effective_rate(hyperparameters: Mapping[str, float]) -> float:
+    """The rate that sets the pace, lr / (1 - momentum); nan without a learning rate."""
     learning_rate = hyperparameters.get("learning_rate", math.nan)
     return learning_rate / (1.0 - hyperparameters.get("momentum", 0.0))

@@ -8,12 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nqm_study.report.axes import GREY, Entry
-from nqm_study.report.scaling import Curve
+from nqm_study.report.axes import GREY, Entry, Look
+from nqm_study.report.scaling import Curve, one_problem_each
 
 CLASSICAL = "d / (2 C B)"
 OPTIMAL = "SGD's optimal schedule, 50 pieces"
 _DARK = "0.15"
+_PALE = 0.3  # opacity of a bound in a curve's colour
 _SAME = 0.01  # relative difference in steps below which two lines are one
 _HALF_BAR = 2.0**0.05  # what a line over a single batch size reaches to either side
 
@@ -41,15 +42,32 @@ def optimal_line(curves: Sequence[Curve]) -> Line:
     return [] if any(_is_drawn(line, curve) for curve in curves) else line
 
 
-def draw_reference(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
-    """The lines over the curves' batch sizes; returns their entries for the legend."""
+def reference_values(curves: Sequence[Curve]) -> list[float]:
+    """The steps that the lines go through."""
+    problems = one_problem_each(curves)
+    lines = [line for line, *_ in _STYLES] if len(problems) == 1 else [bayes_line]
+    return [steps for line in lines for problem in problems for _, steps in line(problem)]
+
+
+def draw_reference(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> list[Entry]:
+    """The lines over the curves' batch sizes; returns their entries for the legend.
+
+    Each problem has lines of its own. Of several problems only the Bayes bounds are drawn, each in
+    the colour of its first curve.
+    """
+    colors = {curve.key: look.color for curve, look in zip(curves, looks, strict=True)}
+    problems = one_problem_each(curves)
+    several = len(problems) > 1
     entries: list[Entry] = []
     for line, label, look in _STYLES:
-        points = line(curves)
-        if points:
-            marker = look.get("marker", "") if len(points) > 1 else ""
-            axes.plot(*zip(*_visible(points), strict=True), **{**look, "marker": marker})
-            entries.append((Line2D([], [], **look), label, ""))
+        drawn = [(problem, points) for problem in problems if (points := line(problem))]
+        if not drawn or (several and line is not bayes_line):
+            continue
+        for problem, points in drawn:
+            own = {"marker": look.get("marker", "") if len(points) > 1 else ""}
+            own |= {"color": colors[problem[0].key], "alpha": _PALE} if several else {}
+            axes.plot(*zip(*_visible(points), strict=True), **{**look, **own})
+        entries.append((Line2D([], [], **look), label, ""))
     return entries
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from nqm_study.report.grouping import COMPUTED, by_curve
 from nqm_study.report.labels import labels
-from nqm_study.report.point import Point, point
-from nqm_study.study.definition import Range
-from nqm_study.study.records import StudyRecord
+from nqm_study.report.point import Point, best_optimum, point
+from nqm_study.report.selection import by_keys
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.records import Optimum, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Curve:
         searched: names of the searched hyperparameters.
         points: by batch size, smallest first.
         unreached: batch sizes with finished trials of which none reached the target.
+        optima: true optima by batch size, where they are known; also where none was reached.
         spectrum_digest: hash of the spectrum's arrays.
+        spectrum_text: the spectrum's name with its settings.
+        variant: what curves of several optimizers have in common: problem, schedule, what is fixed.
     """
 
     key: str
@@ -39,6 +43,8 @@ class Curve:
     unreached: tuple[float, ...]
     spectrum_digest: str = ""
     spectrum_text: str = ""
+    variant: str = ""
+    optima: tuple[tuple[float, Optimum], ...] = ()
 
     @property
     def computed(self) -> bool:
@@ -46,15 +52,33 @@ class Curve:
         return self.schedule in COMPUTED
 
 
-def curves(records: Sequence[StudyRecord]) -> tuple[Curve, ...]:
+def curves(records: Sequence[StudyRecord], by: Sequence[str] = ()) -> tuple[Curve, ...]:
     """The scaling curves of the given studies, in an order that does not depend on theirs.
 
     Studies without finished trials are left out. Of studies with equal definitions (one search
     under several names) the one with the most trials counts.
+
+    Args:
+        records: the studies.
+        by: what the curves are named by, as ``selection.facts`` has it; else by what differs.
+
+    Raises:
+        ValueError: if ``by`` does not tell the curves apart.
     """
-    groups = by_curve(records)
-    names = labels([group[0].definition for group in groups])
+    if by:
+        names, groups = by_keys(records, by)
+    else:
+        groups = by_curve(records)
+        names = labels([group[0].definition for group in groups])
     return tuple(_curve(name, group) for name, group in zip(names, groups, strict=True))
+
+
+def one_problem_each(curves: Sequence[Curve]) -> tuple[tuple[Curve, ...], ...]:
+    """The curves of each spectrum and target apart, in the order of the first of each."""
+    groups: dict[tuple[str, float], list[Curve]] = defaultdict(list)
+    for curve in curves:
+        groups[curve.spectrum_digest, curve.target].append(curve)
+    return tuple(map(tuple, groups.values()))
 
 
 def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
@@ -77,4 +101,20 @@ def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
         unreached=tuple(batch_size for batch_size, found in points.items() if found is None),
         spectrum_digest=definition.spectrum_digest,
         spectrum_text=definition.spectrum_text,
+        variant=_variant(definition),
+        optima=tuple(
+            (batch_size, optimum)
+            for batch_size in sorted(by_batch)
+            if (optimum := best_optimum(by_batch[batch_size])) is not None
+        ),
     )
+
+
+def _variant(definition: StudyDefinition) -> str:
+    fixed = [
+        f"{name} {value:g}"
+        for name, value in sorted(definition.hyperparameters.items())
+        if not isinstance(value, Range)
+    ]
+    problem = (definition.spectrum_digest, f"{definition.target:g}", definition.schedule)
+    return ", ".join([*problem, *fixed])

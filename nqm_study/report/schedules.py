@@ -17,7 +17,7 @@ from matplotlib.ticker import MultipleLocator
 
 from nqm_study.report import words
 from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers
-from nqm_study.report.captions import caption, check_one_problem
+from nqm_study.report.captions import caption, check_some
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
 
@@ -40,9 +40,9 @@ def schedules_figure(curves: Sequence[Curve]) -> Figure | None:
         the figure, or None where no curve has computed schedules.
 
     Raises:
-        ValueError: unless the curves are of one spectrum and one target, and at least one.
+        ValueError: without curves.
     """
-    check_one_problem(curves)
+    check_some(curves)
     shown = panels(curves)
     if not shown:
         return None

@@ -180,6 +180,7 @@ class StudyRecord:
         frontier: where the batch size is searched, the fewest steps that any of the searched
             hyperparameters can reach, as (batch size, steps), ascending; empty where it was not
             computed.
+        reports: names of the reports that the study belongs to.
     """
 
     name: str
@@ -196,6 +197,7 @@ class StudyRecord:
     coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     at_edge: tuple[str, ...] = ()
     frontier: tuple[tuple[float, int], ...] = ()
+    reports: tuple[str, ...] = ()
 
     @property
     def excess(self) -> float | None:

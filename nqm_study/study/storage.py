@@ -25,6 +25,7 @@ COST = "nqm_study.cost"
 TRACKED = "nqm_study.tracked"
 OPTIMUM = "nqm_study.optimum"
 FRONTIER = "nqm_study.frontier"
+REPORTS = "nqm_study.reports"
 
 FOUND = "found"
 """The trial attribute with all that a shared trial came to; others have an attribute for each."""
@@ -107,6 +108,13 @@ def note_tracked(study: Study, tracked: Tracked) -> None:
         study.set_user_attr(TRACKED, tracked)
 
 
+def note_report(study: Study, name: str) -> None:
+    """Store that a study belongs to the report of this name; it may belong to others as well."""
+    names = study.user_attrs.get(REPORTS, [])
+    if name not in names:
+        study.set_user_attr(REPORTS, [*names, name])
+
+
 def check_definition(study: Study, definition: StudyDefinition) -> None:
     """Refuse a stored study that was made from another definition.
 
@@ -169,6 +177,7 @@ def study_record(study: Study) -> StudyRecord:
         tracked=study.user_attrs.get(TRACKED, "all"),
         optimum=Optimum(**found) if (found := study.user_attrs.get(OPTIMUM)) else None,
         frontier=tuple((float(b), int(t)) for b, t in study.user_attrs.get(FRONTIER, ())),
+        reports=tuple(study.user_attrs.get(REPORTS, ())),
         coordinates={
             each.name: (each.low, each.high)
             for each in (search.space.coordinates if search else ())

@@ -103,7 +103,7 @@ class Mirror:
 
     def clear(self) -> None:
         """Delete every run that this program made in the experiment."""
-        for kind in ("trial", "summary", "study"):
+        for kind in ("trial", "report", "summary", "study"):
             self.store.delete(self.store.find({KIND: kind}))
 
     @property
@@ -133,6 +133,7 @@ class Mirror:
         points: Sequence[SummaryPoint],
         note: str,
         files: Sequence[Path],
+        kind: str = "summary",
     ) -> None:
         """One run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
 
@@ -146,10 +147,11 @@ class Mirror:
             points: its metrics, with the batch size as MLflow's step.
             note: its description.
             files: its artifacts, under ``figures``.
+            kind: ``summary``, or ``report`` for what is of several curves.
         """
         draft = Draft(
             name=name,
-            tags={KIND: "summary", CURVE: key, NOTE: note},
+            tags={KIND: kind, CURVE: key, NOTE: note},
             params=params,
             points=tuple(
                 Point(metric, value, point.batch_size)
@@ -160,7 +162,7 @@ class Mirror:
                 )
             ),
         )
-        run_id = self.store.write(draft, self.store.find({KIND: "summary", CURVE: key}))
+        run_id = self.store.write(draft, self.store.find({KIND: kind, CURVE: key}))
         for file in files:
             self.store.client.log_artifact(run_id, str(file), "figures")
 

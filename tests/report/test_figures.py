@@ -7,6 +7,8 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 from fake_records import (
+    LEARNING_RATE,
+    MOMENTUM,
     POWERS,
     adam,
     bounded,
@@ -22,6 +24,7 @@ from fake_records import (
 from matplotlib.figure import Figure
 
 from nqm_study.report.describe import describe
+from nqm_study.report.drawing import curve_looks
 from nqm_study.report.figures import learning_rate_figure, steps_figure
 from nqm_study.report.files import write_figures
 from nqm_study.report.scaling import curves
@@ -313,11 +316,38 @@ def test_axes_and_caption_name_units_spectrum_and_target() -> None:
     assert figure.get_supxlabel().startswith("Spectrum: paper. Target loss: 0.01.")
 
 
-def test_several_problems_in_one_figure_are_refused() -> None:
-    with pytest.raises(ValueError, match="one spectrum and one target"):
-        steps_figure(curves(sgd() + sgd(target=0.1)))
-    with pytest.raises(ValueError, match="one spectrum and one target"):
-        learning_rate_figure([])
+def test_several_targets_have_one_bound_each_in_the_colour_of_their_curve() -> None:
+    records = [*bounded(sgd()), *sgd(target=0.1)]
+    figure = steps_figure(curves(records))
+    bounds = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 4.0]
+    points = [line for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "s")]
+    assert [line.get_color() for line in bounds] == [line.get_color() for line in points]
+    assert len({line.get_color() for line in bounds}) == 2
+    assert "Target loss: 0.01, 0.1." in figure.get_supxlabel()
+    # The other lines would be two each, and are of no help here.
+    assert not any("50 pieces" in text or "d / (2 C B)" in text for text in legend_texts(figure))
+
+
+def test_nothing_makes_no_figure() -> None:
+    for make in (steps_figure, learning_rate_figure):
+        with pytest.raises(ValueError, match="must be at least one"):
+            make([])
+
+
+def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() -> None:
+    records = [
+        record
+        for power in (0.0, 0.5)
+        for make, fixed in ((sgd, {"learning_rate": LEARNING_RATE}), (momentum, MOMENTUM))
+        for record in make(hyperparameters={**fixed, "preconditioner_power": power})
+    ]
+    made = curves(records)
+    looks = dict(zip([curve.label for curve in made], curve_looks(made), strict=True))
+    plain, half = looks["sgd, preconditioner_power 0"], looks["sgd, preconditioner_power 0.5"]
+    heavy = looks["momentum, preconditioner_power 0.5"]
+    assert plain.color != half.color == heavy.color
+    assert plain.marker == half.marker != heavy.marker
+    assert half.linestyle != heavy.linestyle
 
 
 def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
