@@ -11,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from nqm_study.mirror_process import MirrorState, Summary
+from nqm_study.report.analysis import analyses
+from nqm_study.report.analysis_table import analysis_table
 from nqm_study.report.describe import describe
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
@@ -132,6 +134,8 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
     for group in by_problem(published.chosen):
         if drawn := curves(group):
             console.print(table(drawn))
+            if found := analyses(drawn):
+                console.print(analysis_table(found))
         for comparison in comparisons(group):
             console.print(regret_table(comparison))
         for frontier in frontiers(group):

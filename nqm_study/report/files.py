@@ -9,6 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nqm_study.report.analysis import analyses
+from nqm_study.report.analysis_files import analysis_files
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.figures import learning_rate_figure, steps_figure
 from nqm_study.report.pareto import Frontier
@@ -31,7 +33,9 @@ def write_figures(
 
     Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``; where
     there are comparisons of samplers, ``regret`` and ``regret.csv``, and where there are frontiers
-    of steps and examples, ``pareto`` and ``pareto.csv``. Without curves there are only these.
+    of steps and examples, ``pareto`` and ``pareto.csv``. Without curves there are only these. With
+    two batch sizes on a curve there are ``analysis.csv``, ``.tex``, ``.md`` and ``.json``, and
+    ``analysis_products.csv``.
 
     The same curves and comparisons give the same bytes. Each file is replaced at once: a reader
     sees the old or the new one, never a part.
@@ -64,6 +68,7 @@ def write_figures(
         contents["regret.csv"] = regret_csv(comparisons).encode()
     if pareto is not None:
         contents["pareto.csv"] = pareto_csv(frontiers).encode()
+    contents.update(analysis_files(analyses(curves)))
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)

@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
+from nqm_study.report.slope_interval import Bend, Method, Resampled, bend, resampled
 
 OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)
 
@@ -33,6 +34,9 @@ and 6 % below it at 5 %.
 
 ENOUGH = 4
 """Points that a slope needs inside the narrower range; with fewer the wider one is taken."""
+
+ENOUGH_EXACT = 3
+"""The same where the true optima there are exact: three such points tell a line from its bend."""
 
 DEPARTURE = 0.2
 """Where the best rate is off its fitted power law by more than this share, the law has ended."""
@@ -56,6 +60,8 @@ class SlopeFit:
         true_slope: that of the true optima's rates over the same batch sizes; None unless all of
             these are known.
         true_exact: whether all those optima are exact.
+        bend: of the true optima's rates, where all of them are exact and there are three or more.
+        resampled: of the bootstrap over seeds, where it is what the interval is made from.
     """
 
     slope: float
@@ -66,21 +72,43 @@ class SlopeFit:
     end: float | None = None
     true_slope: float | None = None
     true_exact: bool = True
+    bend: Bend | None = None
+    resampled: Resampled | None = None
+
+    @property
+    def method(self) -> Method:
+        """What the interval is made from."""
+        if self.bend is not None:
+            return "curvature"
+        return "bootstrap" if self.resampled is not None else "scatter"
 
     @property
     def interval(self) -> float | None:
-        """Half the width of the slope's 95 % confidence interval; None with two points.
+        """What the slope may be off by; None with two points of which no more is known.
 
-        The root of the sum of two squares. The one is Student's t with n - 2 degrees of freedom,
-        times the standard error: it knows the scatter of the points about the line, whether the
-        search's noise or a bend made it. The other is how far the slope is off that of the true
-        optima, where it is known: errors of the search that tilt the line without scattering about
-        it. How far a bend has shifted both slopes the interval does not know.
+        By curvature: how far the slope is off that of the exact optima, plus by how much the slope
+        of a parabola through these changes along the range. It is no matter of chance.
+
+        By bootstrap: half the width of the 95 % interval over seeds drawn again, plus what the
+        slope changes along the range where the draws agree on its sign.
+
+        By scatter: Student's t with n - 2 degrees of freedom, times the standard error, half the
+        width of the 95 % confidence interval. It knows the scatter of the points about the line,
+        whether the search's noise or a bend made it, and not how far a bend has shifted the slope.
+
+        The latter two are joined, as the root of the sum of squares, with how far the slope is off
+        that of a dense search's optima, where it is known: errors of the search that tilt the line
+        without scattering about it.
         """
+        if self.bend is not None:
+            return abs(self.search_error) + abs(self.bend.change)
+        off = 0.0 if self.true_slope is None else self.search_error
+        if self.resampled is not None:
+            half = max(self.slope - self.resampled.low, self.resampled.high - self.slope)
+            return math.hypot(half, off) + abs(self.resampled.change)
         if self.standard_error is None:
             return None
-        scatter = float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error
-        return scatter if self.true_slope is None else math.hypot(scatter, self.search_error)
+        return math.hypot(float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error, off)
 
     @property
     def search_error(self) -> float:
@@ -120,7 +148,7 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     """The power law of the best effective rate at small batches, and where it ends.
 
     It is fitted where T B is within 5 % of its least, or within 20 % where fewer than four points
-    are: a wider range has less noise and more of the bend.
+    are (three with exact optima): a wider range has less noise and more of the bend.
 
     None with fewer than two points, or where they follow no power law: a slope whose standard error
     is above 0.25 tells none from another. None for computed schedules, too.
@@ -128,7 +156,7 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     if curve.computed:
         return None
     points = _with_rates(small_batches(curve, FITTED_OVERHEAD))
-    if len(points) < ENOUGH:
+    if len(points) < (ENOUGH_EXACT if _exact(points) else ENOUGH):
         points = _with_rates(small_batches(curve))
     if len(points) < 2:
         return None
@@ -137,10 +165,18 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
         return None
     fit = replace(fit, end=_end(fit, _rates(_with_rates(curve.points))))
     optima = [(p.batch_size, p.optimal_rate) for p in points if p.optimal_rate > 0.0]
-    if len(optima) < len(points):
-        return fit
-    exact = all(point.optimum.exact for point in points if point.optimum is not None)
-    return replace(fit, true_slope=_fitted(optima).slope, true_exact=exact)
+    if len(optima) == len(points):
+        fit = replace(fit, true_slope=_fitted(optima).slope, true_exact=_exact(points))
+    if _exact(points) and (found := bend(optima)) is not None:
+        return replace(fit, bend=found)
+    seeds = [point.seed_rates for point in points]
+    return replace(fit, resampled=resampled([point.batch_size for point in points], seeds))
+
+
+def _exact(points: Sequence[Point]) -> bool:
+    """Whether all the true optima are known, with their rates, and exact."""
+    optima = [p.optimum for p in points if p.optimum is not None and p.optimal_rate > 0.0]
+    return len(optima) == len(points) and all(optimum.exact for optimum in optima)
 
 
 def _fitted(pairs: Sequence[tuple[float, float]]) -> SlopeFit:

@@ -36,6 +36,7 @@ class Point:
         rates: (step, learning rate) pairs of the schedule of the trial with the fewest steps, which
             are ``steps_low``; empty unless it was computed.
         optimum: the true optimum of the searched hyperparameters; None where it is not known.
+        seed_rates: the effective rates of the seeds' best trials, in no order.
     """
 
     batch_size: float
@@ -54,6 +55,7 @@ class Point:
     optimal_steps: int | None = None
     rates: Rates = ()
     optimum: Optimum | None = None
+    seed_rates: tuple[float, ...] = ()
 
     @property
     def ratio_to_bound(self) -> float:
@@ -118,6 +120,7 @@ def point(records: Sequence[StudyRecord]) -> Point | None:
         optimal_steps=_first_known([record.optimal_steps for record in records]),
         rates=fastest.rates,
         optimum=best_optimum(records),
+        seed_rates=tuple(rates),
     )
 
 

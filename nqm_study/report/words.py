@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from nqm_study.report.laws import SlopeFit
+from nqm_study.report.slope_interval import Method
 
 
 def count(value: float) -> str:
@@ -61,8 +62,10 @@ def percent(value: float) -> str:
 def slope(fit: SlopeFit) -> str:
     """``slope 0.50 ± 0.01 (95 %), true optima 0.51, B = 2^6..2^10, ends near 2^11``.
 
-    After ± is half the 95 % confidence interval, after B the batch sizes fitted. With two points
-    it says that there are two, without an end or true optima nothing of these.
+    After ± is what the slope may be off by, and in brackets from what: ``95 %`` from the scatter,
+    ``95 %, seeds`` from a bootstrap, ``bend`` from the exact optima's curvature. After B are the
+    batch sizes fitted. With two points it says that there are two, without an end or true optima
+    nothing of these.
     """
     return ", ".join(slope_lines(fit))
 
@@ -70,19 +73,33 @@ def slope(fit: SlopeFit) -> str:
 def slope_lines(fit: SlopeFit) -> list[str]:
     """The same in two or three short lines: the slope, that of the true optima, the range."""
     half = fit.interval
-    digits = 2 if half is None or half >= 0.01 else 3
     if half is None:
         size = f"{fit.slope:.2f} (2 points)"
     else:
-        spread = f"{half:.{digits}f}" if half >= 0.0005 else "<0.001"
-        size = f"{fit.slope:.{digits}f} ± {spread} (95 %)"
+        size = f"{plus_minus(fit.slope, half)} ({_KINDS[fit.method]})"
     end = "" if fit.end is None else f", ends near 2^{math.log2(fit.end):.0f}"
     lines = [f"slope {size}", f"{batch_range(*fit.batch_sizes)}{end}"]
     if fit.true_slope is not None:
         name = "true optima" if fit.true_exact else "dense search"
-        lines.insert(1, f"{name} {fit.true_slope:.{digits}f}")
+        lines.insert(1, f"{name} {fit.true_slope:.{_digits(half)}f}")
     return lines
 
+
+def plus_minus(value: float, half: float) -> str:
+    """``0.50 ± 0.01``: a slope and what it may be off by, with a third digit below 0.01."""
+    spread = f"{half:.{_digits(half)}f}" if half >= 0.0005 else "<0.001"
+    return f"{value:.{_digits(half)}f} ± {spread}"
+
+
+def _digits(half: float | None) -> int:
+    return 2 if half is None or half >= 0.01 else 3
+
+
+_KINDS: dict[Method, str] = {
+    "scatter": "95 %",
+    "bootstrap": "95 %, seeds",
+    "curvature": "bend",
+}
 
 SLOPES = (
     "± is half the 95 % confidence interval of a slope, from the points' scatter about the line: "
@@ -97,13 +114,31 @@ SLOPES_BY_OPTIMA = (
 )
 """The same where the slopes of true optima are known, for some at least."""
 
+SLOPES_BY_SEEDS = (
+    "± with seeds is half the 95 % interval of a slope by a bootstrap over seeds, and what bend "
+    "they agree on."
+)
+"""The same for a bootstrap."""
+
+SLOPES_BY_BEND = (
+    "± with bend is how far a slope is off the exact optima's, and what theirs changes by along "
+    "the range fitted."
+)
+"""The same where the optima are exact."""
+
 
 def slopes(fits: Iterable[SlopeFit]) -> str:
     """What the texts of these slopes say of their uncertainty; empty where they say nothing."""
     uncertain = [fit for fit in fits if fit.interval is not None]
-    if any(fit.true_slope is not None for fit in uncertain):
-        return SLOPES_BY_OPTIMA
-    return SLOPES if uncertain else ""
+    scattered = [fit for fit in uncertain if fit.method == "scatter"]
+    methods = {fit.method for fit in uncertain}
+    known = any(fit.true_slope is not None for fit in scattered)
+    sentences = {
+        "scatter": SLOPES_BY_OPTIMA if known else SLOPES,
+        "bootstrap": SLOPES_BY_SEEDS,
+        "curvature": SLOPES_BY_BEND,
+    }
+    return " ".join(sentence for method, sentence in sentences.items() if method in methods)
 
 
 ENDS = "A power law ends where the best rate is more than 20 % off it."

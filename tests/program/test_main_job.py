@@ -71,13 +71,18 @@ def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Pat
     assert "workflowType=machine_learning" in lines[-2]
     folder = Path(lines[-3].removeprefix("figures: "))
     assert sorted(path.name for path in folder.iterdir()) == [
+        "analysis.csv",
+        "analysis.json",
+        "analysis.md",
+        "analysis.tex",
+        "analysis_products.csv",
         "learning_rate.png",
         "learning_rate.svg",
         "steps_to_target.png",
         "steps_to_target.svg",
     ]
     table = "\n".join(lines[:-3])
-    assert all(word in table for word in ("sgd", "adam", "16", "64", "Bayes"))
+    assert all(word in table for word in ("sgd", "adam", "16", "64", "Bayes", "B_20"))
 
 
 def test_a_summary_holds_the_curve_and_the_figures(swept: Path) -> None:

@@ -19,6 +19,7 @@ from fake_records import (
 )
 from scipy import stats
 
+from nqm_study.report import words
 from nqm_study.report.figures import steps_figure
 from nqm_study.report.grouping import by_problem, spectrum_name
 from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
@@ -354,26 +355,79 @@ def test_of_several_optima_an_exact_one_counts_and_else_the_best() -> None:
     assert chosen(dense[1], dense[0]) == dense[0]
 
 
-def fit_with_optima(off: dict[int, float], n_known: int = 4) -> SlopeFit:
+def fit_with_optima(off: dict[int, float], n_known: int = 4, *, exact: bool = False) -> SlopeFit:
     """The fit to rates 1e-3 B off their true optima, 1e-3 B, by given factors."""
     records = sweep(lambda b: 2**30 / b, lambda b: 1e-3 * b * off[int(b)], list(off))
-    known = with_optima(records, off=lambda b: off[int(b)])[:n_known]
+    known = with_optima(records, off=lambda b: off[int(b)], exact=exact)[:n_known]
     fit = fit_learning_rate(only([*known, *records[n_known:]]))
     assert fit is not None
     return fit
 
 
-def test_interval_has_the_scatter_and_the_distance_from_the_true_optima() -> None:
+def test_interval_has_the_scatter_and_the_distance_from_a_dense_search() -> None:
     # A search whose rates drift from the true ones along a line scatters about nothing.
     tilted = fit_with_optima({4**k: 4.0 ** (0.03 * k) for k in range(4)})
     assert tilted.standard_error == pytest.approx(0.0, abs=1e-12)
     assert tilted.true_slope == pytest.approx(1.0)
     assert tilted.interval == pytest.approx(0.03)
+    assert tilted.method == "scatter"
     off = {1: 1.0, 4: 1.2, 16: 0.9, 64: 1.1}
     scattered = fit_with_optima(off)
     plain = fit_with_optima(off, n_known=0)
     assert plain.interval is not None
     assert scattered.interval == pytest.approx(math.hypot(plain.interval, plain.slope - 1.0))
+
+
+def test_of_exact_optima_the_interval_is_the_distance_from_them_and_their_bend() -> None:
+    off = {1: 1.0, 4: 1.2, 16: 0.9, 64: 1.1}
+    straight = fit_with_optima(off, exact=True)
+    assert straight.method == "curvature"
+    assert straight.interval == pytest.approx(abs(straight.slope - 1.0))
+    # The rate goes as B^(1 - 0.02 ln B): its slope falls by 0.04 ln 64 from 1 to 64.
+    records = sweep(lambda b: 2**30 / b, lambda b: b ** (1.0 - 0.02 * math.log(b)), list(off))
+    fit = fit_learning_rate(only(with_optima(records)))
+    assert fit is not None
+    assert fit.bend is not None
+    assert fit.bend.end_slope == pytest.approx(1.0)
+    assert fit.bend.change == pytest.approx(-0.04 * math.log(64))
+    assert fit.interval == pytest.approx(0.04 * math.log(64))
+
+
+def seeds(rates: dict[int, list[float]]) -> SlopeFit:
+    """The fit to seeds of given best rates at each batch size."""
+    records = [
+        study(trial(2**20 // size, learning_rate=rate), batch_size=size, seed=seed)
+        for size, found in rates.items()
+        for seed, rate in enumerate(found)
+    ]
+    fit = fit_learning_rate(only(records))
+    assert fit is not None
+    return fit
+
+
+def test_three_seeds_at_each_batch_size_give_a_bootstrap_and_fewer_do_not() -> None:
+    off = [1.1, 0.9, 1.0]
+    rates = {4**k: [4.0**k * off[(i + k) % 3] for i in range(3)] for k in range(4)}
+    fit = seeds(rates)
+    assert fit.method == "bootstrap"
+    assert fit.interval is not None
+    # A median of three with a spread of 10 % is off by about 7 % (its standard deviation), so that
+    # the slope over three factors of four is by 0.07 / (ln 4 sqrt(5)) = 0.023, twice that for 95 %.
+    assert 0.03 < fit.interval < 0.07
+    assert abs(fit.slope - 1.0) < fit.interval
+    again = seeds({size: found[::-1] for size, found in rates.items()})
+    assert again.interval == fit.interval, "the same seeds in another order"
+    assert seeds({**rates, 64: rates[64][:2]}).method == "scatter"
+
+
+def test_a_bend_that_seeds_agree_on_is_in_their_interval() -> None:
+    bent = {4**k: [(4.0**k) ** (1.0 - 0.02 * math.log(4.0**k))] * 3 for k in range(4)}
+    fit = seeds(bent)
+    assert fit.method == "bootstrap"
+    assert fit.interval == pytest.approx(0.04 * math.log(64), abs=1e-9)
+    assert abs(fit.slope - 1.0) < fit.interval, "the slope at the smallest batch is 1"
+    assert "(95 %, seeds)" in words.slope(fit)
+    assert "a bootstrap over seeds" in words.slopes([fit])
 
 
 def test_slope_of_the_true_optima_needs_all_of_them() -> None:

@@ -111,16 +111,18 @@ def drifting(*, exact: bool = True) -> list[StudyRecord]:
 
 def test_slopes_are_given_with_those_of_the_true_optima() -> None:
     text = describe(curves(drifting()))
-    assert "slope 1.03 ± 0.03 (95 %), true optima 1.00, B = 2^2..2^20" in text
-    assert "and, where known, the distance from the true optima's slope." in text
-    assert "dense search 1.00, B" in describe(curves(drifting(exact=False)))
+    assert "slope 1.03 ± 0.03 (bend), true optima 1.00, B = 2^2..2^20" in text
+    assert "± with bend is how far a slope is off the exact optima's" in text
+    dense = describe(curves(drifting(exact=False)))
+    assert "slope 1.03 ± 0.03 (95 %), dense search 1.00, B" in dense
+    assert "and, where known, the distance from the true optima's slope." in dense
     assert "true optima's slope" not in describe(curves(sgd())), "none is known"
 
 
 def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
     (note,) = learning_rate_figure(curves(drifting())).axes[0].texts
     assert note.get_text().split("\n") == [
-        "slope 1.03 ± 0.03 (95 %)",
+        "slope 1.03 ± 0.03 (bend)",
         "true optima 1.00",
         "B = $2^{2}$..$2^{20}$",
     ]

@@ -1,0 +1,151 @@
+"""The scaling of a curve in numbers, each with what it may be off by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from nqm_study.report.estimate import Estimate
+from nqm_study.report.hyperbola import Hyperbola, fit_hyperbola, product
+from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling, small_batches
+from nqm_study.report.limits import (
+    CriticalBatchSize,
+    critical_batch_size,
+    fewest_examples,
+    fewest_steps,
+)
+from nqm_study.report.point import Point
+from nqm_study.report.scaling import Curve
+
+Source = Literal["exact", "dense", "found"]
+"""What is analysed: the true optima, the best of dense searches, or what the studies found."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The scaling of one curve.
+
+    Attributes:
+        curve: the curve; its points are those of the source, with steps above 0.
+        source: where the points are from.
+        perfect_scaling: k of T = k / B in examples, with the range of T B in the regime of small
+            batches; None where fewer than two points are in it.
+        regime: smallest and largest batch size of that regime.
+        fewest_examples, fewest_steps: E_min and S_min.
+        critical: B_20; None where the sweep does not tell.
+        hyperbola: the hyperbola nearest to the curve; None with fewer than three points.
+        products: batch sizes with (T / S_min - 1) (T B / E_min - 1), which has the limits above; 0
+            at the points that are these limits. Up to the end of its range it goes with the limits
+            at the ends of theirs.
+        fit: the power law of the best rate at small batches; None where there is none.
+    """
+
+    curve: Curve
+    source: Source
+    perfect_scaling: Estimate | None
+    regime: tuple[float, float]
+    fewest_examples: Estimate
+    fewest_steps: Estimate
+    critical: CriticalBatchSize | None
+    hyperbola: Hyperbola | None
+    products: tuple[tuple[float, Estimate], ...]
+    fit: SlopeFit | None
+
+    @property
+    def slope(self) -> Estimate | None:
+        """The small-batch slope of the best rate.
+
+        Of true optima it is that at the smallest batch size, by a parabola in ln B and ln(rate),
+        give or take what it changes by along the range. Of what was found it is the fitted line's.
+        """
+        if self.fit is None:
+            return None
+        value, half = self.fit.slope, self.fit.interval
+        if self.source == "exact" and self.fit.bend is not None:
+            value, half = self.fit.bend.end_slope, abs(self.fit.bend.change)
+        if half is None:
+            return Estimate(value, method="two points")
+        return Estimate(value, value - half, value + half, method=self.fit.method)
+
+
+def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
+    """The analyses of curves with two or more batch sizes that reached the target.
+
+    A curve has one from its true optima where two or more are exact (or else from those of dense
+    searches), and one from what was found.
+    """
+    sources: tuple[Source, ...] = ("exact", "dense", "found")
+    return tuple(
+        analysis(points, source)
+        for curve in curves
+        for source, points in _told([(each, from_source(curve, each)) for each in sources])
+    )
+
+
+def analysis(curve: Curve, source: Source) -> Analysis:
+    """The analysis of a curve with the points of one source, one or more with steps above 0."""
+    points = curve.points
+    least, fewest = fewest_examples(points), fewest_steps(points)
+    regime = small_batches(curve)
+    constant = perfect_scaling(curve)
+    examples = [point.examples for point in regime]
+    return Analysis(
+        curve=curve,
+        source=source,
+        perfect_scaling=None
+        if constant is None
+        else Estimate(constant, min(examples), max(examples), method="range in the regime"),
+        regime=(regime[0].batch_size, regime[-1].batch_size),
+        fewest_examples=least,
+        fewest_steps=fewest,
+        critical=critical_batch_size(points, least),
+        hyperbola=fit_hyperbola([p.batch_size for p in points], [p.steps for p in points]),
+        products=tuple((point.batch_size, _product(point, fewest, least)) for point in points),
+        fit=fit_learning_rate(curve),
+    )
+
+
+def _product(point: Point, fewest: Estimate, least: Estimate) -> Estimate:
+    value = product(point.steps, point.examples, fewest.value, least.value)
+    if fewest.low is None or least.low is None:
+        return Estimate(value, bound=">=", method="sweep ends")
+    high = product(point.steps, point.examples, fewest.low, least.low)
+    return Estimate(value, value, high, method="limits")
+
+
+def from_source(curve: Curve, source: Source) -> Curve:
+    """The curve with the points of a source: one for each batch size, with steps above 0."""
+    points = {
+        point.batch_size: found
+        for point in sorted(curve.points, key=lambda p: (p.batch_size, -p.steps))
+        if (found := _sourced(point, source)) is not None and found.steps > 0.0
+    }
+    return replace(curve, points=tuple(points.values()))
+
+
+def _told(sourced: Sequence[tuple[Source, Curve]]) -> list[tuple[Source, Curve]]:
+    told = [(source, curve) for source, curve in sourced if len(curve.points) >= 2]
+    exact = any(source == "exact" for source, _ in told)
+    return [pair for pair in told if not (exact and pair[0] == "dense")]
+
+
+def _sourced(point: Point, source: Source) -> Point | None:
+    if source == "found":
+        return point
+    optimum = point.optimum
+    if optimum is None or optimum.exact is not (source == "exact"):
+        return None
+    steps = float(optimum.steps)
+    return replace(
+        point,
+        steps=steps,
+        steps_low=steps,
+        steps_high=steps,
+        hyperparameters=optimum.hyperparameters,
+        seeds=1,
+        seeds_unreached=0,
+        effective_rate=point.optimal_rate,
+        effective_rate_range=(point.optimal_rate, point.optimal_rate),
+        seed_rates=(point.optimal_rate,),
+    )
