@@ -80,7 +80,7 @@ def test_a_report_with_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> No
 
 
 def test_a_signal_ends_the_preset_that_runs_and_no_other_begins(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nqm_study", "experiment=paper", "-m", *TINY, "tracking=none"]
+    command = [sys.executable, "-m", "nqm_study", "-m", "experiment=paper", *TINY, "tracking=none"]
     process = subprocess.Popen(
         [*command, "presets.names=[ema,targets]", "study.n_trials=100000", "batch_size=64"],
         cwd=tmp_path,
