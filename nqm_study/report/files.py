@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.page import report_page
 from nqm_study.report.pareto import Frontier
 from nqm_study.report.pareto_figure import pareto_csv, pareto_figure
 from nqm_study.report.regret import Comparison
@@ -29,6 +30,7 @@ def write_figures(
 ) -> tuple[Path, ...]:
     """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
 
+    The curves are in ``report.html`` as well, a page with a chart to look into.
     Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``; where
     there are comparisons of samplers, ``regret`` and ``regret.csv``, and where there are frontiers
     of steps and examples, ``pareto`` and ``pareto.csv``. Without curves there are only these.
@@ -59,6 +61,9 @@ def write_figures(
         for name, figure in figures.items()
         for extension, metadata in _FORMATS
     }
+    if curves:
+        title = f"{curves[0].spectrum_text}, target loss {curves[0].target:g}"
+        contents["report.html"] = report_page(curves, title).encode()
     if schedules is not None:
         contents["schedules.csv"] = schedules_csv(curves).encode()
     if regret is not None:
