@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-SECONDS = 60
+SECONDS = 120
 """The longest that anything may take to appear."""
 
 _OPTIONS = (
