@@ -61,15 +61,15 @@ def write_figures(
         for name, figure in figures.items()
         for extension, metadata in _FORMATS
     }
-    if curves:
-        title = f"{curves[0].spectrum_text}, target loss {curves[0].target:g}"
-        contents["report.html"] = report_page(curves, title).encode()
     if schedules is not None:
         contents["schedules.csv"] = schedules_csv(curves).encode()
     if regret is not None:
         contents["regret.csv"] = regret_csv(comparisons).encode()
     if pareto is not None:
         contents["pareto.csv"] = pareto_csv(frontiers).encode()
+    if curves:
+        title = f"{curves[0].spectrum_text}, target loss {curves[0].target:g}"
+        contents["report.html"] = report_page(curves, title).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)

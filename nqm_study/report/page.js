@@ -56,7 +56,8 @@ function draw() {
   const narrow = plot.clientWidth < 700;
   const layout = {
     uirevision: "kept", // which curves are hidden
-    height: narrow ? 640 : 540,
+    // As tall as a viewer's frame has room for.
+    height: Math.min(Math.max(innerHeight - 140, 420), narrow ? 640 : 540),
     margin: { t: 34, r: 10, l: 60, b: 50 },
     hovermode: "closest",
     font: { family: "system-ui, sans-serif", color: theme.text },
