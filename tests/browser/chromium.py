@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,3 @@ def choose(browser: Chrome, select: str, value: str) -> None:
     """Take a choice of a select element."""
     css = f"#{select} option[value='{value}']"
     browser.find_element(By.CSS_SELECTOR, css).click()
-
-
-def texts(elements: Sequence[WebElement]) -> list[str]:
-    return [element.text for element in elements]

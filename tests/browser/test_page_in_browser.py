@@ -39,11 +39,6 @@ def page(browser: Chrome, tmp_path: Path) -> Iterator[Chrome]:
     assert [each for each in browser.execute_script(loaded) if not each.startswith("data:")] == []
 
 
-def markers(page: Chrome, symbol: int) -> list[object]:
-    """The markers of a curve, by its place among the lines."""
-    return all_of(page, f".scatterlayer .trace:nth-child({symbol}) .points path")
-
-
 def axis_title(page: Chrome, name: str) -> str:
     return one_of(page, f".{name}title").text
 
@@ -152,6 +147,6 @@ def test_page_follows_the_system_to_dark(page: Chrome) -> None:
 
 
 def test_no_button_sends_the_chart_away(page: Chrome) -> None:
-    titles = [each.get_attribute("data-title") for each in all_of(page, ".modebar-btn")]
-    wanted = ["Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"]
+    titles = [each.get_attribute("data-title").lower() for each in all_of(page, ".modebar-btn")]
+    wanted = ["download plot as a png", "zoom", "pan", "zoom in", "zoom out", "reset axes"]
     assert titles == wanted
