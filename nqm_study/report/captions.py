@@ -20,6 +20,12 @@ def caption(curves: Sequence[Curve]) -> str:
     return text
 
 
+def problem_text(curves: Sequence[Curve]) -> str:
+    """What the curves are of, for a title: spectrum and target, several with commas between."""
+    spectra = listed(curve.spectrum_text for curve in curves)
+    return f"{spectra}, target loss {listed(f'{curve.target:g}' for curve in curves)}"
+
+
 def check_some(curves: Sequence[Curve]) -> None:
     """Refuse to draw nothing.
 

@@ -54,6 +54,11 @@ def columns_that_fit(curves: Sequence[Curve]) -> list[Column]:
     return [*roomy, *fitting, tries[-1]][0]
 
 
+def all_columns(curves: Sequence[Curve]) -> list[Column]:
+    """Every column that has something to say, for a page without a terminal's limits."""
+    return [*_leading(curves), *_measured(curves, _hyperparameter_names(curves))]
+
+
 def _attempts(curves: Sequence[Curve]) -> Iterator[list[Column]]:
     points = [point for curve in curves for _, point in rows(curve)]
     names = _hyperparameter_names(curves)
@@ -64,7 +69,7 @@ def _attempts(curves: Sequence[Curve]) -> Iterator[list[Column]]:
     trials = {TRIALS} if shared_trials(curves) is not None else set()
     bound = {_BOUND} if known else set()
     seeds = set() if missed else {_SEEDS}
-    columns = [*_leading(curves), *_measured(curves, names)]
+    columns = all_columns(curves)
     few = trials | others
     for dropped in (set(), trials, few, few | bound, few | seeds, few | bound | seeds):
         yield [column for column in columns if column.heading not in dropped]

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from nqm_study.report.analysis import analyses
 from nqm_study.report.analysis_files import analysis_files
 from nqm_study.report.axes import nqm_style
+from nqm_study.report.captions import problem_text
 from nqm_study.report.figures import learning_rate_figure, steps_figure
+from nqm_study.report.page import report_page
 from nqm_study.report.pareto import Frontier
 from nqm_study.report.pareto_figure import pareto_csv, pareto_figure
 from nqm_study.report.regret import Comparison
@@ -20,7 +22,7 @@ from nqm_study.report.regret_figure import regret_csv, regret_figure
 from nqm_study.report.scaling import Curve
 from nqm_study.report.schedules import schedules_csv, schedules_figure
 
-_FORMATS = (("png", {"Software": None}), ("svg", {"Date": None}))
+_FORMATS = (("png", {"Software": None}), ("svg", {"Date": None}), ("pdf", {"CreationDate": None}))
 
 
 def write_figures(
@@ -29,13 +31,14 @@ def write_figures(
     comparisons: Sequence[Comparison] = (),
     frontiers: Sequence[Frontier] = (),
 ) -> tuple[Path, ...]:
-    """Write ``steps_to_target`` and ``learning_rate`` as PNG and SVG into the folder.
+    """Write ``steps_to_target`` and ``learning_rate`` as PNG, SVG and PDF into the folder.
 
     Where a curve has computed schedules, write ``schedules`` as well, and ``schedules.csv``; where
     there are comparisons of samplers, ``regret`` and ``regret.csv``, and where there are frontiers
     of steps and examples, ``pareto`` and ``pareto.csv``. Without curves there are only these. With
     two batch sizes on a curve there are ``analysis.csv``, ``.tex``, ``.md`` and ``.json``, and
-    ``analysis_products.csv``.
+    ``analysis_products.csv``. The curves are in ``report.html`` as well, a page with a chart to
+    look into.
 
     The same curves and comparisons give the same bytes. Each file is replaced at once: a reader
     sees the old or the new one, never a part.
@@ -44,35 +47,39 @@ def write_figures(
         ValueError: without curves and without frontiers.
         OSError: where the folder cannot be written.
     """
-    figures = {}
-    if curves or not frontiers:
-        figures["steps_to_target"] = steps_figure(curves)
-        figures["learning_rate"] = learning_rate_figure(curves)
-    schedules = schedules_figure(curves) if curves else None
-    if schedules is not None:
-        figures["schedules"] = schedules
-    regret = regret_figure(comparisons)
-    if regret is not None:
-        figures["regret"] = regret
-    pareto = pareto_figure(frontiers)
-    if pareto is not None:
-        figures["pareto"] = pareto
-    contents = {
-        f"{name}.{extension}": _rendered(figure, extension, metadata)
-        for name, figure in figures.items()
-        for extension, metadata in _FORMATS
+    drawn = _figures(curves, comparisons, frontiers)
+    tables = {
+        "schedules": lambda: schedules_csv(curves),
+        "regret": lambda: regret_csv(comparisons),
+        "pareto": lambda: pareto_csv(frontiers),
     }
-    if schedules is not None:
-        contents["schedules.csv"] = schedules_csv(curves).encode()
-    if regret is not None:
-        contents["regret.csv"] = regret_csv(comparisons).encode()
-    if pareto is not None:
-        contents["pareto.csv"] = pareto_csv(frontiers).encode()
+    contents: dict[str, bytes] = {}
+    for name, figure in drawn.items():
+        for extension, metadata in _FORMATS:
+            contents[f"{name}.{extension}"] = _rendered(figure, extension, metadata)
+        if name in tables:
+            contents[f"{name}.csv"] = tables[name]().encode()
     contents.update(analysis_files(analyses(curves)))
+    if curves:
+        contents["report.html"] = report_page(curves, problem_text(curves)).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)
     return tuple(folder / name for name in contents)
+
+
+def _figures(
+    curves: Sequence[Curve], comparisons: Sequence[Comparison], frontiers: Sequence[Frontier]
+) -> dict[str, Figure]:
+    """The figures that there is something to draw in, by name."""
+    found: dict[str, Figure | None] = {}
+    if curves or not frontiers:
+        found["steps_to_target"] = steps_figure(curves)
+        found["learning_rate"] = learning_rate_figure(curves)
+    found["schedules"] = schedules_figure(curves) if curves else None
+    found["regret"] = regret_figure(comparisons)
+    found["pareto"] = pareto_figure(frontiers)
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _rendered(figure: Figure, extension: str, metadata: dict[str, None]) -> bytes:

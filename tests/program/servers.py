@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -92,11 +92,15 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 class MlflowServer:
-    """``mlflow server`` over a database."""
+    """``mlflow server`` over a database, or what else of MLflow's is asked for."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str = "", arguments: Sequence[str] = ()) -> None:
         self._folder = folder
-        self._database = database.replace("postgresql://", "postgresql+psycopg://")
+        database = database.replace("postgresql://", "postgresql+psycopg://")
+        self._arguments = arguments or (
+            *("server", "--backend-store-uri", database, "--workers", "2"),
+            *("--artifacts-destination", str(folder / "artifacts")),
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -105,17 +109,14 @@ class MlflowServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        folder = self._folder / "artifacts"
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "mlflow", "server", "--port", str(self.port),
-                    "--backend-store-uri", self._database, "--workers", "2",
-                    "--artifacts-destination", str(folder),
-                ],
-                stdout=log, stderr=log, start_new_session=True,
+                [sys.executable, "-m", "mlflow", *self._arguments, "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
                 env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            )  # fmt: skip
+            )
         deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health"):  # noqa: S310

@@ -76,8 +76,11 @@ def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Pat
         "analysis.md",
         "analysis.tex",
         "analysis_products.csv",
+        "learning_rate.pdf",
         "learning_rate.png",
         "learning_rate.svg",
+        "report.html",
+        "steps_to_target.pdf",
         "steps_to_target.png",
         "steps_to_target.svg",
     ]
@@ -95,7 +98,7 @@ def test_a_summary_holds_the_curve_and_the_figures(swept: Path) -> None:
             assert [point.step for point in history] == [16, 64]
         assert set(summary.data.metrics) == {"steps_to_target", "learning_rate"}
         files = {Path(f.path).name for f in client.list_artifacts(summary.info.run_id, "figures")}
-        assert {"steps_to_target.png", "steps_to_target.svg"} <= files
+        assert {"steps_to_target.png", "steps_to_target.svg", "report.html"} <= files
 
 
 def test_the_same_call_repeats_nothing_and_a_larger_budget_adds_the_difference(

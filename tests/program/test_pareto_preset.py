@@ -18,7 +18,8 @@ def test_the_preset_runs_repeats_nothing_and_is_reported_again(tmp_path: Path) -
     assert name.startswith("sgd-paper_small-constant-B4..4096-C0.05-s0-")
     assert mirrored(tmp_path) == stored(tmp_path) == {name: 25}
     (folder,) = (tmp_path / "mlruns" / "figures").iterdir()
-    assert {file.name for file in folder.iterdir()} == {"pareto.csv", "pareto.png", "pareto.svg"}
+    kinds = ("csv", "pdf", "png", "svg")
+    assert {file.name for file in folder.iterdir()} == {f"pareto.{kind}" for kind in kinds}
     figure = (folder / "pareto.svg").read_bytes()
     (study,) = runs(tmp_path, "study")
     assert study.data.params["batch_size"] == "4..4096"

@@ -353,9 +353,11 @@ def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() ->
 def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
     first = write_figures(curves(sgd() + adam()), tmp_path / "a")
     again = write_figures(curves(adam() + sgd()), tmp_path / "b")
-    names = ["steps_to_target.png", "steps_to_target.svg", "learning_rate.png", "learning_rate.svg"]
-    assert [path.name for path in first[:4]] == names
-    assert {path.suffix for path in first[4:]} == {".csv", ".tex", ".md", ".json"}
+    figures = ("steps_to_target", "learning_rate")
+    names = [f"{name}.{kind}" for name in figures for kind in ("png", "svg", "pdf")]
+    assert [path.name for path in first[:6]] == names
+    assert {path.suffix for path in first[6:-1]} == {".csv", ".tex", ".md", ".json"}
+    assert first[-1].name == "report.html"
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
 

@@ -166,6 +166,7 @@ def test_a_folder_of_frontiers_alone_has_no_scaling_figures(tmp_path: Path) -> N
     (folder,) = published.folders
     assert sorted(file.name for file in folder.iterdir()) == [
         "pareto.csv",
+        "pareto.pdf",
         "pareto.png",
         "pareto.svg",
     ]

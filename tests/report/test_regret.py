@@ -269,12 +269,13 @@ def test_files_are_written_where_samplers_compete(tmp_path: Path) -> None:
     records = CONTEST[:1]
     written = write_figures(curves(records), tmp_path / "a", COMPARISONS)
     names = [path.name for path in written]
-    assert names[4:] == ["regret.png", "regret.svg", "regret.csv"]
+    kinds = ["regret.png", "regret.svg", "regret.pdf", "regret.csv"]
+    assert names[6:] == [*kinds, "report.html"]
     again = write_figures(curves(records), tmp_path / "b", comparisons(CONTEST[::-1]))
     for one, other in zip(written, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
     alone = write_figures(curves(records), tmp_path / "c", comparisons(records))
-    assert len(alone) == 4
+    assert len(alone) == 5
 
 
 def rendered(comparison: Comparison, width: int = 80) -> list[str]:

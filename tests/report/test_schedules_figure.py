@@ -163,7 +163,8 @@ def test_table_has_a_row_for_every_piece() -> None:
 
 def test_files_are_written_where_a_schedule_was_computed(tmp_path: Path) -> None:
     names = [path.name for path in write_figures(curves(sgd() + optimal()), tmp_path / "a")]
-    assert names[4:7] == ["schedules.png", "schedules.svg", "schedules.csv"]
+    kinds = ["schedules.png", "schedules.svg", "schedules.pdf", "schedules.csv"]
+    assert names[6:10] == kinds
     again = write_figures(curves(optimal() + sgd()), tmp_path / "b")
     for name, path in zip(names, again, strict=True):
         assert (tmp_path / "a" / name).read_bytes() == path.read_bytes()

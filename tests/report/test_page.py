@@ -1,0 +1,251 @@
+import dataclasses
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_records import (
+    ADAM,
+    CAP,
+    adam,
+    bounded,
+    greedy,
+    momentum,
+    optimal,
+    sgd,
+    study,
+    trial,
+    with_optima,
+)
+from plotly import graph_objects
+
+from nqm_study.report.captions import caption
+from nqm_study.report.describe import describe
+from nqm_study.report.files import write_figures
+from nqm_study.report.page import report_page
+from nqm_study.report.scaling import Curve, curves
+from nqm_study.study.records import StudyRecord
+
+THREE = bounded(with_optima(sgd(), lambda b: 0.02 if b > 100 else 0.0)) + momentum() + adam()
+UNREACHED = study(trial(None), batch_size=4**11, optimizer="adam", hyperparameters=ADAM)
+CASES = {
+    "three": THREE,
+    "unreached": [*adam(), UNREACHED],
+    "nothing reached": [study(trial(None), batch_size=4)],
+    "single": with_optima(sgd([256])),
+    "computed": optimal() + greedy(),
+    "two targets": sgd() + sgd(target=0.02) + adam(spectrum="other", spectrum_digest="d2"),
+}
+VOID = {"meta", "link", "br"}
+
+
+class Page(HTMLParser):
+    """A page's elements with their texts, each closed in the order in which they were opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._open: list[tuple[str, dict[str, str | None]]] = []
+        self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self.declaration = ""
+        # Two million letters of the packed library say nothing here.
+        self.feed(re.sub(r'(<script type="application/gzip" id="plotly">)[^<]*', r"\1", text))
+        self.close()
+        assert not self._open
+
+    def handle_decl(self, decl: str) -> None:
+        self.declaration = decl
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs), ""))
+        if tag not in VOID:
+            self._open.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.found.append((*self._open[-1], data))
+
+    def texts(self, tag: str) -> list[str]:
+        return [text for name, _, text in self.found if name == tag and text]
+
+    def text_of(self, identifier: str) -> str:
+        return "".join(text for _, attrs, text in self.found if attrs.get("id") == identifier)
+
+
+def page(records: list[StudyRecord], title: str = "A report") -> Page:
+    return Page(report_page(curves(records), title))
+
+
+def report(records: list[StudyRecord]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(page(records).text_of("report"))
+    return found
+
+
+def lines(records: list[StudyRecord]) -> dict[str, dict[str, list[float | None]]]:
+    """Values by the names of lines and quantities."""
+    return {line["trace"]["name"]: line["values"] for line in report(records)["lines"]}
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_page_is_a_document_with_language_title_and_encoding(records: list[StudyRecord]) -> None:
+    made = page(records)
+    assert made.declaration == "DOCTYPE html"
+    elements = [(tag, attrs) for tag, attrs, _ in made.found]
+    assert ("html", {"lang": "en"}) in elements
+    assert ("meta", {"charset": "utf-8"}) in elements
+    assert made.texts("title") == made.texts("h1") == ["A report"]
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_plotly_takes_every_line_and_axis(records: list[StudyRecord]) -> None:
+    made = report(records)
+    data = [line["trace"] for line in made["lines"]]
+    for axis in made["axes"].values():
+        graph_objects.Figure({"data": data, "layout": {"xaxis": axis, "yaxis": axis}})
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_values_fit_their_axes(records: list[StudyRecord]) -> None:
+    made = report(records)
+    for values in lines(records).values():
+        assert values.keys() == made["axes"].keys()
+        for name, found in values.items():
+            if made["axes"][name]["type"] == "log":
+                assert all(value is None or value > 0.0 for value in found), name
+
+
+def test_no_element_loads_anything() -> None:
+    made = page(THREE)
+    given = [(tag, attrs) for tag, attrs, _ in made.found]
+    assert all("src" not in attrs for _, attrs in given)
+    assert {attrs["href"] for _, attrs in given if "href" in attrs} == {"data:,"}
+
+
+def test_same_curves_give_the_same_bytes(tmp_path: Path) -> None:
+    shuffled = THREE[::-1]
+    assert report_page(curves(THREE), "t") == report_page(curves(shuffled), "t")
+    written = write_figures(curves(THREE), tmp_path)
+    (file,) = [path for path in written if path.suffix == ".html"]
+    assert file.name == "report.html"
+    assert file.read_text() == report_page(curves(THREE), "paper, target loss 0.01")
+
+
+def test_words_and_points_are_there_without_a_script() -> None:
+    drawn = curves(THREE)
+    made = page(THREE)
+    assert made.texts("figcaption")[0].startswith(caption(drawn))
+    assert made.text_of("description") == describe(drawn).removeprefix(caption(drawn)).strip()
+    cells = made.texts("td")
+    n_points = sum(len(curve.points) for curve in drawn)
+    assert len(cells) == n_points * len(made.texts("th"))
+    assert made.texts("th")[:4] == ["optimizer", "batch size", "steps", "over optimum"]
+    assert cells[:4] == ["sgd", "4", "1,513,434", "0 %"]
+
+
+def test_batch_size_that_missed_the_target_is_a_row_and_a_marker() -> None:
+    records = [*adam(), UNREACHED]
+    assert "target not reached" in page(records).texts("td")
+    (hollow,) = [
+        line["trace"]
+        for line in report(records)["lines"]
+        if line["trace"]["name"] == "target not reached"
+    ]
+    assert hollow["yaxis"] == "y2"
+    assert lines(records)["target not reached"]["batch_size"] == [4.0**11]
+    assert lines(records)["target not reached"]["steps"] == [None]
+
+
+def test_every_quantity_is_of_the_points() -> None:
+    found = lines(THREE)
+    by_label = {curve.label: curve for curve in curves(THREE)}
+    points = by_label["momentum"].points
+    values = found["momentum"]
+    assert values["batch_size"] == [p.batch_size for p in points]
+    assert values["steps"] == [p.steps for p in points]
+    assert values["examples"] == [p.steps * p.batch_size for p in points]
+    assert values["learning_rate"] == [p.hyperparameters["learning_rate"] for p in points]
+    assert values["effective_rate"] == [p.effective_rate for p in points]
+    assert values["hyperparameter momentum"] == [1 - p.hyperparameters["momentum"] for p in points]
+    assert values["ratio"] == [p.ratio_to_bound for p in points]
+    assert values["excess"] == [None] * len(points), "no true optimum is known"
+    assert found["sgd"]["excess"][0] == 0.0
+    assert found["sgd"]["excess"][-1] == pytest.approx(2.0, abs=0.05)
+    bound = [float(p.bayes_bound) for p in points]
+    assert found["Bayes bound"]["steps"] == bound
+    assert found["Bayes bound"]["learning_rate"] == [None] * len(points)
+    assert found["true optimum"]["steps"] == [
+        float(p.optimum.steps) for p in by_label["sgd"].points if p.optimum
+    ]
+
+
+def test_only_what_is_known_can_be_chosen() -> None:
+    axes = report(adam())["axes"]
+    assert list(axes) == ["batch_size", "steps", "examples", "learning_rate", "ratio"]
+    assert "effective_rate" in report(momentum())["axes"]
+
+
+def test_steps_and_batch_sizes_have_ticks_at_powers_of_two() -> None:
+    axes = report(THREE)["axes"]
+    for name in ("steps", "batch_size", "examples"):
+        ticks = dict(zip(axes[name]["ticktext"], axes[name]["tickvals"], strict=True))
+        assert 8 <= len(ticks) <= 24
+        assert all(label == f"2<sup>{math.log2(value):.0f}</sup>" for label, value in ticks.items())
+    assert "tickvals" not in axes["learning_rate"]
+
+
+def test_bars_reach_over_the_seeds() -> None:
+    seeds = [
+        study(trial(steps), batch_size=16, seed=seed, bayes_bound=100)
+        for seed, steps in enumerate((1000, 1500, 3000))
+    ]
+    (line,) = [each for each in report(seeds)["lines"] if "sgd" in str(each["trace"])]
+    assert line["values"]["steps"] == [1500.0]
+    assert line["bars"]["steps"] == [[1500.0], [500.0]]
+    assert line["bars"]["ratio"] == [[15.0], [5.0]]
+    assert "batch_size" not in line["bars"]
+    assert "1,000 to 3,000 steps over seeds" in line["trace"]["hovertext"][0]
+
+
+def test_references_of_two_targets_are_told_apart() -> None:
+    names = list(lines(CASES["two targets"]))
+    assert "sgd, target 0.01" in names
+    assert sum(name.startswith("Bayes bound (") for name in names) == 3
+
+
+def test_peak_rate_of_a_schedule_is_called_so() -> None:
+    found = report(optimal())["axes"]["learning_rate"]
+    assert found["title"] == {"text": "best peak learning rate (as in PyTorch)"}
+    largest = lines(optimal())["sgd"]["learning_rate"][-1]
+    assert largest == pytest.approx(CAP)
+
+
+def hostile(drawn: tuple[Curve, ...]) -> list[Curve]:
+    text = "</script><script>alert(1)</script><b>&amp;"
+    return [
+        dataclasses.replace(curve, label=text, spectrum_text=text, spectrum=text) for curve in drawn
+    ]
+
+
+def test_text_of_a_user_stays_text() -> None:
+    drawn = hostile(curves([*bounded(sgd()), study(trial(None), batch_size=4**11)]))
+    text = report_page(drawn, drawn[0].label)
+    made = Page(text)
+    assert made.texts("h1") == [drawn[0].label]
+    assert drawn[0].label in made.texts("figcaption")[0]
+    assert len(re.findall("<script", text)) == 3
+    for line in json.loads(made.text_of("report"))["lines"]:
+        shown = line["trace"]["name"] + "".join(line["trace"]["hovertext"])
+        # Plotly formats by tags, and reads entities.
+        assert "<script" not in shown.replace("<br>", "")
+        assert "<b>" not in shown
+        assert "&amp;amp;" in shown or "Bayes" in shown or "(2 C B)" in shown or "SGD" in shown
+
+
+def test_no_curves_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"curves=\(\): must be at least one"):
+        report_page([], "t")
