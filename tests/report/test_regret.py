@@ -275,7 +275,7 @@ def test_files_are_written_where_samplers_compete(tmp_path: Path) -> None:
     for one, other in zip(written, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
     alone = write_figures(curves(records), tmp_path / "c", comparisons(records))
-    assert len(alone) == 5
+    assert len(alone) == 7
 
 
 def rendered(comparison: Comparison, width: int = 80) -> list[str]:
