@@ -48,16 +48,49 @@ def analysed(
     return analysis(curve([point(size, steps(size)) for size in batch_sizes]), source)
 
 
-def test_numbers_of_the_papers_problem_are_those_known() -> None:
+def tuned_curve(family: str, batch_sizes: Sequence[float], **fixed: float) -> Curve:
+    """The true optima of the paper's problem, as if a search had found them."""
     spectrum = nqm.power_law(10_000)
     points = []
-    for size in [4**k for k in range(11)] + [8192, 4**12, 4**13, 4**15]:
-        best = nqm.tuned(nqm.NoisyQuadratic(spectrum, size), "sgd", target=0.01)
+    for size in batch_sizes:
+        best = nqm.tuned(nqm.NoisyQuadratic(spectrum, size), family, target=0.01, **fixed)
+        assert best.steps is not None
+        assert best.optimizer is not None
         rate = best.optimizer.learning_rate
         known = Optimum(best.steps, {"learning_rate": rate})
         points.append(point(size, best.steps, rate, optimum=known))
-    points.sort(key=lambda each: each.batch_size)
-    exact, found = analyses([curve(points)])
+    return curve(points)
+
+
+# T B and lr / B of small batches, by preconditioner power: derived from the dynamics by themselves,
+# in the limit lr h -> 0.
+@pytest.mark.parametrize(
+    ("power", "examples", "rate"),
+    [
+        (0.0, 6.024e6, 3.40e-3),
+        (0.25, 2.380e6, 9.19e-4),
+        (0.5, 1.392e6, 1.71e-4),
+        (0.75, 1.049e6, 2.59e-5),
+        (1.0, 1.180e6, 3.57e-6),
+    ],
+)
+def test_limits_of_every_preconditioner_are_those_known(
+    power: float, examples: float, rate: float
+) -> None:
+    drawn = tuned_curve("preconditioned", [4**k for k in range(1, 8)], preconditioner_power=power)
+    exact, _ = analyses([drawn])
+    least = exact.fewest_examples
+    assert least.value == pytest.approx(examples, rel=5e-3)
+    assert least.low is None or 0.998 * least.low <= examples <= 1.002 * least.high
+    slope = exact.slope
+    assert slope is not None
+    assert slope.low < 1.0 < slope.high
+    assert drawn.points[0].effective_rate / 4 == pytest.approx(rate, rel=0.01)
+
+
+def test_numbers_of_the_papers_problem_are_those_known() -> None:
+    sizes = [*(4**k for k in range(7)), 8192, *(4**k for k in (7, 8, 9, 10, 12, 13, 15))]
+    exact, found = analyses([tuned_curve("sgd", sizes)])
     assert (exact.source, found.source) == ("exact", "found")
     assert exact.fewest_examples.value == pytest.approx(6.024e6, rel=3e-4)
     assert exact.fewest_examples.bound == exact.fewest_steps.bound == ""
