@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ from nqm_study.study.storage import (
 )
 from nqm_study.study.trials import OnTrial
 from nqm_study.tracking.settings import Tracking
+from nqm_study.training import keep_training
 from nqm_study.truth import (
     Truth,
     frontier_wanted,
@@ -201,7 +203,7 @@ def run_planned(
     sharing: Sharing | None = None,
     on_trial: OnTrial | None = None,
 ) -> None:
-    """Bring the stored study of a plan to its budget.
+    """Bring the stored study of a plan to its budget, and keep the run of its best trial.
 
     Args:
         plan: what to run.
@@ -217,6 +219,8 @@ def run_planned(
         run(stored, made, search, evaluate, **keywords)
     else:
         run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
+    turn = sharing.turn if sharing is not None else contextlib.nullcontext()
+    keep_training(stored, plan.problem, plan.algorithm, turn)
 
 
 def run_study(

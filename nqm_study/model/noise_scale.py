@@ -28,6 +28,7 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.scheduled import PRECISE
 from nqm_study.model.schedules import ScheduleLike
+from nqm_study.model.spectrum import Spectrum
 
 Array = npt.NDArray[np.float64]
 
@@ -93,6 +94,11 @@ def gradient_noise_scale(
         tolerance=tolerance,
         precision=precision,
     )
+    return noise_over(gradient, spectrum, power)
+
+
+def noise_over(gradient: Array, spectrum: Spectrum, power: int = 1) -> Array:
+    """The sum of m h^(power - 1) c over some squared gradients; 0 where there is no noise."""
     weight = spectrum.multiplicity * spectrum.curvature ** (power - 1)
     noise = float(np.sum(weight * spectrum.noise))
     if noise == 0.0:
