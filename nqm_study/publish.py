@@ -17,6 +17,7 @@ from nqm_study.report.pareto import Frontier, frontiers
 from nqm_study.report.pareto_table import pareto_sentence, pareto_table
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
+from nqm_study.report.runs import runs
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.table import table
 from nqm_study.study.backends import Backend, embedded
@@ -82,7 +83,7 @@ def publish(
         drawn = curves(group)
         folder = root / "figures" / _folder(group)
         found = frontiers(group)
-        files = write_figures(drawn, folder, comparisons(group), found)
+        files = write_figures(drawn, folder, comparisons(group), found, runs(group))
         folders.append(folder)
         for curve in drawn:
             if curve.key in wanted:

@@ -25,8 +25,11 @@ from nqm_study.study.storage import note_training, study_record
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 
-POINTS = 60
-"""Numbers of steps, evenly spread in their logarithm, that a run is looked at."""
+POINTS = 48
+"""Numbers of steps, evenly spread in their logarithm, at which a run is looked at."""
+
+LATE_POINTS = 12
+"""The same in its last three octaves, where the loss bends most."""
 
 BEYOND = 2
 """A run at a constant rate is shown to this many times the steps to the target: past it the noise
@@ -153,8 +156,10 @@ def _greedy(problem: NoisyQuadratic, trial: TrialRecord) -> Training:
 
 
 def _spread(end: int, crossing: int | None) -> Steps:
-    """0 and up to POINTS numbers of steps from 1 to the end, with the crossing among them."""
-    spread = np.geomspace(1, end, POINTS).round().astype(np.int64)
+    """0, some 60 numbers of steps from 1 to the end, and the crossing."""
+    parts = ((1, POINTS), (max(1, end / 8), LATE_POINTS))
+    both = np.concatenate([np.geomspace(first, end, count) for first, count in parts])
+    spread = both.round().astype(np.int64)
     return np.unique([0, *spread.tolist(), *([crossing] if crossing is not None else [])])
 
 

@@ -45,6 +45,11 @@ class Curve:
         """Whether its schedules were computed: their largest rate is mostly the cap on them."""
         return self.schedule in COMPUTED
 
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing of it is searched or computed: each study is one run at a given rate."""
+        return not self.searched and not self.computed
+
 
 def curves(records: Sequence[StudyRecord]) -> tuple[Curve, ...]:
     """The scaling curves of the given studies, in an order that does not depend on theirs.
@@ -55,6 +60,14 @@ def curves(records: Sequence[StudyRecord]) -> tuple[Curve, ...]:
     groups = by_curve(records)
     names = labels([group[0].definition for group in groups])
     return tuple(_curve(name, group) for name, group in zip(names, groups, strict=True))
+
+
+def compared(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves that are compared by their fewest steps: without fixed ones, if there are others.
+
+    Fixed ones are what ``training_figure`` is for.
+    """
+    return [curve for curve in curves if not curve.fixed] or list(curves)
 
 
 def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:
