@@ -73,6 +73,9 @@ def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Pat
     assert sorted(path.name for path in folder.iterdir()) == [
         "learning_rate.png",
         "learning_rate.svg",
+        "noise_scale.csv",
+        "noise_scale.png",
+        "noise_scale.svg",
         "steps_to_target.png",
         "steps_to_target.svg",
     ]
