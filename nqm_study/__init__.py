@@ -8,6 +8,7 @@ from nqm_study.model.bounds import bayes_bound, classical_bound
 from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.density import DensitySpectrum, spectrum_from_density
 from nqm_study.model.greedy import GreedySchedule, greedy_schedule
+from nqm_study.model.noise_scale import gradient_noise_scale
 from nqm_study.model.optimal import OptimalSchedule, optimal_schedule
 from nqm_study.model.optimizers import SGD, Adam
 from nqm_study.model.outcome import Crossing
@@ -63,6 +64,7 @@ __all__ = [
     "__version__",
     "bayes_bound",
     "classical_bound",
+    "gradient_noise_scale",
     "greedy_schedule",
     "load_spectrum",
     "optimal_schedule",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ from nqm_study.study.storage import (
 )
 from nqm_study.study.trials import OnTrial
 from nqm_study.tracking.settings import Tracking
+from nqm_study.training import keep_training
 from nqm_study.truth import (
     Truth,
     frontier_wanted,
@@ -208,7 +210,7 @@ def run_planned(
     sharing: Sharing | None = None,
     on_trial: OnTrial | None = None,
 ) -> None:
-    """Bring the stored study of a plan to its budget.
+    """Bring the stored study of a plan to its budget, and keep the run of its best trial.
 
     Args:
         plan: what to run.
@@ -224,6 +226,8 @@ def run_planned(
         run(stored, made, search, evaluate, **keywords)
     else:
         run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
+    turn = sharing.turn if sharing is not None else contextlib.nullcontext()
+    keep_training(stored, plan.problem, plan.algorithm, turn)
 
 
 def run_study(

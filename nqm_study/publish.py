@@ -20,6 +20,7 @@ from nqm_study.report.pareto import Frontier, frontiers
 from nqm_study.report.pareto_table import pareto_sentence, pareto_table
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
+from nqm_study.report.runs import runs
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.selection import select
 from nqm_study.report.table import table
@@ -88,7 +89,7 @@ def publish(
         drawn = curves(group)
         folder = root / "figures" / _folder(group)
         found = frontiers(group)
-        files = write_figures(drawn, folder, comparisons(group), found)
+        files = write_figures(drawn, folder, comparisons(group), found, runs(group))
         folders.append(folder)
         for curve in drawn:
             if curve.key in wanted:
@@ -99,7 +100,7 @@ def publish(
         members = [record for record in records if name in record.reports]
         drawn = curves(members)
         folder = root / "figures" / name
-        files = write_figures(drawn, folder)
+        files = write_figures(drawn, folder, runs=runs(members))
         folders.append(folder)
         summaries.append(_report(name, {"report": name}, drawn, files))
     return Published(chosen, tuple(folders), tuple(summaries))
@@ -123,7 +124,7 @@ def compare(
     chosen = select([r for r in records if not r.definition.two_objectives], text)
     drawn = curves(chosen, by)
     folder = root / "figures" / (name or _slug(text, by))
-    files = write_figures(drawn, folder)
+    files = write_figures(drawn, folder, runs=runs(chosen, by))
     params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
     report = _report(folder.name, params, drawn, files)
     return Published(chosen, (folder,), (report,))

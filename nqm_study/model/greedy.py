@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -37,6 +38,7 @@ import numpy.typing as npt
 
 from nqm_study.model._greedy_kernel import RECORD_GROWTH, greedy_advance
 from nqm_study.model.linear import ROUNDING, TOLERANCE
+from nqm_study.model.noise_scale import noise_over
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
 
@@ -156,6 +158,39 @@ def greedy_schedule(
     )
 
 
+def greedy_curve(
+    problem: NoisyQuadratic, steps: Sequence[int], *, preconditioner_power: float = 0.0
+) -> tuple[Array, Array]:
+    """The expected loss and the gradient noise scale along a run with greedy learning rates.
+
+    They are those of one run, on the second level of compression and in strides halved once.
+
+    Args:
+        problem: spectrum and batch size.
+        steps: numbers of steps, ascending, each from 0 to 10^15.
+        preconditioner_power: p in [0, 1]; gradients are multiplied by h^-p.
+
+    Returns:
+        Two arrays of the length of ``steps``: risks, and tr(Sigma) / E |G|^2 in examples.
+    """
+    spectrum = problem.spectrum
+    level = min(spectrum.first_level + 1, spectrum.last_level)
+    nodes = _Nodes.of(problem, preconditioner_power, level)
+    part, before = nodes.part.copy(), nodes.part.copy()
+    rates, at_steps = _records(max(steps, default=0))
+    recorded = np.zeros(2, dtype=np.int64)
+    risks, gradient = np.empty(len(steps)), np.empty(len(steps))
+    now = 0
+    for index, step in enumerate(steps):
+        now, _, _, risks[index], _ = greedy_advance(
+            now, step, -math.inf, 0.5 * LIMIT, 2 * PATIENCE, DOUBLINGS, _stride_weights(),
+            nodes.curvature, nodes.source, part, before, rates, at_steps, recorded,
+        )  # fmt: skip
+        # e is 1/2 m h E theta^2, and the squared gradient sums m h^2 E theta^2.
+        gradient[index] = 2.0 * np.sum(nodes.eigenvalue * part)
+    return risks, noise_over(gradient, spectrum)
+
+
 class _Nodes(NamedTuple):
     """The nodes of the signal, then of the noise, in units that make the largest k one.
 
@@ -164,12 +199,14 @@ class _Nodes(NamedTuple):
         source: n over the square of the largest k.
         part: e before the first step.
         unit: the learning rate that these units call 1.
+        eigenvalue: h.
     """
 
     curvature: Array
     source: Array
     part: Array
     unit: float
+    eigenvalue: Array
 
     @classmethod
     def of(cls, problem: NoisyQuadratic, power: float, level: int) -> _Nodes:
@@ -191,7 +228,7 @@ class _Nodes(NamedTuple):
                     "computer"
                 )
         part = np.concatenate((nodes.signal_weight, np.zeros(noisy.size)))
-        return cls(k / largest, source, part, 1.0 / largest)
+        return cls(k / largest, source, part, 1.0 / largest, h)
 
 
 class _Run(NamedTuple):
@@ -216,8 +253,7 @@ def _run(nodes: _Nodes, target: float, max_steps: int, halvings: int | None) -> 
     """Walk to the target in strides halved some times; None is single steps."""
     part = nodes.part.copy()
     before = part.copy()
-    room = 3 + int(math.log(max(1, max_steps)) / math.log(RECORD_GROWTH))
-    rates, at_steps = np.empty(room), np.empty(room, dtype=np.int64)
+    rates, at_steps = _records(max_steps)
     recorded = np.zeros(2, dtype=np.int64)
     limit, shares = (0.0, 1) if halvings is None else (LIMIT * 0.5**halvings, 2**halvings)
     now, longest, doublings = 0, 1, DOUBLINGS
@@ -234,6 +270,12 @@ def _run(nodes: _Nodes, target: float, max_steps: int, halvings: int | None) -> 
         doublings = max(0, stride.bit_length() - 1 - SHORTER)
     kept = int(recorded[0])
     return _Run(now, risk, fall, longest, nodes.unit * rates[:kept], at_steps[:kept].copy())
+
+
+def _records(max_steps: int) -> tuple[Array, Steps]:
+    """Room for the rates that a run records, and for their steps."""
+    room = 3 + int(math.log(max(1, max_steps)) / math.log(RECORD_GROWTH))
+    return np.empty(room), np.empty(room, dtype=np.int64)
 
 
 def _difference(coarse: _Run, fine: _Run) -> float:

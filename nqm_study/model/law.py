@@ -14,7 +14,7 @@ are curvatures and its weights are multiplicities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,16 +42,30 @@ class PowerLaw:
         dim: how many modes there are.
         exponent: decay of the curvatures, greater than 0.
         scale: the largest curvature.
+        power: each mode counts h^power times.
     """
 
     dim: int
     exponent: float
     scale: float = 1.0
+    power: int = 0
+
+    def __repr__(self) -> str:
+        # Digests of stored studies are made from it, and earlier versions had no power.
+        power = f", power={self.power!r}" if self.power else ""
+        return (
+            f"PowerLaw(dim={self.dim!r}, exponent={self.exponent!r}, scale={self.scale!r}{power})"
+        )
+
+    def weighted(self, power: int) -> PowerLaw:
+        """The same law with each mode counted h^power times as often."""
+        return replace(self, power=self.power + power)
 
     def entries(self, level: int) -> tuple[Array, Array]:
         """Curvatures and multiplicities that serve compressions of a level."""
         index, multiplicity = _cells(self._ends(level))
-        return self.scale * index**-self.exponent, multiplicity
+        curvature = self.scale * index**-self.exponent
+        return curvature, multiplicity * curvature**self.power
 
     @property
     def last_level(self) -> int:

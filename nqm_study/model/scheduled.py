@@ -164,10 +164,12 @@ class Runs:
         )  # fmt: skip
         return sums
 
-    def risks(self, steps: Integers, horizon: int) -> Array:
-        """The risks after some ascending numbers of steps of one run."""
+    def risks(self, steps: Integers, horizon: int, precision: float = PRECISE) -> Array:
+        """The risks after some ascending numbers of steps of one run, to a relative error."""
         last = int(steps[-1])
-        longest = LONGEST_STEPPED if self._schedule.knots is not None else LONGEST_FUNCTION
+        longest = LONGEST_FUNCTION
+        if self._schedule.knots is not None:
+            longest = LONGEST_STEPPED if precision <= PRECISE else STEPPED[GOOD]
         if last <= longest:
             run = stepped(self._schedule, horizon, last)
             parts = self._parts(run, steps)
@@ -187,7 +189,7 @@ class Runs:
                     for each in zip(*series[-4:], strict=True)
                 ]
                 error = max(look.error for look in looks)
-                if not error > PRECISE or count >= MOST_OF_CURVE:
+                if not error > precision or count >= MOST_OF_CURVE:
                     return np.array([look.risk for look in looks])
             count *= 2
 
@@ -312,6 +314,7 @@ def scheduled_risks(
     steps: Sequence[int],
     horizon: int,
     tolerance: float,
+    precision: float = PRECISE,
 ) -> Array:
     """The risks after the given numbers of steps of one run, in the order given.
 
@@ -323,7 +326,7 @@ def scheduled_risks(
         return np.zeros(0)
 
     def risks(level: int) -> Array:
-        return Runs(problem, optimizer, schedule, level).risks(ordered, horizon)
+        return Runs(problem, optimizer, schedule, level).risks(ordered, horizon, precision)
 
     _, found, error = fine_enough(problem.spectrum, risks, tolerance)
     require_met(tolerance, error)

@@ -207,6 +207,28 @@ class Spectrum:
             return Spectrum.of_law(replace(self.law, scale=k * self.law.scale))
         return replace(self, curvature=k * self.curvature, noise=k**2 * self.noise)
 
+    def weighted(self, power: int) -> Spectrum:
+        """The same modes with multiplicities m h^power: what weighs them, not how they move.
+
+        It is kept with this spectrum, and its compressions with it.
+
+        Raises:
+            ValueError: if the sums of such a spectrum are infinite.
+        """
+        if power not in self._weighted:
+            if self.law is not None:
+                found = Spectrum.of_law(self.law.weighted(power))
+            else:
+                with np.errstate(over="ignore"):
+                    multiplicity = self.multiplicity * self.curvature**power
+                found = replace(self, multiplicity=multiplicity)
+            self._weighted[power] = found
+        return self._weighted[power]
+
+    @functools.cached_property
+    def _weighted(self) -> dict[int, Spectrum]:
+        return {}
+
     @functools.cached_property
     def second_moment(self) -> Array:
         """E theta_0^2 = a^2 + s of each mode."""

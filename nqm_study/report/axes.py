@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -11,8 +11,9 @@ from textwrap import fill
 from typing import Literal
 
 import matplotlib as mpl
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
@@ -25,6 +26,7 @@ _LINES = ("-", "--", ":", "-.")
 _MOST_TICKS = 12
 _LABEL_WIDTH = 33  # characters
 _CAPTION_HEIGHT = 0.3  # inches: two lines
+_PALEST = 0.84  # of viridis: beyond it yellow vanishes on white
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 
@@ -66,6 +68,17 @@ def crossed_looks(rows: int, columns: int) -> list[list[Look]]:
         [Look(color, _MARKERS[row % len(_MARKERS)], _LINES[row % len(_LINES)]) for color in colors]
         for row in range(rows)
     ]
+
+
+def shades(values: Iterable[float]) -> dict[float, str]:
+    """A colour for each positive value, by its logarithm: dark ones are small."""
+    logarithms = {value: math.log(value) for value in values}
+    low = min(logarithms.values(), default=0.0)
+    span = (max(logarithms.values(), default=0.0) - low) or 1.0
+    return {
+        value: to_hex(colormaps["viridis"](_PALEST * (logarithm - low) / span))
+        for value, logarithm in logarithms.items()
+    }
 
 
 def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
@@ -117,6 +130,30 @@ def set_powers(
     axis.set_major_locator(FixedLocator([2.0**k for k in shown]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"$2^{{{round(math.log2(value))}}}$"))
+
+
+def set_losses(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> None:
+    """A logarithmic axis of losses that holds some positive values: 0.01, 0.02, 0.05, 0.1, ...
+
+    Args:
+        axes: what to set it on.
+        name: which axis.
+        values: what must be inside, a little room beyond.
+    """
+    low, high = 0.8 * min(values), 1.25 * max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    heads = (1, 2, 5) if len(powers) <= _MOST_TICKS // 2 else (1,)
+    ticks = [head * 10.0**power for power in powers for head in heads]
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    if name == "x":
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def legend(figure: Figure, entries: Sequence[Entry]) -> None:

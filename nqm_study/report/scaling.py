@@ -51,6 +51,11 @@ class Curve:
         """Whether its schedules were computed: their largest rate is mostly the cap on them."""
         return self.schedule in COMPUTED
 
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing of it is searched or computed: each study is one run at a given rate."""
+        return not self.searched and not self.computed
+
 
 def curves(records: Sequence[StudyRecord], by: Sequence[str] = ()) -> tuple[Curve, ...]:
     """The scaling curves of the given studies, in an order that does not depend on theirs.
@@ -79,6 +84,14 @@ def one_problem_each(curves: Sequence[Curve]) -> tuple[tuple[Curve, ...], ...]:
     for curve in curves:
         groups[curve.spectrum_digest, curve.target].append(curve)
     return tuple(map(tuple, groups.values()))
+
+
+def compared(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves that are compared by their fewest steps: without fixed ones, if there are others.
+
+    Fixed ones are what ``training_figure`` is for.
+    """
+    return [curve for curve in curves if not curve.fixed] or list(curves)
 
 
 def _curve(label: str, records: Sequence[StudyRecord]) -> Curve:

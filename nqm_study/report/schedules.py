@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers
+from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers, shades
 from nqm_study.report.captions import caption, check_some
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
 
 COLUMNS = ("optimizer", "schedule", "batch_size", "first_step", "learning_rate", "steps", "curve")
-_PALEST = 0.84  # of viridis: beyond it yellow vanishes on white
 _WIDTH, _PANEL_HEIGHT = 7.2, 3.4  # inches
 _EQUAL = 1e-9  # relative difference below which rates are one
 _GREEDY: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 0.8}
@@ -47,7 +43,7 @@ def schedules_figure(curves: Sequence[Curve]) -> Figure | None:
     if not shown:
         return None
     members = [curve for panel in shown for curve in panel]
-    colors = _colors([point.batch_size for curve in members for point in _computed(curve)])
+    colors = shades([point.batch_size for curve in members for point in _computed(curve)])
     with nqm_style():
         figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * len(shown) + 0.3))
         all_axes = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
@@ -87,14 +83,6 @@ def panels(curves: Sequence[Curve]) -> list[list[Curve]]:
 
 def _computed(curve: Curve) -> list[Point]:
     return [point for point in curve.points if point.rates]
-
-
-def _colors(batch_sizes: Sequence[float]) -> dict[float, str]:
-    """A colour for each batch size, by its logarithm: dark ones are small."""
-    low, high = math.log(min(batch_sizes)), math.log(max(batch_sizes))
-    span = (high - low) or 1.0
-    shades = {size: _PALEST * (math.log(size) - low) / span for size in batch_sizes}
-    return {size: to_hex(colormaps["viridis"](shade)) for size, shade in shades.items()}
 
 
 def _draw_panel(axes: Axes, panel: Sequence[Curve], colors: dict[float, str]) -> None:

@@ -156,6 +156,26 @@ def regret(trials: Iterable[TrialRecord], optimum: Optimum) -> list[float]:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The expected loss and the gradient noise scale along the run of one trial.
+
+    Attributes:
+        trial: its number: the best, or of those that missed the target the one with the least risk.
+        steps: numbers of steps, ascending from 0; where the schedule depends on the run's length
+            they end with it, elsewhere beyond the target.
+        risks: expected loss after so many steps, under a long schedule to a thousandth; Adam's is
+            its closure's.
+        noise_scales: tr(Sigma) / E |G|^2 after so many steps, in examples; infinite where the
+            gradient is 0.
+    """
+
+    trial: int
+    steps: tuple[int, ...]
+    risks: tuple[float, ...]
+    noise_scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """A study with its finished trials, in the order of their numbers.
 
@@ -181,6 +201,7 @@ class StudyRecord:
             hyperparameters can reach, as (batch size, steps), ascending; empty where it was not
             computed.
         reports: names of the reports that the study belongs to.
+        training: the run of its best trial; None where it is not stored, or all diverged.
     """
 
     name: str
@@ -198,6 +219,7 @@ class StudyRecord:
     at_edge: tuple[str, ...] = ()
     frontier: tuple[tuple[float, int], ...] = ()
     reports: tuple[str, ...] = ()
+    training: Training | None = None
 
     @property
     def excess(self) -> float | None:

@@ -13,7 +13,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, TrialRecord
+from nqm_study.study.records import (
+    Cost,
+    Optimum,
+    Origin,
+    StudyRecord,
+    Tracked,
+    Training,
+    TrialRecord,
+)
 from nqm_study.study.space import Search
 from nqm_study.study.trials import directions
 
@@ -26,6 +34,7 @@ TRACKED = "nqm_study.tracked"
 OPTIMUM = "nqm_study.optimum"
 FRONTIER = "nqm_study.frontier"
 REPORTS = "nqm_study.reports"
+TRAINING = "nqm_study.training"
 
 FOUND = "found"
 """The trial attribute with all that a shared trial came to; others have an attribute for each."""
@@ -86,6 +95,14 @@ def note_frontier(study: Study, frontier: Sequence[tuple[float, int]]) -> None:
 def frontier_known(study: Study) -> bool:
     """Whether the exact frontier was looked for."""
     return FRONTIER in study.user_attrs
+
+
+def note_training(study: Study, training: Training) -> None:
+    """Store the run of the best trial."""
+    kept = dataclasses.asdict(training)
+    # JSON has no infinity.
+    kept["noise_scales"] = [v if math.isfinite(v) else None for v in training.noise_scales]
+    study.set_user_attr(TRAINING, kept)
 
 
 def note_origin(study: Study, origin: Origin) -> None:
@@ -178,6 +195,7 @@ def study_record(study: Study) -> StudyRecord:
         optimum=Optimum(**found) if (found := study.user_attrs.get(OPTIMUM)) else None,
         frontier=tuple((float(b), int(t)) for b, t in study.user_attrs.get(FRONTIER, ())),
         reports=tuple(study.user_attrs.get(REPORTS, ())),
+        training=_training(study),
         coordinates={
             each.name: (each.low, each.high)
             for each in (search.space.coordinates if search else ())
@@ -193,6 +211,14 @@ def study_record(study: Study) -> StudyRecord:
 
 def _origins(study: Study) -> tuple[Origin, ...]:
     return tuple(Origin(**each) for each in study.user_attrs.get(ORIGINS, ()))
+
+
+def _training(study: Study) -> Training | None:
+    found = study.user_attrs.get(TRAINING)
+    if not found:
+        return None
+    scales = (math.inf if value is None else value for value in found["noise_scales"])
+    return Training(found["trial"], tuple(found["steps"]), tuple(found["risks"]), tuple(scales))
 
 
 def _cost(study: Study) -> Cost:

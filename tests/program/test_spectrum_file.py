@@ -185,7 +185,7 @@ def test_any_name_of_a_file_is_drawn_without_a_word(tmp_path: Path, name: str) -
     (tmp_path / name).write_text(CURVATURES)
     done = run(tmp_path, "spectrum=file", f"spectrum.path='{name}'", "target=0.05",
                "study.n_trials=2", "tracking=none")  # fmt: skip
-    assert len(list((tmp_path / "mlruns" / "figures").rglob("*.svg"))) == 2
+    assert len(list((tmp_path / "mlruns" / "figures").rglob("*.svg"))) == 3
     assert done.stderr.count("\n") == 1, done.stderr
     assert name in done.stdout
 

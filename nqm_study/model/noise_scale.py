@@ -1,0 +1,107 @@
+"""The gradient noise scale along a run: the batch size at which noise and signal are alike.
+
+| symbol | name | meaning |
+|---|---|---|
+| Sigma | | covariance of the gradient of one example, diagonal here, with entries c |
+| G | | the true gradient, with entries h theta |
+| B_simple | ``"simple"`` | tr(Sigma) / E |G|^2 = sum m c / sum m h^2 E theta^2 |
+| B_noise | ``"hessian"`` | tr(H Sigma) / E G^T H G = sum m h c / sum m h^3 E theta^2 |
+
+A mode moves in the same way however many modes there are of its kind, and the risk is
+1/2 sum m h E theta^2. So the sums below are twice the risk of a spectrum with other multiplicities,
+m h and m h^2, and they are as exact as the risk is.
+
+Source: McCandlish, Kaplan, Amodei 2018, arXiv:1812.06162, equations 2.8 and 2.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.crossing import CONSTANT, require_run, risk_curve
+from nqm_study.model.linear import TOLERANCE
+from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.scheduled import PRECISE
+from nqm_study.model.schedules import ScheduleLike
+from nqm_study.model.spectrum import Spectrum
+
+Array = npt.NDArray[np.float64]
+
+Weighting = Literal["simple", "hessian"]
+
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+"""The noise scales: that of the gradient itself, and that weighted by the Hessian."""
+
+
+def gradient_noise_scale(
+    problem: NoisyQuadratic,
+    optimizer: Optimizer,
+    schedule: ScheduleLike = CONSTANT,
+    *,
+    steps: Sequence[int] | npt.NDArray[np.integer],
+    horizon: int | None = None,
+    weighting: Weighting = "simple",
+    tolerance: float = TOLERANCE,
+    precision: float = PRECISE,
+) -> Array:
+    """The gradient noise scale, in examples, after each of the given numbers of steps.
+
+    B_simple = tr(Sigma) / E |G|^2 is the batch size at which the noise of a batch's gradient has
+    the length of the true gradient G. It grows as the loss falls: G shrinks, the noise does not.
+    With ``weighting="hessian"`` it is B_noise = tr(H Sigma) / E G^T H G, at which the noise costs
+    half of what a step of SGD gains at best. The expectations are over runs, each of its own.
+
+    With ``ema_decay`` it is G at the averaged iterate, whose loss ``risk_curve`` gives, and not at
+    the iterate where the optimizer takes its gradients.
+
+    Args:
+        problem: spectrum and batch size.
+        optimizer: ``SGD`` or ``Adam``.
+        schedule: multiplies the learning rate, as in ``steps_to_target``.
+        steps: numbers of steps >= 0, in any order.
+        horizon: the length of the run, as in ``risk_curve``.
+        weighting: ``"simple"`` or ``"hessian"``.
+        tolerance: as in ``risk_curve``.
+        precision: as in ``risk_curve``.
+
+    Returns:
+        Array of noise scales, in the order of ``steps``: 0 where there is no noise, and where a
+        diverged run's gradient is infinite; infinite where there is noise and no gradient.
+
+    Raises:
+        ValueError: if a value is outside its range or of the wrong kind, or a power law's finest
+            compression does not meet the tolerance.
+
+    Source: McCandlish et al. 2018, arXiv:1812.06162, equations 2.8 and 2.9.
+    """
+    require_run(problem, optimizer, schedule)
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting={weighting!r}: must be one of {', '.join(WEIGHTINGS)}")
+    power = 1 + WEIGHTINGS.index(weighting)
+    spectrum = problem.spectrum
+    weighted = NoisyQuadratic(spectrum.weighted(power), problem.batch_size)
+    gradient = 2.0 * risk_curve(
+        weighted,
+        optimizer,
+        schedule,
+        steps=steps,
+        horizon=horizon,
+        tolerance=tolerance,
+        precision=precision,
+    )
+    return noise_over(gradient, spectrum, power)
+
+
+def noise_over(gradient: Array, spectrum: Spectrum, power: int = 1) -> Array:
+    """The sum of m h^(power - 1) c over some squared gradients; 0 where there is no noise."""
+    weight = spectrum.multiplicity * spectrum.curvature ** (power - 1)
+    noise = float(np.sum(weight * spectrum.noise))
+    if noise == 0.0:
+        return np.zeros_like(gradient)
+    with np.errstate(divide="ignore"):
+        return np.asarray(noise / gradient)

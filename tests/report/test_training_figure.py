@@ -1,0 +1,299 @@
+"""Training curves at given rates, and the gradient noise scale along the best runs."""
+
+import csv
+import dataclasses
+import io
+import math
+from pathlib import Path
+
+import pytest
+from fake_records import LEARNING_RATE, definition, momentum, optimal, sgd, study, trial
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nqm_study.report.files import write_figures
+from nqm_study.report.noise_scale import COLUMNS as SCALE_COLUMNS
+from nqm_study.report.noise_scale import (
+    course,
+    noise_scale_csv,
+    noise_scale_figure,
+    shown_runs,
+)
+from nqm_study.report.runs import runs
+from nqm_study.report.scaling import compared, curves
+from nqm_study.report.training import COLUMNS, training_csv, training_figure
+from nqm_study.study.records import StudyRecord, Training
+
+STEPS = (0, *(2**k for k in range(15)))
+
+
+def with_training(record: StudyRecord, target: float = 0.01) -> StudyRecord:
+    """A loss that falls from 4.9 to the target as 1 / steps, and twice as far after it."""
+    (only,) = record.trials
+    end = only.steps or 10**5
+    steps = (0, *(step for step in STEPS if 0 < step < end), end, 2 * end)
+    falls = [4.9 / (1 + step * (4.9 / target - 1) / end) for step in steps]
+    losses = falls if only.steps is not None else [loss + 2 * target for loss in falls]
+    made = Training(only.number, steps, tuple(losses), tuple(30.0 / loss for loss in losses))
+    return dataclasses.replace(record, training=made)
+
+
+def fixed(
+    rate: float, steps: int | None, batch_size: float = 256, **changes: object
+) -> StudyRecord:
+    values = {"learning_rate": rate, "momentum": 0.0}
+    record = study(
+        trial(steps, **values),
+        batch_size=batch_size,
+        **{"hyperparameters": values, **changes},
+    )
+    return with_training(record)
+
+
+def diverged(rate: float) -> StudyRecord:
+    made = fixed(rate, None)
+    one = dataclasses.replace(made.trials[0], status="diverged")
+    return dataclasses.replace(made, trials=(one,), training=None)
+
+
+FIVE = [fixed(1.9, None), fixed(0.03, 8000), fixed(0.3, 900), fixed(0.1, 2600), fixed(1.0, 300)]
+
+
+def drawn(records: list[StudyRecord]) -> Figure:
+    figure = training_figure(runs(records))
+    assert figure is not None
+    return figure
+
+
+def lines(axes: Axes) -> list[Line2D]:
+    """The training curves; a dotted line goes from one side to the other, a point is a marker."""
+    return [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+
+
+def points(axes: Axes) -> list[tuple[float, float]]:
+    marked = [line for line in axes.get_lines() if line.get_marker() == "o"]
+    return [(line.get_xdata()[0], line.get_ydata()[0]) for line in marked]  # type: ignore[index]
+
+
+def texts(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_every_given_rate_has_a_line_with_its_steps_the_lowest_first() -> None:
+    (axes,) = drawn(FIVE).axes
+    assert len(lines(axes)) == 5
+    assert texts(axes) == [
+        "lr = 0.03: T = 8,000",
+        "lr = 0.1: T = 2,600",
+        "lr = 0.3: T = 900",
+        "lr = 1: T = 300",
+        "lr = 1.9: not reached",
+        "target, 0.01",
+    ]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert len({line.get_color() for line in lines(axes)}) == 5
+    first = lines(axes)[0]
+    assert tuple(first.get_xdata()) == FIVE[1].training.steps[1:]  # type: ignore[union-attr]
+    assert tuple(first.get_ydata()) == FIVE[1].training.risks[1:]  # type: ignore[union-attr]
+
+
+def test_a_point_is_where_a_run_first_is_at_the_target() -> None:
+    (axes,) = drawn(FIVE).axes
+    assert points(axes) == [(t, pytest.approx(0.01)) for t in (8000, 2600, 900, 300)]
+    (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert set(dotted.get_ydata()) == {0.01}
+
+
+def test_a_rate_that_diverges_is_named_without_a_line_and_a_colour() -> None:
+    (axes,) = drawn([*FIVE, diverged(2.1)]).axes
+    assert len(lines(axes)) == 5
+    assert "lr = 2.1: diverges" in texts(axes)
+    (plain,) = drawn(FIVE).axes
+    assert [a.get_color() for a in lines(axes)] == [b.get_color() for b in lines(plain)]
+    assert training_figure(runs([diverged(2.1)])) is None
+
+
+def test_what_is_searched_or_computed_is_no_training_curve() -> None:
+    searched = [with_training(record) for record in sgd([64, 256])]
+    computed = [with_training(record) for record in optimal([64])]
+    assert training_figure(runs(searched + computed)) is None
+    (axes,) = drawn(searched + computed + FIVE).axes
+    assert len(lines(axes)) == 5
+    assert training_csv(runs(searched)).count("\n") == 1
+
+
+def test_batch_sizes_have_panels_of_their_own_and_four_at_most() -> None:
+    sizes = [4**k for k in range(1, 8)]
+    many = [fixed(rate, 500, size) for size in sizes for rate in (0.1, 1.0)]
+    figure = drawn(many)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["B = $2^{2}$", "B = $2^{6}$", "B = $2^{10}$", "B = $2^{14}$"]
+    assert [len(lines(axes)) for axes in figure.axes] == [2] * 4
+    assert "Of 7 batch sizes 4 are shown" in " ".join(
+        text.get_text().replace("\n", " ") for text in figure.texts
+    )
+    colors = [[line.get_color() for line in lines(axes)] for axes in figure.axes]
+    assert len({tuple(each) for each in colors}) == 1
+
+
+def test_optimizers_are_told_apart_by_dashes_and_names() -> None:
+    both = [*FIVE, fixed(0.1, 800, optimizer="momentum")]
+    (axes,) = drawn(both).axes
+    assert len({line.get_linestyle() for line in lines(axes)}) == 2
+    assert "sgd, lr 0.1: T = 2,600" in texts(axes)
+    assert "momentum, lr 0.1: T = 800" in texts(axes)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [FIVE, [fixed(10.0**-k, 100 * k) for k in range(1, 25)], [fixed(0.1, 5, b) for b in (4, 16)]],
+    ids=["five", "many", "panels"],
+)
+def test_legends_stand_clear_of_the_axes_and_inside_the_figure(records: list[StudyRecord]) -> None:
+    figure = drawn(records)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        box, frame = legend.get_window_extent(), axes.get_window_extent()
+        assert frame.width > 350
+        assert box.x0 > frame.x1
+        assert box.x1 <= figure.bbox.x1
+        assert box.y0 >= 0.0
+
+
+def test_a_divergence_does_not_stretch_the_axis() -> None:
+    wild = fixed(2.0, 50)
+    assert wild.training is not None
+    grown = dataclasses.replace(wild.training, risks=(*wild.training.risks[:-1], 4000.0))
+    (axes,) = drawn([dataclasses.replace(wild, training=grown)]).axes
+    assert axes.get_ylim()[1] < 20.0
+
+
+def test_the_table_has_a_row_for_every_point_of_every_batch_size() -> None:
+    records = [*FIVE, fixed(0.1, 40, 1024)]
+    rows = list(csv.DictReader(io.StringIO(training_csv(runs(records)))))
+    assert tuple(rows[0]) == COLUMNS
+    found = [row for row in rows if row["batch_size"] == "1024"]
+    made = records[-1].training
+    assert made is not None
+    assert tuple(int(row["step"]) for row in found) == made.steps
+    assert tuple(float(row["loss"]) for row in found) == made.risks
+    assert {row["steps_to_target"] for row in found} == {"40"}
+    missed = [row for row in rows if row["learning_rate"] == "1.9"]
+    assert {row["steps_to_target"] for row in missed} == {""}
+
+
+def test_of_seeds_the_one_with_the_fewest_steps_is_shown() -> None:
+    seeds = [fixed(0.1, steps, seed=seed) for seed, steps in enumerate((900, 700, 800))]
+    (run,) = runs(seeds)
+    assert run.steps == 700
+
+
+def test_fixed_curves_leave_the_figures_of_searches_alone() -> None:
+    searched, computed = sgd([64, 256]), optimal([64, 256])
+    everything = curves([*FIVE, *searched, *computed])
+    assert {curve.schedule for curve in compared(everything)} == {"constant", "optimal"}
+    assert len(compared(everything)) == 2
+    assert len(compared(curves(FIVE))) == 5
+
+
+def scales(records: list[StudyRecord]) -> Figure:
+    figure = noise_scale_figure(runs(records))
+    assert figure is not None
+    return figure
+
+
+def test_the_noise_scale_is_shown_where_perfect_scaling_ends_up_to_the_target() -> None:
+    records = [with_training(record) for record in sgd() + momentum()]
+    figure = scales(records)
+    shown = shown_runs(runs(records))
+    # T B is within 20 % of its least up to there.
+    assert [(run.curve.label, run.batch_size) for run in shown] == [
+        ("sgd", 4**3),
+        ("momentum", 4**6),
+    ]
+    drawn_lines = lines(figure.axes[0])
+    assert len(drawn_lines) == 2
+    for line, run in zip(drawn_lines, shown, strict=True):
+        assert line.get_xdata()[-1] == pytest.approx(0.01)  # type: ignore[index]
+        assert list(line.get_ydata()) == [30.0 / loss for loss in line.get_xdata()]
+        assert len(line.get_xdata()) == len(run.training.steps) - 1  # type: ignore[union-attr]
+    low, high = figure.axes[0].get_xlim()
+    assert low > high, "the loss does not fall to the right"
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said[:2] == ["sgd\nB = $2^{6}$", "momentum\nB = $2^{12}$"]
+
+
+def test_a_marker_is_where_the_noise_scale_is_the_runs_batch_size() -> None:
+    figure = scales([with_training(record) for record in sgd([64])])
+    (marker,) = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
+    assert marker.get_ydata()[0] == 64  # type: ignore[index]
+    assert marker.get_xdata()[0] == pytest.approx(30.0 / 64)  # type: ignore[index]
+    without = scales([with_training(record) for record in sgd([2**16])])
+    assert not [line for line in without.axes[0].get_lines() if len(line.get_xdata()) == 1]
+
+
+def test_of_a_loss_that_swings_only_new_lows_are_joined() -> None:
+    (record,) = [with_training(record) for record in sgd([64])]
+    training = Training(
+        0, (0, 1, 2, 3, 4), (4.0, 2.0, 3.0, 1.0, 0.5), (1.0, 2.0, 1.5, math.inf, 9.0)
+    )
+    one = dataclasses.replace(record, training=training)
+    (run,) = runs([one])
+    assert course(run) == [(0, 4.0, 1.0), (1, 2.0, 2.0), (4, 0.5, 9.0)]
+    said = " ".join(scales([one]).texts[0].get_text().split())
+    assert "Where the loss swings" in said
+    assert "Where the loss swings" not in " ".join(scales([record]).texts[0].get_text().split())
+
+
+def test_there_is_no_noise_scale_without_a_training_record_or_noise() -> None:
+    assert noise_scale_figure(runs(sgd())) is None
+    (record,) = [with_training(record) for record in sgd([64])]
+    assert record.training is not None
+    still = dataclasses.replace(record.training, noise_scales=(0.0,) * len(record.training.steps))
+    assert noise_scale_figure(runs([dataclasses.replace(record, training=still)])) is None
+
+
+def test_fixed_rates_have_noise_scales_only_among_themselves() -> None:
+    assert len(shown_runs(runs(FIVE))) == 5
+    rates = [run.learning_rate for run in shown_runs(runs(FIVE))]
+    assert rates == sorted(rates)
+    searched = [with_training(record) for record in sgd([64])]
+    assert [run.curve.label for run in shown_runs(runs(FIVE + searched))] != []
+    assert all(run.curve.searched for run in shown_runs(runs(FIVE + searched)))
+
+
+def test_the_noise_scales_table_is_what_is_drawn() -> None:
+    records = [with_training(record) for record in sgd([64, 256])]
+    rows = list(csv.DictReader(io.StringIO(noise_scale_csv(runs(records)))))
+    assert tuple(rows[0]) == SCALE_COLUMNS
+    (run,) = shown_runs(runs(records))
+    found = [(int(r["step"]), float(r["loss"]), float(r["noise_scale"])) for r in rows]
+    assert found == course(run)
+
+
+def test_files_are_written_where_there_is_something_to_show(tmp_path: Path) -> None:
+    records = [*FIVE, *(with_training(record) for record in sgd([64, 256]))]
+    names = {path.name for path in write_figures(curves(records), tmp_path, (), (), runs(records))}
+    assert {"training.png", "training.svg", "training.csv"} < names
+    assert {"noise_scale.png", "noise_scale.svg", "noise_scale.csv"} < names
+    plain = {
+        path.name for path in write_figures(curves(sgd()), tmp_path / "b", (), (), runs(sgd()))
+    }
+    assert plain == {
+        f"{name}.{end}" for name in ("steps_to_target", "learning_rate") for end in ("png", "svg")
+    }
+    again = write_figures(curves(records[::-1]), tmp_path / "c", (), (), runs(records[::-1]))
+    for path in again:
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_a_fixed_definition_is_one_that_searches_nothing() -> None:
+    assert definition().searched == ("learning_rate",)
+    assert curves([fixed(0.1, 5)])[0].fixed
+    assert not curves([study(trial(5), hyperparameters={"learning_rate": LEARNING_RATE})])[0].fixed
+    assert not curves(optimal([64]))[0].fixed
