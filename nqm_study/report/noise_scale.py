@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from matplotlib.figure import Figure
@@ -17,12 +18,12 @@ from nqm_study.report.axes import (
     Entry,
     legend,
     log2_axes,
-    looks,
     nqm_style,
     set_losses,
     set_powers,
 )
-from nqm_study.report.captions import caption, check_some
+from nqm_study.report.captions import caption
+from nqm_study.report.drawing import curve_line, curve_looks
 from nqm_study.report.laws import small_batches
 from nqm_study.report.runs import Run
 from nqm_study.report.scaling import compared
@@ -47,15 +48,11 @@ def noise_scale_figure(runs: Sequence[Run]) -> Figure | None:
 
     Returns:
         the figure, or None where no run's training is known, or there is no noise.
-
-    Raises:
-        ValueError: unless the runs are of one spectrum and one target.
     """
     shown = shown_runs(runs)
     if not shown:
         return None
     curves = [run.curve for run in shown]
-    check_some(curves)
     with nqm_style():
         several = any(len(curve.points) > 1 for curve in curves)
         swings = any(_swings(run) for run in shown)
@@ -66,27 +63,29 @@ def noise_scale_figure(runs: Sequence[Run]) -> Figure | None:
         )
         figure, axes = log2_axes("expected loss", "gradient noise scale (examples)", said)
         entries: list[Entry] = []
-        losses, scales = [curves[0].target], []
+        targets = {curve.target for curve in curves}
+        losses, scales = [*targets], []
         crossed = False
-        for run, look in zip(shown, looks(len(shown)), strict=True):
+        for run, look in zip(shown, curve_looks(curves), strict=True):
             points = course(run)
             x = [loss for _, loss, _ in points]
             y = [scale for _, _, scale in points]
             losses += x
             scales += y
-            axes.plot(x, y, color=look.color)
+            axes.plot(x, y, color=look.color, linestyle=look.linestyle)
             at = _own_size(run)
             if at is not None:
                 crossed = True
                 axes.plot([at], [run.batch_size], look.marker, color=look.color, mec="0.15")
             marker = look.marker if at is not None else ""
-            line = Line2D([], [], color=look.color, marker=marker, markeredgecolor="0.15")
+            line = curve_line(replace(look, marker=marker))
             size = words.as_math(f"B = {words.power_of_two(run.batch_size)}")
             entries.append((line, run.curve.label, size))
         set_losses(axes, "x", losses)
         axes.invert_xaxis()
         set_powers(axes, "y", scales)
-        axes.axvline(curves[0].target, color=GREY, linewidth=1.0, linestyle=":", zorder=1.5)
+        for target in sorted(targets):
+            axes.axvline(target, color=GREY, linewidth=1.0, linestyle=":", zorder=1.5)
         dotted = Line2D([], [], color=GREY, linewidth=1.0, linestyle=":")
         entries.append((dotted, "target", ""))
         if crossed:

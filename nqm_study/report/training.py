@@ -22,7 +22,7 @@ from nqm_study.report.axes import (
     set_powers,
     shades,
 )
-from nqm_study.report.captions import caption, check_some
+from nqm_study.report.captions import caption, listed
 from nqm_study.report.runs import Run
 
 COLUMNS = (
@@ -53,15 +53,10 @@ def training_figure(runs: Sequence[Run]) -> Figure | None:
 
     Returns:
         the figure, or None where every study searched something.
-
-    Raises:
-        ValueError: unless the runs are of one spectrum and one target.
     """
     shown = fixed_runs(runs)
     if all(run.training is None for run in shown):
         return None
-    curves = list({run.curve.key: run.curve for run in shown}.values())
-    check_some(curves)
     sizes = sorted({run.batch_size for run in shown})
     panels = [[run for run in shown if run.batch_size == size] for size in _spread(sizes)]
     colors = shades(run.learning_rate for run in shown if not run.diverged)
@@ -126,14 +121,15 @@ def _draw_panel(
     axes.set_xscale("log", base=2)
     axes.set_ylabel("expected loss")
     axes.set_title(words.as_math(f"B = {words.power_of_two(panel[0].batch_size)}"), loc="left")
-    target = panel[0].curve.target
+    targets = sorted({run.curve.target for run in panel})
     known = [run.training for run in panel if run.training is not None]
-    start = max((training.risks[0] for training in known), default=target)
+    start = max((training.risks[0] for training in known), default=targets[-1])
     top = _HIGHEST * start
     risks = [risk for training in known for risk in training.risks if 0.0 < risk <= top]
-    set_losses(axes, "y", [target, *risks])
+    set_losses(axes, "y", [*targets, *risks])
     set_powers(axes, "x", [step for training in known for step in training.steps] or [1.0])
-    axes.axhline(target, color=GREY, linewidth=1.0, linestyle=":", zorder=2)
+    for target in targets:
+        axes.axhline(target, color=GREY, linewidth=1.0, linestyle=":", zorder=2)
     lines, labels = [], []
     for run in panel:
         dashes = _DASHES[kinds.index(_kind(run)) % len(_DASHES)]
@@ -142,7 +138,7 @@ def _draw_panel(
         lines.append(Line2D([], [], **(style if run.training is not None else _NO_LINE)))
         labels.append(fill(_label(run, panel), _LABEL_WIDTH))
     lines.append(Line2D([], [], color=GREY, linewidth=1.0, linestyle=":"))
-    labels.append(f"target, {target:g}")
+    labels.append(f"target, {listed(f'{target:g}' for target in targets)}")
     axes.legend(
         lines,
         [plain(label) for label in labels],
