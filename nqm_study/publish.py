@@ -15,6 +15,7 @@ from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.pareto import Frontier, frontiers
 from nqm_study.report.pareto_table import pareto_sentence, pareto_table
+from nqm_study.report.point import Point
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
 from nqm_study.report.scaling import Curve, curves
@@ -84,11 +85,14 @@ def publish(
         found = frontiers(group)
         files = write_figures(drawn, folder, comparisons(group), found)
         folders.append(folder)
-        for curve in drawn:
-            if curve.key in wanted:
-                members = [r for r in group if r.trials and r.definition.curve == curve.key]
-                summaries.append(_summary(curve, members, files))
-        summaries += [_frontier_summary(each, files) for each in found if each.key in wanted]
+        summaries += [
+            _summary(each, _members(group, each.key), files) for each in drawn if each.key in wanted
+        ]
+        summaries += [
+            _frontier_summary(each, _members(group, each.key), files)
+            for each in found
+            if each.key in wanted
+        ]
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
@@ -127,6 +131,14 @@ def unmirrored(state: MirrorState) -> str:
         "`python -m nqm_study.report` brings them there"
         if "--rebuild" not in state.problem
         else f"MLflow is not up to date: {state.problem}. The storage has every trial"
+    )
+
+
+def _members(group: Sequence[StudyRecord], key: str) -> list[StudyRecord]:
+    """The studies of a curve with finished trials, by batch size and seed."""
+    found = [r for r in group if r.trials and r.definition.curve == key]
+    return sorted(
+        found, key=lambda r: (float(r.definition.batch_text.partition("..")[0]), r.definition.seed)
     )
 
 
@@ -175,16 +187,44 @@ def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]
             (
                 int(point.batch_size),
                 point.steps,
-                {name: v for name, v in point.hyperparameters.items() if name in shown},
+                {
+                    **{name: v for name, v in point.hyperparameters.items() if name in shown},
+                    **_overlaid(point, exact=not definition.approximate),
+                },
             )
             for point in curve.points
         ],
         note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
         files=[str(file) for file in files],
+        studies=_studies(records),
     )
 
 
-def _frontier_summary(frontier: Frontier, files: Sequence[Path]) -> Summary:
+def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
+    """What MLflow's charts show beside a curve's steps and hyperparameters, where it is known."""
+    values = {"examples_to_target": point.examples, "bayes_bound": float(point.bayes_bound)}
+    if exact:
+        # Of Adam there is no such rate.
+        values["effective_learning_rate"] = point.effective_rate
+    if point.optimum is not None:
+        values["optimum_steps"] = float(point.optimum.steps)
+    return values
+
+
+def _studies(records: Sequence[StudyRecord]) -> dict[str, dict[str, str]]:
+    """A row for each batch size: the names of its studies, by what to call them there."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in records:
+        definition = record.definition
+        named = record.name != definition.default_name
+        text = record.name if named else f"seed {definition.seed}"
+        rows.setdefault(f"B = {definition.batch_text}", {})[text] = record.name
+    return rows
+
+
+def _frontier_summary(
+    frontier: Frontier, records: Sequence[StudyRecord], files: Sequence[Path]
+) -> Summary:
     """What the summary run of a frontier says, with a point for each batch size on it."""
     return Summary(
         key=frontier.key,
@@ -210,6 +250,7 @@ def _frontier_summary(frontier: Frontier, files: Sequence[Path]) -> Summary:
         ],
         note=pareto_sentence(frontier),
         files=[str(file) for file in files],
+        studies=_studies(records),
     )
 
 

@@ -61,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
         help="an MLflow server; default: mlflow.db of --mlruns",
     )
     parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
+    parser.add_argument(
+        "--diagnostics",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw Optuna's own figures of the studies that lack them",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
     parser.add_argument(
         "--rebuild",
@@ -83,7 +89,9 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         raise ValueError(f"{root} holds no finished trial; run `python -m nqm_study -m` first")
     mirror = None
     if not arguments.no_mlflow:
-        tracking = Tracking(arguments.experiment, arguments.tracking)
+        tracking = Tracking(
+            arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
+        )
         studies = tuple(
             MirroredStudies(backend, {record.name: None for record in _kept(found)})
             for backend, found in records.items()

@@ -8,12 +8,14 @@ takes a second or two.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -22,6 +24,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Engine, event
 
 from nqm_study.study.records import StudyRecord
+from nqm_study.tracking.layout import STUDY_NAME
 from nqm_study.tracking.settings import Tracking
 from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
 from nqm_study.tracking.study_run import StudyRun
@@ -30,6 +33,8 @@ __all__ = ["Mirror", "StudyRun", "SummaryPoint"]
 
 CURVE = "nqm.curve"
 DATABASE = "mlflow.db"
+SUMMARY = "\n\nIts summary: "
+"""What the link of a study's description to its summary begins with."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ class Mirror:
         points: Sequence[SummaryPoint],
         note: str,
         files: Sequence[Path],
+        studies: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         """One run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
 
@@ -146,10 +152,12 @@ class Mirror:
             points: its metrics, with the batch size as MLflow's step.
             note: its description.
             files: its artifacts, under ``figures``.
+            studies: its studies' runs, which its description links to, and whose descriptions link
+                to it: for each row, identifiers by the text of the link.
         """
         draft = Draft(
             name=name,
-            tags={KIND: "summary", CURVE: key, NOTE: note},
+            tags={KIND: "summary", CURVE: key, NOTE: note + self._rows(studies)},
             params=params,
             points=tuple(
                 Point(metric, value, point.batch_size)
@@ -163,6 +171,36 @@ class Mirror:
         run_id = self.store.write(draft, self.store.find({KIND: "summary", CURVE: key}))
         for file in files:
             self.store.client.log_artifact(run_id, str(file), "figures")
+        for row in studies.values():
+            for study in row.values():
+                self._link_back(study, name, run_id)
+
+    def study_runs(self) -> dict[str, str]:
+        """The identifiers of the studies' runs, by the studies' names."""
+        return {
+            run.data.tags[STUDY_NAME]: run.info.run_id for run in self.store.find({KIND: "study"})
+        }
+
+    def _rows(self, studies: Mapping[str, Mapping[str, str]]) -> str:
+        """A list of links for the end of a summary's description."""
+        rows = [
+            f"- {row}: " + ", ".join(self._link(*link) for link in links.items())
+            for row, links in studies.items()
+            if links
+        ]
+        return "\n".join(["", "", "Studies:", "", *rows]) if rows else ""
+
+    def _link_back(self, study: str, name: str, summary: str) -> None:
+        """End the description of a study with a link to its summary, unless it does so already."""
+        said = self.store.client.get_run(study).data.tags.get(NOTE, "")
+        note = f"{said.partition(SUMMARY)[0]}{SUMMARY}{self._link(name, summary)}"
+        if note != said:
+            self.store.client.set_tag(study, NOTE, note)
+
+    def _link(self, text: str, run_id: str) -> str:
+        """A link to a run's page, from another page: it holds wherever the server is mounted."""
+        shown = re.sub(r"([\\\[\]])", r"\\\1", text)
+        return f"[{shown}](#/experiments/{self.store.experiment_id}/runs/{run_id})"
 
 
 def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
