@@ -154,7 +154,7 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
         return powers
     if len(ticks) > 1:
         return ticks
-    even = MaxNLocator(most - 1, min_n_ticks=2).tick_values(low, high)
+    even = MaxNLocator(most - 1, steps=[1, 2, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in even if low <= tick <= high]
 
 
