@@ -23,6 +23,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nqm_study import diagnostic_figures
+from nqm_study.study.database import first_line
 from nqm_study.study.records import StudyRecord, TrialRecord
 
 NOTE = "about.md"
@@ -103,18 +104,26 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
     with warnings.catch_warnings(), mpl.rc_context():
         # Public functions, which Optuna has called experimental since its version 2.2.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        for name, draw in _figures(trials, record, subject).items():
+        figures: Mapping[str, Callable[[], None]] = {}
+        try:
+            figures = _figures(trials, record, subject)
+        except Exception as error:  # noqa: BLE001 (told, and the study's run is whole without)
+            failures.append(f"no diagnostics were drawn, {_reason(error)}")
+        for name, draw in figures.items():
             try:
                 draw()
                 files[name] = _png()
             except Exception as error:  # noqa: BLE001 (told, and the other figures are drawn)
-                why = str(error).partition("\n")[0]
-                failures.append(f"{name} was not drawn, {type(error).__name__}: {why}")
+                failures.append(f"{name} was not drawn, {_reason(error)}")
             finally:
                 plt.close("all")
     if files:
         files[NOTE] = _note(files, record, subject).encode()
     return Diagnostics(files, tuple(failures))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _subject(trials: Sequence[TrialRecord]) -> _Subject:

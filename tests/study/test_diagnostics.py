@@ -169,6 +169,21 @@ def test_a_figure_that_fails_is_told_in_one_line_and_the_others_are_drawn(
     assert "slice.png" not in found.files["about.md"].decode()
 
 
+def test_where_optuna_ranks_no_coordinates_that_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no importance")
+
+    monkeypatch.setattr("nqm_study.diagnostics.get_param_importances", fail)
+    others = {f"ratio_{k}": Range(0.1, 1.0) for k in range(8)}
+    reached = Evaluation(nqm.Crossing(7, "reached", 0.1))
+    study = study_of(12, evaluation=lambda _: reached, hyperparameters={**RATE, **others})
+    found = diagnostics(study, study_record(study))
+    assert found.failures == ("no diagnostics were drawn, ValueError: no importance",)
+    assert found.files == {}
+
+
 def test_the_style_of_other_figures_is_left_as_it_was() -> None:
     before = dict(plt.rcParams)
     study = study_of(12)
