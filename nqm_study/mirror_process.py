@@ -87,7 +87,8 @@ class MirrorJob:
 class Summary:
     """What a scaling curve's run says: the arguments of ``Mirror.summary`` in JSON values.
 
-    That of a report of several curves, whose kind is ``report``, has no points.
+    Its studies are names, which the process that writes it finds the runs of. That of a report of
+    several curves, whose kind is ``report``, has no points.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Summary:
     points: Sequence[tuple[int, float, Mapping[str, float]]]
     note: str
     files: Sequence[str]
+    studies: Mapping[str, Mapping[str, str]]
     kind: str = "summary"
 
 
@@ -160,10 +162,15 @@ class Mirrors:
 
     def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
         """Let them write all that is missing, then the summaries, and end; what they told last."""
-        for index, process in enumerate(self._processes):
-            process.ask(summaries if index == 0 else ())
-        for process in self._processes:
+        first, *others = self._processes
+        first.ask(None)
+        for process in others:
+            process.ask(())
+        for process in others:
             process.join()
+        # The summaries name the runs of all studies, so these have to be there.
+        first.ask(summaries)
+        first.join()
         return self.state
 
     @property
@@ -207,9 +214,14 @@ class MirrorProcess:
         self._process.kill()
         self._wait()
 
-    def ask(self, summaries: Sequence[Summary]) -> None:
-        """Ask it to write all that is missing, then the summaries, and end."""
-        self._command = json.dumps({"finish": [asdict(summary) for summary in summaries]})
+    def ask(self, summaries: Sequence[Summary] | None) -> None:
+        """Ask it to write all that is missing, then the summaries, and end.
+
+        Args:
+            summaries: what to write; None if that is told later, until when it does not end.
+        """
+        said = None if summaries is None else [asdict(summary) for summary in summaries]
+        self._command = json.dumps({"finish": said})
         self._send(self._command)
 
     def join(self) -> None:

@@ -30,7 +30,9 @@ from nqm_study.mirror_process import MirrorJob, Summary
 from nqm_study.study.backends import Backend
 from nqm_study.study.database import first_line
 from nqm_study.study.locks import Lock
+from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage import ATTRIBUTE, study_record, trial_record
+from nqm_study.tracking.layout import diagnostics_digest
 from nqm_study.tracking.mlflow import Mirror, StudyRun, SummaryPoint, set_aside_damaged
 
 OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError)
@@ -43,6 +45,12 @@ OTHERS_SECONDS = 5.0
 """Seconds to wait for another call that mirrors the same study, before it is left to that one."""
 
 LONGEST_PAUSE = 5.0
+
+DIAGNOSTICS = "diagnostics"
+"""Where Optuna's figures go among the artifacts of a study's run."""
+
+DRAWING = 1
+"""Goes up when these figures change: those of earlier versions are then drawn anew."""
 
 AT_ONCE = 25
 """Trials of one study that are mirrored before it is told how many are missing."""
@@ -89,7 +97,10 @@ class Followed:
         self.missing = len(new[AT_ONCE:])
         complete = self._n_trials is not None and len(trials) >= self._n_trials
         if not self.missing and (finish or complete):
-            self._run.finish(study_record(study))
+            record = study_record(study)
+            self._run.finish(record)
+            if self._job.tracking.diagnostics:
+                self._diagnose(study, record, self._run)
             self._locked = False
             # Without the lock until now, another may have written the same; then all is looked at
             # once more.
@@ -100,6 +111,19 @@ class Followed:
     def forget(self) -> None:
         """Begin again, since it is not known what MLflow has."""
         self._run = None
+
+    def _diagnose(self, study: optuna.Study, record: StudyRecord, run: StudyRun) -> None:
+        """Draw Optuna's figures of a study, unless its run has those of the same trials."""
+        digest = diagnostics_digest(record, DRAWING)
+        if run.attached(DIAGNOSTICS, digest):
+            return
+        # Imports Matplotlib, which calls that draw nothing do without.
+        from nqm_study.diagnostics import diagnostics  # noqa: PLC0415
+
+        found = diagnostics(study, record)
+        for failure in found.failures:
+            tell(note=f"{self.name}: {failure}")
+        run.attach(DIAGNOSTICS, digest, found.files)
 
     def _find(self) -> optuna.Study | None:
         if self._study is None and self._backend.exists(self._job.root):
@@ -174,6 +198,7 @@ class Follower:
     def write(self, summaries: Sequence[Summary]) -> None:
         """Write the runs of scaling curves; other calls may write the same ones."""
         backend = self._job.studies[0].backend if self._job.studies else Backend()
+        runs = self.mirror().study_runs() if summaries else {}
         for summary in summaries:
             with backend.lock(self._job.root, "mirror", f"{self.where} {summary.key}"):
                 self.mirror().summary(
@@ -182,6 +207,10 @@ class Follower:
                     params=summary.params,
                     points=[SummaryPoint(*point) for point in summary.points],
                     note=summary.note,
+                    studies={
+                        row: {text: runs[name] for text, name in links.items() if name in runs}
+                        for row, links in summary.studies.items()
+                    },
                     files=[Path(file) for file in summary.files],
                     kind=summary.kind,
                 )
@@ -248,6 +277,8 @@ def main() -> None:
     # A server that is down is tried again here, and not for minutes within one call.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # What is drawn here is never on a screen.
+    os.environ["MPLBACKEND"] = "agg"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # What fails is told in one line, and tried again; MLflow would show a traceback for each try.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
@@ -257,17 +288,18 @@ def main() -> None:
 
 def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
     """Mirror until told to finish and all is written; False if MLflow stays away."""
-    summaries: list[Summary] | None = None
+    finish, summaries = False, None
     since: float | None = None
     wait, pause = pauses(), 0.0
     until = 0.0
     while True:
         with suppress(queue.Empty):
             told = arrived.get(timeout=pause) if pause else arrived.get_nowait()
-            summaries = [Summary(**each) for each in told["finish"]]
+            finish = True
+            if told["finish"] is not None:
+                summaries = [Summary(**each) for each in told["finish"]]
             until = time.monotonic() + OTHERS_SECONDS
             since = None
-        finish = summaries is not None
         try:
             worked = follower.step(finish=finish)
             if summaries is not None and not follower.open:

@@ -299,7 +299,7 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
         # A preset may say which trials, whatever the tracking.
         _only("tracking", section, "name", "trials")
         return None
-    own = ("name", "experiment", "trials", "patience")
+    own = ("name", "experiment", "trials", "patience", "diagnostics")
     _only("tracking", section, *own, *(("uri",) if name == "server" else ()))
     uri = ""
     if name == "server":
@@ -309,7 +309,8 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
     experiment = text("tracking.experiment", section.get("experiment"))
     trials = choice("tracking.trials", section.get("trials"), TRACKED)
     patience = require_number("tracking.patience", section.get("patience"), least=0.0)
-    return Tracking(experiment, uri, cast("Tracked", trials), patience)
+    diagnostics = switch("tracking.diagnostics", section.get("diagnostics"))
+    return Tracking(experiment, uri, cast("Tracked", trials), patience, diagnostics)
 
 
 def report_name(key: str, value: object) -> str | None:

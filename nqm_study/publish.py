@@ -18,6 +18,7 @@ from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.pareto import Frontier, frontiers
 from nqm_study.report.pareto_table import pareto_sentence, pareto_table
+from nqm_study.report.point import Point
 from nqm_study.report.regret import comparisons, curve_regret
 from nqm_study.report.regret_table import regret_sentence, regret_table
 from nqm_study.report.runs import runs
@@ -91,18 +92,21 @@ def publish(
         found = frontiers(group)
         files = write_figures(drawn, folder, comparisons(group), found, runs(group))
         folders.append(folder)
-        for curve in drawn:
-            if curve.key in wanted:
-                members = [r for r in group if r.trials and r.definition.curve == curve.key]
-                summaries.append(_summary(curve, members, files))
-        summaries += [_frontier_summary(each, files) for each in found if each.key in wanted]
+        summaries += [
+            _summary(each, _members(group, each.key), files) for each in drawn if each.key in wanted
+        ]
+        summaries += [
+            _frontier_summary(each, _members(group, each.key), files)
+            for each in found
+            if each.key in wanted
+        ]
     for name in sorted({name for record in chosen for name in record.reports}):
-        members = [record for record in records if name in record.reports]
+        members = [r for r in records if r.trials and name in r.reports]
         drawn = curves(members)
         folder = root / "figures" / name
         files = write_figures(drawn, folder, runs=runs(members))
         folders.append(folder)
-        summaries.append(_report(name, {"report": name}, drawn, files))
+        summaries.append(_report(name, {"report": name}, drawn, members, files))
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
@@ -126,7 +130,7 @@ def compare(
     folder = root / "figures" / (name or _slug(text, by))
     files = write_figures(drawn, folder, runs=runs(chosen, by))
     params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
-    report = _report(folder.name, params, drawn, files)
+    report = _report(folder.name, params, drawn, chosen, files)
     return Published(chosen, (folder,), (report,))
 
 
@@ -170,6 +174,14 @@ def unmirrored(state: MirrorState) -> str:
     )
 
 
+def _members(group: Sequence[StudyRecord], key: str) -> list[StudyRecord]:
+    """The studies of a curve with finished trials, by batch size and seed."""
+    found = [r for r in group if r.trials and r.definition.curve == key]
+    return sorted(
+        found, key=lambda r: (float(r.definition.batch_text.partition("..")[0]), r.definition.seed)
+    )
+
+
 def _folder(group: Sequence[StudyRecord]) -> str:
     digest, target = problem(group[0].definition)
     return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
@@ -181,7 +193,11 @@ def _slug(text: str, by: Sequence[str]) -> str:
 
 
 def _report(
-    name: str, params: Mapping[str, str], drawn: Sequence[Curve], files: Sequence[Path]
+    name: str,
+    params: Mapping[str, str],
+    drawn: Sequence[Curve],
+    records: Sequence[StudyRecord],
+    files: Sequence[Path],
 ) -> Summary:
     """What the run of a report of several curves says."""
     return Summary(
@@ -191,6 +207,14 @@ def _report(
         points=[],
         note=describe(drawn),
         files=[str(file) for file in files],
+        studies={
+            curve.label: {
+                f"{row}, {text}": study
+                for row, links in _studies(_members(records, curve.key)).items()
+                for text, study in links.items()
+            }
+            for curve in drawn
+        },
         kind="report",
     )
 
@@ -235,16 +259,44 @@ def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]
             (
                 int(point.batch_size),
                 point.steps,
-                {name: v for name, v in point.hyperparameters.items() if name in shown},
+                {
+                    **{name: v for name, v in point.hyperparameters.items() if name in shown},
+                    **_overlaid(point, exact=not definition.approximate),
+                },
             )
             for point in curve.points
         ],
         note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
         files=[str(file) for file in files],
+        studies=_studies(records),
     )
 
 
-def _frontier_summary(frontier: Frontier, files: Sequence[Path]) -> Summary:
+def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
+    """What MLflow's charts show beside a curve's steps and hyperparameters, where it is known."""
+    values = {"examples_to_target": point.examples, "bayes_bound": float(point.bayes_bound)}
+    if exact:
+        # Of Adam there is no such rate.
+        values["effective_learning_rate"] = point.effective_rate
+    if point.optimum is not None:
+        values["optimum_steps"] = float(point.optimum.steps)
+    return values
+
+
+def _studies(records: Sequence[StudyRecord]) -> dict[str, dict[str, str]]:
+    """A row for each batch size: the names of its studies, by what to call them there."""
+    rows: dict[str, dict[str, str]] = {}
+    for record in records:
+        definition = record.definition
+        named = record.name != definition.default_name
+        text = record.name if named else f"seed {definition.seed}"
+        rows.setdefault(f"B = {definition.batch_text}", {})[text] = record.name
+    return rows
+
+
+def _frontier_summary(
+    frontier: Frontier, records: Sequence[StudyRecord], files: Sequence[Path]
+) -> Summary:
     """What the summary run of a frontier says, with a point for each batch size on it."""
     return Summary(
         key=frontier.key,
@@ -270,6 +322,7 @@ def _frontier_summary(frontier: Frontier, files: Sequence[Path]) -> Summary:
         ],
         note=pareto_sentence(frontier),
         files=[str(file) for file in files],
+        studies=_studies(records),
     )
 
 

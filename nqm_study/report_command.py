@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         help="name the compared curves by these: optimizer,schedule; default: by what differs",
     )
     parser.add_argument("--name", help="name of the comparison; default: made of --filter and --by")
+    parser.add_argument(
+        "--diagnostics",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw Optuna's own figures of the studies that lack them",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
     parser.add_argument(
         "--rebuild",
@@ -103,7 +109,9 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         records = {}
     mirror = None
     if not arguments.no_mlflow:
-        tracking = Tracking(arguments.experiment, arguments.tracking)
+        tracking = Tracking(
+            arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
+        )
         studies = tuple(
             MirroredStudies(backend, {record.name: None for record in _kept(found)})
             for backend, found in records.items()

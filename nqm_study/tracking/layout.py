@@ -83,6 +83,17 @@ def results_digest(record: StudyRecord, count: int) -> str:
     return digest([(trial.number, trial.steps, dict(trial.hyperparameters)) for trial in trials])
 
 
+def diagnostics_digest(record: StudyRecord, drawing: int) -> str:
+    """A hash of what Optuna's figures of a study are drawn from.
+
+    Args:
+        record: the study.
+        drawing: which version of the figures it is.
+    """
+    optimum = record.optimum.steps if record.optimum is not None else None
+    return digest([drawing, results_digest(record, len(record.trials)), optimum])
+
+
 def bounds(record: StudyRecord) -> list[Point]:
     """What the steps are compared with, as far as it is known; at step 0."""
     points = [Point("bayes_bound", record.bayes_bound)]

@@ -8,12 +8,14 @@ takes a second or two.
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -22,6 +24,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import Engine, event
 
 from nqm_study.study.records import StudyRecord
+from nqm_study.tracking.layout import STUDY_NAME
 from nqm_study.tracking.settings import Tracking
 from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
 from nqm_study.tracking.study_run import StudyRun
@@ -30,6 +33,11 @@ __all__ = ["Mirror", "StudyRun", "SummaryPoint"]
 
 CURVE = "nqm.curve"
 DATABASE = "mlflow.db"
+VIEW = "?workflowType=machine_learning"
+"""Without it MLflow shows the runs of an experiment, and a run, as those of a language model."""
+
+SUMMARY = "\n\nIts summary: "
+"""What the link of a study's description to its summary begins with."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Mirror:
     @property
     def page(self) -> str:
         """The path at which MLflow's server shows the runs: its front page shows none of them."""
-        return f"/#/experiments/{self.store.experiment_id}/runs?workflowType=machine_learning"
+        return f"/#/experiments/{self.store.experiment_id}/runs{VIEW}"
 
     @property
     def uri(self) -> str:
@@ -133,6 +141,7 @@ class Mirror:
         points: Sequence[SummaryPoint],
         note: str,
         files: Sequence[Path],
+        studies: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         kind: str = "summary",
     ) -> None:
         """One run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
@@ -148,10 +157,12 @@ class Mirror:
             note: its description.
             files: its artifacts, under ``figures``.
             kind: ``summary``, or ``report`` for what is of several curves.
+            studies: its studies' runs, which its description links to, and whose descriptions link
+                to it: for each row, identifiers by the text of the link.
         """
         draft = Draft(
             name=name,
-            tags={KIND: kind, CURVE: key, NOTE: note},
+            tags={KIND: kind, CURVE: key, NOTE: note + self._rows(studies)},
             params=params,
             points=tuple(
                 Point(metric, value, point.batch_size)
@@ -165,6 +176,38 @@ class Mirror:
         run_id = self.store.write(draft, self.store.find({KIND: kind, CURVE: key}))
         for file in files:
             self.store.client.log_artifact(run_id, str(file), "figures")
+        if kind != "summary":  # a study has one curve, and any number of reports
+            return
+        for row in studies.values():
+            for study in row.values():
+                self._link_back(study, name, run_id)
+
+    def study_runs(self) -> dict[str, str]:
+        """The identifiers of the studies' runs, by the studies' names."""
+        return {
+            run.data.tags[STUDY_NAME]: run.info.run_id for run in self.store.find({KIND: "study"})
+        }
+
+    def _rows(self, studies: Mapping[str, Mapping[str, str]]) -> str:
+        """A list of links for the end of a summary's description."""
+        rows = [
+            f"- {row}: " + ", ".join(self._link(*link) for link in links.items())
+            for row, links in studies.items()
+            if links
+        ]
+        return "\n".join(["", "", "Studies:", "", *rows]) if rows else ""
+
+    def _link_back(self, study: str, name: str, summary: str) -> None:
+        """End the description of a study with a link to its summary, unless it does so already."""
+        said = self.store.client.get_run(study).data.tags.get(NOTE, "")
+        note = f"{said.partition(SUMMARY)[0]}{SUMMARY}{self._link(name, summary)}"
+        if note != said:
+            self.store.client.set_tag(study, NOTE, note)
+
+    def _link(self, text: str, run_id: str) -> str:
+        """A link to a run's page, from another page: it holds wherever the server is mounted."""
+        shown = re.sub(r"([\\\[\]])", r"\\\1", text)
+        return f"[{shown}](#/experiments/{self.store.experiment_id}/runs/{run_id}{VIEW})"
 
 
 def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:

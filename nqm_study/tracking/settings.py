@@ -16,9 +16,11 @@ class Tracking:
         uri: a tracking server's address; empty for mlruns/mlflow.db.
         trials: which trials have runs of their own.
         patience: seconds to wait, when the studies have ended, for an MLflow that is away.
+        diagnostics: whether the runs of studies get Optuna's own figures.
     """
 
     experiment: str = "nqm_study"
     uri: str = ""
     trials: Tracked = "all"
     patience: float = 60.0
+    diagnostics: bool = True

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow.entities import Run
 
@@ -86,6 +88,26 @@ class StudyRun:
         elif (lacking := [*lacking, *self._lacking([*shown, *costs])]) or origins:
             self._store.log(self.run_id, lacking, end, tags={**origins, NOTE: layout.note(record)})
         self._store.client.set_terminated(self.run_id, FINISHED, end)
+
+    def attached(self, folder: str, digest: str) -> bool:
+        """Whether artifacts of this digest were attached, as far as ``finish`` saw."""
+        return self._run.data.tags.get(f"nqm.{folder}") == digest
+
+    def attach(self, folder: str, digest: str, files: Mapping[str, bytes]) -> None:
+        """Write artifacts, in place of those of the same names, and remember their digest.
+
+        Args:
+            folder: where they go among the run's artifacts.
+            digest: what ``attached`` compares.
+            files: contents by name.
+        """
+        if files:
+            with TemporaryDirectory() as directory:
+                for name, content in files.items():
+                    (Path(directory) / name).write_bytes(content)
+                self._store.client.log_artifacts(self.run_id, directory, folder)
+        # The tag comes last, so that it tells that the files are there.
+        self._store.client.set_tag(self.run_id, f"nqm.{folder}", digest)
 
     def _find_or_create(self, record: StudyRecord) -> Run:
         runs = self._store.find({KIND: "study", STUDY_NAME: record.name})

@@ -436,6 +436,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["+sampler.foo=3"], "sampler.foo=3: the settings of tpe are n_startup_trials"),
         (["sampler=random", "+sampler.foo=3"], "sampler.foo=3: the settings of random are finish"),
         (["tracking.experiment="], "tracking.experiment=: must be a text, not empty"),
+        (["tracking.diagnostics=yes please"], "tracking.diagnostics=yes please: must be true or"),
         (["tracking.experiment=null"], "tracking.experiment=null: must be a text, not empty"),
         (["study.name="], "study.name=: must be a text, not empty"),
         (["optimizer.name=null"], "optimizer.name=null: must be a text, not empty"),

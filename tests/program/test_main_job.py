@@ -1,6 +1,7 @@
 """The main job, as a user runs it: swept, repeated, continued, killed, rebuilt."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from program import TINY, mirrored, run, runs, stored
 
 from nqm_study.study.backends import Backend
 
+NOTE = "mlflow.note.content"
 SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
 
 
@@ -97,12 +99,65 @@ def test_a_summary_holds_the_curve_and_the_figures(swept: Path) -> None:
     summaries = runs(swept, "summary")
     assert {summary.data.params["optimizer"] for summary in summaries} == {"sgd", "adam"}
     for summary in summaries:
-        for metric in ("steps_to_target", "learning_rate"):
+        expected = {"steps_to_target", "learning_rate", "examples_to_target", "bayes_bound"}
+        if summary.data.params["optimizer"] == "sgd":
+            expected |= {"effective_learning_rate", "optimum_steps"}
+        assert set(summary.data.metrics) == expected
+        told = {}
+        for metric in expected:
             history = client.get_metric_history(summary.info.run_id, metric)
             assert [point.step for point in history] == [16, 64]
-        assert set(summary.data.metrics) == {"steps_to_target", "learning_rate"}
+            told[metric] = [point.value for point in history]
+        assert told["examples_to_target"] == [16 * a for a in told["steps_to_target"][:1]] + [
+            64 * a for a in told["steps_to_target"][1:]
+        ]
         files = {Path(f.path).name for f in client.list_artifacts(summary.info.run_id, "figures")}
         assert {"steps_to_target.png", "steps_to_target.svg", "report.html"} <= files
+
+
+def test_a_summary_and_its_studies_link_to_each_other(swept: Path) -> None:
+    studies = {run.info.run_id: run for run in runs(swept, "study")}
+    for summary in runs(swept, "summary"):
+        note = summary.data.tags[NOTE]
+        optimizer = summary.data.params["optimizer"]
+        assert f"{optimizer}: " in note
+        linked = re.findall(r"^- B = (\d+): \[seed 0\]\(#/experiments/1/runs/(\w+)\)$", note, re.M)
+        assert [size for size, _ in linked] == ["16", "64"]
+        for size, run_id in linked:
+            study = studies.pop(run_id)
+            assert study.data.params["batch_size"] == size
+            assert study.data.params["optimizer"] == optimizer
+            back = f"[{summary.info.run_name}](#/experiments/1/runs/{summary.info.run_id})"
+            assert study.data.tags[NOTE].endswith(f"\n\nIts summary: {back}")
+    assert studies == {}
+
+
+def test_each_study_has_the_figures_of_optuna_with_a_note(swept: Path) -> None:
+    client = MlflowClient(f"sqlite:///{swept}/mlruns/mlflow.db")
+    for study in runs(swept, "study"):
+        files = client.list_artifacts(study.info.run_id, "diagnostics")
+        assert {Path(file.path).name for file in files} == {"about.md", "history.png", "slice.png"}
+
+
+def test_diagnostics_can_be_left_out_and_be_drawn_later_and_once(tmp_path: Path) -> None:
+    run(tmp_path, *TINY, "batch_size=64", "study.n_trials=4", "tracking.diagnostics=false")
+    folder = tmp_path / "mlruns" / "artifacts"
+    run(tmp_path, "--no-diagnostics", module="nqm_study.report")
+    assert not list(folder.rglob("history.png"))
+    run(tmp_path, module="nqm_study.report")
+    (figure,) = folder.rglob("history.png")
+    before = figure.stat().st_mtime_ns
+    done = run(tmp_path, module="nqm_study.report")
+    assert figure.stat().st_mtime_ns == before
+    assert done.stderr == ""
+    run(tmp_path, "--rebuild", module="nqm_study.report")
+    assert len(list(folder.rglob("history.png"))) == 2, (
+        "the new run has none, or the old one lost it"
+    )
+    run(tmp_path, *TINY, "batch_size=64", "study.n_trials=5")
+    (study,) = runs(tmp_path, "study")
+    (figure,) = (folder / study.info.run_id).rglob("about.md")
+    assert "of 5 trials" in figure.read_text()
 
 
 def test_the_same_call_repeats_nothing_and_a_larger_budget_adds_the_difference(

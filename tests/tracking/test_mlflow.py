@@ -519,6 +519,65 @@ def test_a_summary_with_other_data_is_replaced(mirror: Mirror, tmp_path: Path) -
     assert [artifact.path for artifact in listed] == ["figures/steps.png"]
 
 
+def linked(mirror: Mirror, figure: Path, points: tuple[SummaryPoint, ...] = POINTS) -> Run:
+    """A summary that links to the runs of all studies."""
+    runs = mirror.study_runs()
+    mirror.summary(
+        key="abc",
+        name="momentum [0.9] scaling",
+        params={},
+        points=points,
+        note="A scaling curve.",
+        files=[figure],
+        studies={"B = 64": {name: runs[name] for name in sorted(runs)}, "B = 4": {}},
+    )
+    (run,) = runs_of(mirror, "summary")
+    return run
+
+
+def test_a_summary_links_to_its_studies_and_they_to_it(mirror: Mirror, tmp_path: Path) -> None:
+    figure = tmp_path / "steps.png"
+    figure.write_bytes(b"figure")
+    for name in ("one", "two [2]"):
+        mirror_all(mirror, make_record(2, name))
+    runs = mirror.study_runs()
+    page = f"#/experiments/{mirror.store.experiment_id}/runs"
+    first = linked(mirror, figure)
+    assert first.data.tags["mlflow.note.content"] == (
+        "A scaling curve.\n\nStudies:\n\n"
+        f"- B = 64: [one]({page}/{runs['one']}), [two \\[2\\]]({page}/{runs['two [2]']})"
+    )
+    before = rows(mirror, "tags")
+    assert linked(mirror, figure).info.run_id == first.info.run_id
+    assert rows(mirror, "tags") == before
+    second = linked(mirror, figure, POINTS[:1])
+    assert second.info.run_id != first.info.run_id
+    for study in runs_of(mirror, "study"):
+        note = study.data.tags["mlflow.note.content"]
+        link = f"[momentum \\[0.9\\] scaling]({page}/{second.info.run_id})"
+        assert note == f"{layout.note(make_record(2, study.info.run_name))}\n\nIts summary: {link}"
+
+
+def test_files_attached_to_a_study_are_remembered_by_what_they_are_of(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    record = make_record(2)
+    run = mirror.study(record)
+    run.finish(record)
+    digest = layout.diagnostics_digest(record, 1)
+    assert not run.attached("diagnostics", digest)
+    run.attach("diagnostics", digest, {"history.png": b"figure"})
+    again = mirror.study(record)
+    again.finish(record)
+    assert again.attached("diagnostics", digest)
+    assert not again.attached("diagnostics", layout.diagnostics_digest(make_record(3), 1))
+    assert not again.attached("diagnostics", layout.diagnostics_digest(record, 2))
+    (file,) = (tmp_path / "mlruns" / "artifacts").rglob("history.png")
+    assert file.read_bytes() == b"figure"
+    assert file.parent.name == "diagnostics"
+    assert the_study(mirror).info.status == "FINISHED"
+
+
 def test_artifacts_land_under_the_root_and_not_in_the_current_directory(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
