@@ -136,6 +136,9 @@ def _hyperparameter_texts(name: str, values: Sequence[Hyperparameter | None]) ->
 
 
 def _value_text(name: str, value: Hyperparameter | None, detail: int) -> str:
+    if name == "preconditioner_power":
+        # Where there is none, the power is 0.
+        name, value = "power", 0.0 if value is None else value
     if value is None:
         return f"no {name}"
     if not isinstance(value, Range):

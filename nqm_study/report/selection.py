@@ -26,6 +26,7 @@ _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "study")
+_ABSENT = ("momentum", "preconditioner_power", "ema_decay")
 _BARE = ("optimizer", "schedule", "spectrum", "sampler")  # keys whose values say what they are of
 
 
@@ -98,6 +99,8 @@ def _properties(definition: StudyDefinition) -> dict[str, Value]:
     hyperparameters: dict[str, Value] = {
         name: _value(value) for name, value in definition.hyperparameters.items()
     }
+    # What an optimizer of the kind of SGD has none of, it has 0 of.
+    absent: dict[str, Value] = {} if definition.approximate else dict.fromkeys(_ABSENT, 0.0)
     settings = {
         **definition.spectrum_settings,
         **definition.schedule_settings,
@@ -112,6 +115,7 @@ def _properties(definition: StudyDefinition) -> dict[str, Value]:
         "max_steps": float(definition.max_steps),
         "warm_start": str(definition.warm_start).lower(),
         **settings,
+        **absent,
         **hyperparameters,
     }
 

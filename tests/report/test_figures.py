@@ -343,8 +343,8 @@ def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() ->
     ]
     made = curves(records)
     looks = dict(zip([curve.label for curve in made], curve_looks(made), strict=True))
-    plain, half = looks["sgd, preconditioner_power 0"], looks["sgd, preconditioner_power 0.5"]
-    heavy = looks["momentum, preconditioner_power 0.5"]
+    plain, half = looks["sgd, power 0"], looks["sgd, power 0.5"]
+    heavy = looks["momentum, power 0.5"]
     assert plain.color != half.color == heavy.color
     assert plain.marker == half.marker != heavy.marker
     assert half.linestyle != heavy.linestyle

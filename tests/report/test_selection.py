@@ -95,4 +95,4 @@ def test_curves_of_one_optimizer_come_in_the_order_of_what_is_fixed() -> None:
         for record in sgd([64], hyperparameters={"preconditioner_power": power})
     ]
     labels = [curve.label for curve in curves(some)]
-    assert labels == [f"sgd, preconditioner_power {power:g}" for power in sorted(powers)]
+    assert labels == [f"sgd, power {power:g}" for power in sorted(powers)]
