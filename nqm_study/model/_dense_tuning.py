@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from nqm_study.model._tuning import GAP, HIGHER, LEAST_LOG_GAP, MEMORY, SLOWER, Tuning, largest_rate
+from nqm_study.model._members import LEAST_LOG_GAP
+from nqm_study.model._tuning import GAP, HIGHER, MEMORY, SLOWER, Tuning, largest_rate
 from nqm_study.model.adam_families import AdamFamily
 from nqm_study.model.coordinates import Coordinate, Scale
 from nqm_study.model.crossing import steps_to_target

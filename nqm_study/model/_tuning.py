@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
 from nqm_study.model import _kernels
+from nqm_study.model._members import LEAST_LOG_GAP, RANKED, Members
+from nqm_study.model._members_kernel import OVERFLOW
 from nqm_study.model.families import Family, Point
-from nqm_study.model.linear import Engine, converged, search
+from nqm_study.model.linear import Found, search
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.spectrum import Array
 
 RATE = math.log(1.12)
 """Distance of neighbouring rates of the grid."""
@@ -40,7 +40,7 @@ SLOWER = 8.0
 """The grid goes down to the best rate of plain SGD divided by this."""
 
 MEMORY = 30.0
-"""The grid goes up to a memory 1 / (1 - decay) of this times the steps of plain SGD."""
+"""The grid goes up to a memory 1 / (1 - decay) of this times the best steps so far."""
 
 HOPELESS = 8
 """So many neighbouring rates in a row whose noise alone exceeds the target: larger ones do too."""
@@ -51,15 +51,6 @@ POLISHED = 50
 LONGEST = 10**15
 """The most steps of any search."""
 
-MOST_LOG = 300.0
-"""Rates stay within this, as logarithms, so that they and their squares are finite."""
-
-LEAST_LOG_GAP = -34.0
-"""1 - decay stays above this, as a logarithm, where a decay is still below 1."""
-
-OVERFLOW = 1e3
-"""Stands for the logarithm of a risk that is no number."""
-
 Place = tuple[int, int]
 """A point in units of the finest grid's distances."""
 
@@ -69,6 +60,7 @@ class Tuning:
 
     def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
         self.problem, self.family, self.target = problem, family, target
+        self.members = Members(problem, family, target)
         self.steps = LONGEST + 1
         self.point: Point | None = None
         self.bottom = 0.0
@@ -85,7 +77,7 @@ class Tuning:
         while improved and self.steps > 1:
             before = self.steps
             for start in self._promising(self.point, self.steps - 1):
-                point, excess = self._least_risk(start, self.steps - 1)
+                point, excess = self.members.least(start, self.steps - 1)
                 if excess <= 0.0 and (steps := self._reached(point, self.steps - 1)) is not None:
                     self._descend(point, steps)
             improved = self.steps < before
@@ -99,26 +91,65 @@ class Tuning:
             return
         self.bottom = self.point[0] - math.log(SLOWER)
         self.grid.clear()  # the coming lines are counted from here
-        longest = min(math.log(MEMORY * self.steps), -LEAST_LOG_GAP)
-        for j in range(math.floor(longest / GAP) + 1):
+        for j in itertools.count():
+            if j * GAP > min(math.log(MEMORY * self.steps), -LEAST_LOG_GAP):
+                return
             highest = top + (j * GAP if self.family.decay == "momentum" else 0.0)
             number = math.ceil((highest - self.bottom) / RATE)
             self._line(self._at((i * COARSE, -j * COARSE)) for i in range(number))
 
     def _line(self, points: Iterable[Point], *, downwards: bool = False) -> None:
         """Search along a line of the grid, until it cannot get better."""
-        in_vain = 0
+        most_steps = min(math.ceil(WORSE * self.steps), LONGEST)
+        level = self.problem.spectrum.first_level
+        bench = self.members.bench(level, most_steps)
+        found: dict[Point, Found] = {}
+        in_vain, most = 0, most_steps
         for point in points:
-            reason, steps = self._search(point, math.ceil(WORSE * self.steps))
-            if reason == _kernels.REACHED:
-                self.grid[self._place(point)] = steps
-                self._keep(point, steps)
+            now = found[point] = bench.search(point, most)
+            if now.reason == _kernels.REACHED:
+                most = min(most, math.ceil(WORSE * now.step))
             # Going down, what ends a line is that it takes too long; going up, that the noise alone
             # exceeds the target.
-            ends = (reason == _kernels.MAX_STEPS) == downwards and reason != _kernels.REACHED
+            too_long = now.reason == _kernels.MAX_STEPS
+            ends = too_long == downwards and now.reason != _kernels.REACHED
             in_vain = in_vain + 1 if ends else 0
             if in_vain == HOPELESS:
-                return
+                break
+        self._settle(found, level, most_steps)
+
+    def _settle(self, found: dict[Point, Found], level: int, most_steps: int) -> None:
+        """Search again where a finer compression makes a difference, and keep the best.
+
+        Errors that are small enough for ranking are let be; the best is searched for certain.
+        """
+        unsure = found
+        while level < self.members.last_level and unsure:
+            # One step tells: the crossing, or else that of the smallest risk.
+            steps = [now.risk_step for now in unsure.values()]
+            finer = self.members.excesses(list(unsure), steps, level + 1)
+            level += 1
+            ours = np.array([now.risk for now in unsure.values()])
+            with np.errstate(divide="ignore"):
+                ours = np.clip(np.log(ours / self.target), -OVERFLOW, OVERFLOW)
+            unsure = {
+                point: found[point]
+                for point, error in zip(unsure, np.abs(ours - finer), strict=True)
+                if error > RANKED
+            }
+            if unsure:
+                bench = self.members.bench(level, most_steps)
+            for point in unsure:
+                unsure[point] = found[point] = bench.search(point, most_steps)
+        reached = {p: now.step for p, now in found.items() if now.reason == _kernels.REACHED}
+        for point, taken in reached.items():
+            self.grid[self._place(point)] = taken
+        for point in sorted(reached, key=lambda point: reached[point]):
+            if reached[point] >= self.steps:
+                break
+            certain = self._reached(point, self.steps)
+            if certain is not None:
+                self._keep(point, certain)
 
     def _search(self, point: Point, most_steps: int) -> tuple[int, int]:
         optimizer = self.family.optimizer(point)
@@ -150,78 +181,67 @@ class Tuning:
         Whoever can reach it shows a low risk there: these are local minima of the risk on a grid
         that is made finer around its lowest points.
         """
-        level = self._level(best, steps)
+        level = self.members.level(best, steps, RANKED)
         near = [place for place, taken in self.grid.items() if taken <= WORSE * self.steps]
         near.append(self._place(best))
-        risks = {place: self._excess(self._at(place), steps, level) for place in near}
+        risks: dict[Place, float] = {}
+        self._look(risks, near, steps, level)
         for spacing in SPACINGS:
             lowest = sorted(risks, key=lambda place: (risks[place], place))[:REFINED]
-            for place in {each for centre in lowest for each in _around(centre, spacing)}:
-                if place not in risks and self._inside(place):
-                    risks[place] = self._excess(self._at(place), steps, level)
+            around = {each for centre in lowest for each in _around(centre, spacing)}
+            self._look(risks, filter(self._inside, around - risks.keys()), steps, level)
         finest = SPACINGS[-1]
-        minima = [
-            (risk, place)
-            for place, risk in risks.items()
-            if all(risk <= risks.get(each, risk) for each in _around(place, finest))
-        ]
+        minima = []
+        for place, risk in risks.items():
+            rises = [risks.get(each, math.inf) - risk for each in _around(place, finest)]
+            # Where it rises by less than what is missing, no dip between can make up for it.
+            if min(rises) >= 0.0 and risk <= max(rises):
+                minima.append((risk, place))
         return [self._at(place) for _, place in sorted(minima)[:POLISHED]]
+
+    def _look(
+        self, risks: dict[Place, float], places: Iterable[Place], steps: int, level: int
+    ) -> None:
+        """Add the risks of some places, as logarithms."""
+        new = list(places)
+        found = self.members.excesses([self._at(place) for place in new], steps, level)
+        risks.update(zip(new, found.tolist(), strict=True))
 
     def _descend(self, point: Point, steps: int) -> None:
         """Find the smallest T at which the least risk, from a point on, is at most the target."""
         self._keep(point, steps)
-        failed, stride = 0, 0.02
-        while steps - failed > 1:
-            # Longer strides as long as they succeed, then bisection.
-            down = max(1, round(stride * steps)) if failed == 0 else (steps - failed) // 2
-            trial = max(steps - down, 1)
-            moved, excess = self._least_risk(point, trial)
+        below: tuple[int, float] | None = None  # where the target is missed, and by how much
+        above: tuple[int, float] | None = None  # where it is met
+        stride, trials = 0.02, 0
+        while steps - (below[0] if below else 0) > 1:
+            if below is None:  # longer strides as long as they succeed
+                trial = max(steps - max(1, round(stride * steps)), 1)
+                stride *= 2.0
+            else:
+                trials += 1
+                trial = _between(below, above, steps, bisect=trials % 3 == 0)
+            moved, excess = self.members.least(point, trial)
             reached = self._reached(moved, trial) if excess <= 0.0 else None
             if reached is None:
-                failed = trial
+                below = trial, max(excess, 0.0)
                 continue
-            stride *= 2.0
-            point, steps = moved, reached
+            above, point, steps = (trial, excess), moved, reached
             self._keep(point, steps)
 
-    def _least_risk(self, start: Point, steps: int) -> tuple[Point, float]:
-        """A local minimum of log(L_T / target) over the members, and its value."""
-        import scipy.optimize  # noqa: PLC0415 (slow to import, and only needed here)
 
-        free = 1 if self.family.decay is None else 2
-        level = self._level(start, steps)
+def _between(
+    below: tuple[int, float], above: tuple[int, float] | None, steps: int, *, bisect: bool
+) -> int:
+    """The next number of steps to try between those that fail and those that succeed.
 
-        def point(x: Array) -> Point:
-            return float(x[0]), float(x[1]) if free == 2 else 0.0
-
-        simplex = np.array([start, (start[0] + 0.005, start[1]), (start[0], start[1] - 0.02)])
-        options = {
-            "initial_simplex": simplex[: free + 1, :free],
-            "xatol": 1e-5,
-            "fatol": 1e-11,
-            "maxfev": 400,
-        }
-        minimize: Any = scipy.optimize.minimize
-        found = minimize(
-            lambda x: self._excess(point(x), steps, level),
-            start[:free],
-            method="Nelder-Mead",
-            bounds=[(-MOST_LOG, MOST_LOG), (LEAST_LOG_GAP, 0.0)][:free],
-            options=options,
-        )
-        return point(found.x), float(found.fun)
-
-    def _level(self, point: Point, steps: int) -> int:
-        """A compression that is fine enough around a point."""
-        return converged(self.problem, self.family.optimizer(point), np.array((steps,)))[1]
-
-    def _excess(self, point: Point, steps: int, level: int) -> float:
-        """log(L_T / target) at a point; a large number where it overflows."""
-        engine = Engine.build(self.problem, self.family.optimizer(point), level, steps)
-        (risk,) = engine.risks(np.array((steps,)))
-        if not 0.0 < risk < math.inf:
-            return -OVERFLOW if risk == 0.0 else OVERFLOW
-        return max(-OVERFLOW, min(math.log(risk / self.target), OVERFLOW))
+    The least risk is nearly linear over a few steps, so it is where the target is met by that, or
+    else in the middle.
+    """
+    failed, missed = below
+    if bisect or above is None or missed - above[1] <= 0.0 or abs(missed) == OVERFLOW:
+        return (steps + failed + 1) // 2
+    crossing = failed + (above[0] - failed) * missed / (missed - above[1])
+    return min(max(math.ceil(crossing), failed + 1), steps - 1)
 
 
 def _around(place: Place, spacing: int) -> Iterator[Place]:

@@ -12,8 +12,12 @@ where a dip of an oscillating risk just misses the target); L_T(theta) at a give
    the target, each search cut off at a multiple of the best found so far.
 2. Descend: from the best point, find the smallest T at which the minimum of L_T over theta is at
    most the target.
-3. Look elsewhere: at T - 1, make the grid finer around its points of least risk, minimise from all
-   local minima of the finest one, and descend from any that reaches the target; until none does.
+3. Look elsewhere: at T - 1, make the grid finer around its points of least risk, minimise from the
+   local minima of the finest one (but not where the risk rises around them by less than what is
+   missing), and descend from any that reaches the target; until none does.
+
+Points are ranked, and minima placed, on coarse compressions of the spectrum; whether a member
+reaches the target, and when, is always said by the search that ``steps_to_target`` is.
 """
 
 from __future__ import annotations
