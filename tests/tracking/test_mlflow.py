@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, Run, ViewType
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
-from nqm_study.tracking.mlflow import Mirror, SummaryPoint
+from nqm_study.tracking.mlflow import VIEW, Mirror, SummaryPoint
 
 START = datetime(2026, 1, 2, 3, 4, 5)  # without a zone, as Optuna gives them
 
@@ -545,7 +545,8 @@ def test_a_summary_links_to_its_studies_and_they_to_it(mirror: Mirror, tmp_path:
     first = linked(mirror, figure)
     assert first.data.tags["mlflow.note.content"] == (
         "A scaling curve.\n\nStudies:\n\n"
-        f"- B = 64: [one]({page}/{runs['one']}), [two \\[2\\]]({page}/{runs['two [2]']})"
+        f"- B = 64: [one]({page}/{runs['one']}{VIEW}), "
+        f"[two \\[2\\]]({page}/{runs['two [2]']}{VIEW})"
     )
     before = rows(mirror, "tags")
     assert linked(mirror, figure).info.run_id == first.info.run_id
@@ -554,7 +555,7 @@ def test_a_summary_links_to_its_studies_and_they_to_it(mirror: Mirror, tmp_path:
     assert second.info.run_id != first.info.run_id
     for study in runs_of(mirror, "study"):
         note = study.data.tags["mlflow.note.content"]
-        link = f"[momentum \\[0.9\\] scaling]({page}/{second.info.run_id})"
+        link = f"[momentum \\[0.9\\] scaling]({page}/{second.info.run_id}{VIEW})"
         assert note == f"{layout.note(make_record(2, study.info.run_name))}\n\nIts summary: {link}"
 
 
