@@ -296,8 +296,8 @@ def make_tracking(section: Mapping[str, Any]) -> Tracking | None:
     """The MLflow that studies are mirrored into; None for none."""
     name = choice("tracking", section["name"], ("mlflow", "server", "none"))
     if name == "none":
-        # A preset may say which trials, whatever the tracking.
-        _only("tracking", section, "name", "trials")
+        # A preset may say which trials, and whether there are figures, whatever the tracking.
+        _only("tracking", section, "name", "trials", "diagnostics")
         return None
     own = ("name", "experiment", "trials", "patience", "diagnostics")
     _only("tracking", section, *own, *(("uri",) if name == "server" else ()))
