@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
-from nqm_study.report.slope_interval import Bend, Method, Resampled, bend, resampled
+from nqm_study.report.slope_interval import Bend, Method, Resampled, bend, resampled, seen_change
 
 OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)
 
@@ -62,6 +62,7 @@ class SlopeFit:
         true_exact: whether all those optima are exact.
         bend: of the true optima's rates, where all of them are exact and there are three or more.
         resampled: of the bootstrap over seeds, where it is what the interval is made from.
+        change: of the slope of the points themselves along the range, where it shows.
     """
 
     slope: float
@@ -74,6 +75,7 @@ class SlopeFit:
     true_exact: bool = True
     bend: Bend | None = None
     resampled: Resampled | None = None
+    change: float = 0.0
 
     @property
     def method(self) -> Method:
@@ -93,8 +95,8 @@ class SlopeFit:
         slope changes along the range where the draws agree on its sign.
 
         By scatter: Student's t with n - 2 degrees of freedom, times the standard error, half the
-        width of the 95 % confidence interval. It knows the scatter of the points about the line,
-        whether the search's noise or a bend made it, and not how far a bend has shifted the slope.
+        width of the 95 % confidence interval, plus what the slope changes along the range where
+        the scatter does not hide it.
 
         The latter two are joined, as the root of the sum of squares, with how far the slope is off
         that of a dense search's optima, where it is known: errors of the search that tilt the line
@@ -108,7 +110,8 @@ class SlopeFit:
             return math.hypot(half, off) + abs(self.resampled.change)
         if self.standard_error is None:
             return None
-        return math.hypot(float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error, off)
+        half = float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error
+        return math.hypot(half, off) + abs(self.change)
 
     @property
     def search_error(self) -> float:
@@ -188,7 +191,8 @@ def _fitted(pairs: Sequence[tuple[float, float]]) -> SlopeFit:
     freedom = len(pairs) - 2
     misfit = float(np.sum((y - intercept - slope * x) ** 2))
     error = math.sqrt(misfit / freedom / spread) if freedom else None
-    return SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
+    ends = pairs[0][0], pairs[-1][0]
+    return SlopeFit(slope, error, intercept, ends, len(pairs), change=seen_change(pairs))
 
 
 def _with_rates(points: Sequence[Point]) -> list[Point]:

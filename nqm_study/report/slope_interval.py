@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 Method = Literal["curvature", "bootstrap", "scatter"]
 """Where a slope's uncertainty is from."""
@@ -57,6 +58,24 @@ def bend(pairs: Sequence[tuple[float, float]]) -> Bend | None:
     x, y = np.log(np.array(pairs)).T
     _, end_slope, change = _readers(x) @ y
     return Bend(float(end_slope), float(change))
+
+
+def seen_change(pairs: Sequence[tuple[float, float]]) -> float:
+    """The change c of the slope where scatter about the parabola does not explain it; else 0.
+
+    By Student's t at 95 %, with n - 3 degrees of freedom: of four points or more.
+    """
+    freedom = len(pairs) - 3
+    if freedom < 1:
+        return 0.0
+    x, y = np.log(np.array(pairs)).T
+    z = x - x.mean()
+    terms = np.stack([np.ones_like(z), z, z**2], axis=1)
+    reader = _readers(x)[2]
+    change = float(reader @ y)
+    misfit = y - terms @ (np.linalg.pinv(terms) @ y)
+    error = float(np.sqrt(misfit @ misfit / freedom * (reader @ reader)))
+    return change if abs(change) > float(stdtrit(freedom, 0.975)) * error else 0.0
 
 
 def resampled(batch_sizes: Sequence[float], rates: Sequence[Sequence[float]]) -> Resampled | None:

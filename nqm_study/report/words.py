@@ -102,14 +102,14 @@ _KINDS: dict[Method, str] = {
 }
 
 SLOPES = (
-    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line: "
-    "the search's noise, and what bend there is in the range fitted."
+    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line, "
+    "plus what the slope changes by along the range where the scatter does not hide it."
 )
 """What ``slope`` says of its uncertainty, in full."""
 
 SLOPES_BY_OPTIMA = (
     "± is half the 95 % confidence interval of a slope, from the points' scatter about the line "
-    "(the search's noise, and what bend there is in the range fitted) and, where known, the "
+    "(plus what the slope changes by along the range, where that shows) and, where known, the "
     "distance from the true optima's slope."
 )
 """The same where the slopes of true optima are known, for some at least."""

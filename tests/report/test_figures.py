@@ -255,7 +255,7 @@ def test_a_law_that_does_not_end_has_no_bar_and_goes_on_to_the_last_point() -> N
 def test_the_caption_says_what_the_interval_is_of_where_there_is_one() -> None:
     caption = " ".join(learning_rate_figure(curves(LAW_TO_1024)).get_supxlabel().split())
     assert "± is half the 95 % confidence interval of a slope" in caption
-    assert "the search's noise, and what bend there is" in caption
+    assert "plus what the slope changes by along the range" in caption
     assert "±" not in learning_rate_figure(curves(sgd([4, 16]))).get_supxlabel()
     assert "±" not in steps_figure(curves(LAW_TO_1024)).get_supxlabel()
 
