@@ -15,6 +15,7 @@ from nqm_study.build import conf_dir, study_plan
 from nqm_study.optimizer_parts import ALGORITHMS, SETTINGS, make_optimizer, optimizer_space
 from nqm_study.parts import ends
 from nqm_study.plans import labels
+from nqm_study.presets import presets_of
 from nqm_study.schedule_parts import COMPUTED, FAMILIES, NAMES, make_schedule, schedule_space
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.samplers import make_sampler
@@ -47,6 +48,10 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
         overrides.append("storage.url=postgresql://somewhere/studies")
     if (group, option) == ("sampler", "gp"):
         pytest.importorskip("torch")
+    if (group, option) == ("experiment", "paper"):
+        presets = presets_of(compose("config", overrides, return_hydra_config=True))
+        assert presets is not None
+        overrides = presets.command(presets.names[0])[1:]
     plan = study_plan(composed(*overrides))
     make_sampler(plan.definition.sampler, plan.search, 0, 0)
 
@@ -277,7 +282,7 @@ def test_an_experiment_sets_what_an_override_can_still_change() -> None:
     [
         (["experiment=schedules"], 7, 10),
         (["experiment=schedules", "batch_sizes=quick"], 7, 5),
-        (["experiment=optimal_schedule"], 0, 10),
+        (["experiment=optimal_schedule"], 2, 10),
         (["experiment=adam_scaling"], 0, 19),
     ],
 )
