@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from program import TINY, mirrored, run, runs, stored
 
 from nqm_study.study.backends import Backend
+from nqm_study.tracking.mlflow import VIEW
 
 NOTE = "mlflow.note.content"
 SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
@@ -121,13 +122,14 @@ def test_a_summary_and_its_studies_link_to_each_other(swept: Path) -> None:
         note = summary.data.tags[NOTE]
         optimizer = summary.data.params["optimizer"]
         assert f"{optimizer}: " in note
-        linked = re.findall(r"^- B = (\d+): \[seed 0\]\(#/experiments/1/runs/(\w+)\)$", note, re.M)
+        link = rf"\[seed 0\]\(#/experiments/1/runs/(\w+){re.escape(VIEW)}\)"
+        linked = re.findall(rf"^- B = (\d+): {link}$", note, re.M)
         assert [size for size, _ in linked] == ["16", "64"]
         for size, run_id in linked:
             study = studies.pop(run_id)
             assert study.data.params["batch_size"] == size
             assert study.data.params["optimizer"] == optimizer
-            back = f"[{summary.info.run_name}](#/experiments/1/runs/{summary.info.run_id})"
+            back = f"[{summary.info.run_name}](#/experiments/1/runs/{summary.info.run_id}{VIEW})"
             assert study.data.tags[NOTE].endswith(f"\n\nIts summary: {back}")
     assert studies == {}
 
