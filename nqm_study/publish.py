@@ -123,7 +123,7 @@ def compare(
         name: the folder's name; None for one made of the other two.
 
     Raises:
-        ValueError: if the filter or the keys are none, choose nothing, or leave two curves alike.
+        ValueError: if the filter or the keys are none, or choose nothing.
     """
     chosen = select([r for r in records if not r.definition.two_objectives], text)
     drawn = curves(chosen, by)

@@ -29,7 +29,7 @@ def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     for (optimizer, schedule, policy), members in groups.items():
         lead = [optimizer, schedule] if several else [optimizer]
         lead += [policy] if policy else []
-        parts = _distinguishing([definitions[i] for i in members])
+        parts = distinguishing([definitions[i] for i in members])
         for i, part in zip(members, parts, strict=True):
             named[i] = ", ".join([*lead, *part])
     return tuple(named[i] for i in range(len(definitions)))
@@ -46,7 +46,7 @@ def sampler_labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
         groups[definition.sampler_text].append(i)
     named: dict[int, str] = {}
     for text, members in groups.items():
-        parts = _distinguishing([definitions[i] for i in members])
+        parts = distinguishing([definitions[i] for i in members])
         for i, part in zip(members, parts, strict=True):
             named[i] = ", ".join([text, *part])
     return tuple(named[i] for i in range(len(definitions)))
@@ -57,7 +57,7 @@ def _policy(definition: StudyDefinition) -> str:
     return f"beta2 {policy}" if policy else ""
 
 
-def _distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
+def distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
     """For each definition, the texts of the smallest set of properties that makes all unique."""
     properties = [texts for texts in _properties(definitions) if len(set(texts)) > 1]
     for size in range(len(properties) + 1):

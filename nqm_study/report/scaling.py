@@ -68,7 +68,7 @@ def curves(records: Sequence[StudyRecord], by: Sequence[str] = ()) -> tuple[Curv
         by: what the curves are named by, as ``selection.facts`` has it; else by what differs.
 
     Raises:
-        ValueError: if ``by`` does not tell the curves apart.
+        ValueError: if ``by`` names what no study has.
     """
     if by:
         names, groups = by_keys(records, by)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from nqm_study.report.grouping import by_curve
+from nqm_study.report.labels import distinguishing
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.records import StudyRecord
 
@@ -68,12 +69,14 @@ def by_keys(
 ) -> tuple[tuple[str, ...], tuple[tuple[StudyRecord, ...], ...]]:
     """The studies of each curve, and a name for each that says what these keys are.
 
+    Curves that have the same name then are told apart by what else differs, in the fewest words.
+
     Args:
         records: the chosen studies.
         keys: as ``facts`` has them.
 
     Raises:
-        ValueError: if a key is of no study, or if two curves have the same names.
+        ValueError: if a key is of no study.
     """
     known = {key for record in records for key in _properties(record.definition)}
     keys = [_key(key) for key in keys]
@@ -81,17 +84,16 @@ def by_keys(
         if key not in known:
             raise ValueError(f"--by={key}: must be of {', '.join(sorted(known))}")
     groups = by_curve(records)
-    names = tuple(_name(group[0].definition, keys) for group in groups)
-    same: dict[str, list[StudyDefinition]] = defaultdict(list)
-    for name, group in zip(names, groups, strict=True):
-        same[name].append(group[0].definition)
-    for name, definitions in same.items():
-        if len(definitions) > 1:
-            raise ValueError(
-                f"--by={','.join(keys)}: {len(definitions)} curves of {name} differ in "
-                f"{_differences(definitions)}; add one of these, or choose with --filter"
-            )
-    return names, groups
+    definitions = [group[0].definition for group in groups]
+    names = [_name(definition, keys) for definition in definitions]
+    same: dict[str, list[int]] = defaultdict(list)
+    for i, name in enumerate(names):
+        same[name].append(i)
+    for name, members in same.items():
+        parts = distinguishing([definitions[i] for i in members])
+        for i, part in zip(members, parts, strict=True):
+            names[i] = ", ".join([name, *part])
+    return tuple(names), groups
 
 
 def _properties(definition: StudyDefinition) -> dict[str, Value]:
@@ -178,14 +180,6 @@ def _text(key: str, value: Value) -> str:
     if isinstance(value, str):
         return value if key in _BARE or key == "path" else f"{key} {value}"
     return f"{key} {value:.15g}"
-
-
-def _differences(definitions: Sequence[StudyDefinition]) -> str:
-    """The keys of which these curves have different values, or what else they may differ in."""
-    found = [_properties(definition) for definition in definitions]
-    keys = {key for each in found for key in each}
-    different = {key for key in keys if len({each.get(key) for each in found}) > 1}
-    return _listed(different) or "their ranges or settings"
 
 
 def _listed(keys: set[str]) -> str:

@@ -133,7 +133,6 @@ def test_a_comparison_shows_the_chosen_studies_and_nothing_else(tmp_path: Path) 
     again = run(tmp_path, *chosen, "--name", "mine", module="nqm_study.report")
     assert f"figures: {tmp_path / 'mlruns' / 'figures' / 'mine'}" in again.stdout
     for arguments, message in (
-        (("--by", "optimizer"), "curves of sgd differ in target"),
         (("--filter", "optimizer=adam"), "no study of 8 is so"),
         (("--filter", "x=1"), "no study has x"),
         (("--by", "target", "--name", "a-b"), "--name=a-b: must be letters"),
