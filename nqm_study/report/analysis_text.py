@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
@@ -15,6 +13,7 @@ from nqm_study.report.analysis_columns import (
     sections,
 )
 from nqm_study.report.captions import caption
+from nqm_study.report.comma import csv_text
 from nqm_study.report.estimate import Estimate
 from nqm_study.report.scaling import Curve
 
@@ -130,12 +129,12 @@ def _curves(analyses: Sequence[Analysis]) -> list[Curve]:
 
 
 def _csv(columns: Sequence[AnalysisColumn]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name for column in columns for name in _field_names(column)])
-    for i in range(len(columns[0].cells)):
-        writer.writerow([f for column in columns for f in _fields(column, column.cells[i].value)])
-    return text.getvalue()
+    names = [name for column in columns for name in _field_names(column)]
+    rows = (
+        [field for column in columns for field in _fields(column, column.cells[i].value)]
+        for i in range(len(columns[0].cells))
+    )
+    return csv_text(names, rows)
 
 
 def _field_names(column: AnalysisColumn) -> list[str]:

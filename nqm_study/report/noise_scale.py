@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -23,6 +21,7 @@ from nqm_study.report.axes import (
     set_powers,
 )
 from nqm_study.report.captions import caption
+from nqm_study.report.comma import csv_text
 from nqm_study.report.drawing import curve_line, curve_looks
 from nqm_study.report.laws import small_batches
 from nqm_study.report.runs import Run
@@ -97,15 +96,15 @@ def noise_scale_figure(runs: Sequence[Run]) -> Figure | None:
 
 def noise_scale_csv(runs: Sequence[Run]) -> str:
     """The same as comma-separated values: a row for each point of a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(runs))
+
+
+def _rows(runs: Sequence[Run]) -> Iterator[Sequence[object]]:
     for run in shown_runs(runs):
         curve, size = run.curve, words.typed(run.batch_size)
         for step, loss, scale in course(run):
             row = (curve.optimizer, curve.schedule, size, step, repr(loss), repr(scale))
-            writer.writerow([*row, curve.label])
-    return text.getvalue()
+            yield [*row, curve.label]
 
 
 def shown_runs(runs: Sequence[Run]) -> list[Run]:

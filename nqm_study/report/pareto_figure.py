@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from nqm_study.report.axes import (
     set_powers,
 )
 from nqm_study.report.captions import listed
+from nqm_study.report.comma import csv_text
 from nqm_study.report.pareto import Frontier
 from nqm_study.study.frontier import Array, ExactFrontier
 
@@ -91,9 +90,10 @@ def pareto_csv(frontiers: Sequence[Frontier]) -> str:
     ``kind`` is ``frontier`` of those that no other beats in both, ``trial`` of the others, and
     ``exact`` of points of the exact frontier. ``exact_steps`` are the fewest at that batch size.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(frontiers))
+
+
+def _rows(frontiers: Sequence[Frontier]) -> Iterator[Sequence[object]]:
     for each in frontiers:
         named = (each.optimizer, each.schedule)
         best = {id(trial) for trial in each.found}
@@ -108,12 +108,11 @@ def pareto_csv(frontiers: Sequence[Frontier]) -> str:
             )
             kind = "frontier" if id(trial) in best else "trial"
             row = (kind, *named, each.sampler, seed, trial.number, *numbers, each.label)
-            writer.writerow(row)
+            yield row
     for label, line in _exact(frontiers).items():
         for size, steps in line.points:
             exact = (f"{size:.15g}", steps, f"{size * steps:.15g}", "", steps)
-            writer.writerow(("exact", "", "", "", "", "", *exact, label))
-    return text.getvalue()
+            yield ("exact", "", "", "", "", "", *exact, label)
 
 
 def _exact(frontiers: Sequence[Frontier]) -> dict[str, ExactFrontier]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -16,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from nqm_study.report import words
 from nqm_study.report.axes import Look, caption_line, looks, nqm_style, plain
 from nqm_study.report.captions import listed
+from nqm_study.report.comma import csv_text
 from nqm_study.report.drawing import curve_line
 from nqm_study.report.regret import Comparison, Regret
 
@@ -66,16 +65,16 @@ def regret_csv(comparisons: Sequence[Comparison]) -> str:
 
     Regrets are fractions, not per cent; ``inf`` where too few studies have reached the target.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(comparisons))
+
+
+def _rows(comparisons: Sequence[Comparison]) -> Iterator[Sequence[object]]:
     for each in comparisons:
         for regret in each.regrets:
             values = zip(regret.lower, regret.median, regret.upper, regret.worst, strict=True)
             for trials, numbers in enumerate(values, start=1):
                 named = (regret.sampler, each.optimizer, each.schedule, trials)
-                writer.writerow([*named, *map(repr, numbers), each.label])
-    return text.getvalue()
+                yield [*named, *map(repr, numbers), each.label]
 
 
 def _draw_panel(axes: Axes, comparison: Comparison, style: dict[str, Look]) -> None:

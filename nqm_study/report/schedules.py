@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,6 +13,7 @@ from matplotlib.ticker import MultipleLocator
 from nqm_study.report import words
 from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers, shades
 from nqm_study.report.captions import caption, check_some
+from nqm_study.report.comma import csv_text
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
 
@@ -56,16 +55,16 @@ def schedules_figure(curves: Sequence[Curve]) -> Figure | None:
 
 def schedules_csv(curves: Sequence[Curve]) -> str:
     """The same as comma-separated values: a row for each (step, learning rate) pair."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(curves))
+
+
+def _rows(curves: Sequence[Curve]) -> Iterator[Sequence[object]]:
     for curve in curves:
         for point in _computed(curve):
             size, steps = words.typed(point.batch_size), words.typed(point.steps_low)
             for first_step, rate in point.rates:
                 values = (curve.optimizer, curve.schedule, size, first_step, repr(rate), steps)
-                writer.writerow([*values, curve.label])
-    return text.getvalue()
+                yield [*values, curve.label]
 
 
 def panels(curves: Sequence[Curve]) -> list[list[Curve]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -23,6 +21,7 @@ from nqm_study.report.axes import (
     shades,
 )
 from nqm_study.report.captions import caption, listed
+from nqm_study.report.comma import csv_text
 from nqm_study.report.runs import Run
 
 COLUMNS = (
@@ -76,9 +75,10 @@ def training_figure(runs: Sequence[Run]) -> Figure | None:
 
 def training_csv(runs: Sequence[Run]) -> str:
     """The same as comma-separated values, of every batch size: a row for each point of a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    return csv_text(COLUMNS, _rows(runs))
+
+
+def _rows(runs: Sequence[Run]) -> Iterator[Sequence[object]]:
     for run in fixed_runs(runs):
         if run.training is None:
             continue
@@ -86,8 +86,7 @@ def training_csv(runs: Sequence[Run]) -> str:
         size, rate = words.typed(run.batch_size), repr(run.learning_rate)
         for step, risk in zip(run.training.steps, run.training.risks, strict=True):
             row = (curve.optimizer, curve.schedule, size, rate, steps, step, repr(risk))
-            writer.writerow([*row, curve.label])
-    return text.getvalue()
+            yield [*row, curve.label]
 
 
 def fixed_runs(runs: Sequence[Run]) -> list[Run]:
