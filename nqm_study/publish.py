@@ -87,10 +87,8 @@ def publish(
     folders: list[Path] = []
     summaries: list[Summary] = []
     for group in by_problem([r for r in records if problem(r.definition) in problems]):
-        drawn = curves(group)
         folder = root / "figures" / _folder(group)
-        found = frontiers(group)
-        files = write_figures(drawn, folder, comparisons(group), found, runs(group))
+        drawn, found, files = _draw(folder, group)
         folders.append(folder)
         summaries += [
             _summary(each, _members(group, each.key), files) for each in drawn if each.key in wanted
@@ -102,11 +100,8 @@ def publish(
         ]
     for name in sorted({name for record in chosen for name in record.reports}):
         members = [r for r in records if r.trials and name in r.reports]
-        drawn = curves(members)
-        folder = root / "figures" / name
-        files = write_figures(drawn, folder, runs=runs(members))
-        folders.append(folder)
-        summaries.append(_report(name, {"report": name}, drawn, members, files))
+        folders.append(root / "figures" / name)
+        summaries.append(_report(folders[-1], {"report": name}, members))
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
@@ -126,12 +121,19 @@ def compare(
         ValueError: if the filter or the keys are none, or choose nothing.
     """
     chosen = select([r for r in records if not r.definition.two_objectives], text)
-    drawn = curves(chosen, by)
     folder = root / "figures" / (name or _slug(text, by))
-    files = write_figures(drawn, folder, runs=runs(chosen, by))
     params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
-    report = _report(folder.name, params, drawn, chosen, files)
+    report = _report(folder, params, chosen, by)
     return Published(chosen, (folder,), (report,))
+
+
+def _draw(
+    folder: Path, records: Sequence[StudyRecord], by: Sequence[str] = ()
+) -> tuple[tuple[Curve, ...], tuple[Frontier, ...], tuple[Path, ...]]:
+    """Write all that studies have figures and tables of; their curves, frontiers and files."""
+    drawn, found = curves(records, by), frontiers(records)
+    files = write_figures(drawn, folder, comparisons(records), found, runs(records, by))
+    return drawn, found, files
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
@@ -193,19 +195,20 @@ def _slug(text: str, by: Sequence[str]) -> str:
 
 
 def _report(
-    name: str,
+    folder: Path,
     params: Mapping[str, str],
-    drawn: Sequence[Curve],
     records: Sequence[StudyRecord],
-    files: Sequence[Path],
+    by: Sequence[str] = (),
 ) -> Summary:
-    """What the run of a report of several curves says."""
+    """Write a report of several curves; what its run says."""
+    drawn, found, files = _draw(folder, records, by)
+    said = [describe(drawn)] if drawn else []
     return Summary(
-        key=f"report {name}",
-        name=f"report {name}",
+        key=f"report {folder.name}",
+        name=f"report {folder.name}",
         params={**params, "curves": str(len(drawn))},
         points=[],
-        note=describe(drawn),
+        note=" ".join([*said, *map(pareto_sentence, found)]),
         files=[str(file) for file in files],
         studies={
             curve.label: {

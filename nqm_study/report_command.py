@@ -101,12 +101,9 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     everything = [record for found in records.values() for record in found]
     if not any(record.trials for record in everything):
         raise ValueError(f"{root} holds no finished trial; run `python -m nqm_study -m` first")
-    comparing = arguments.filter is not None or bool(arguments.by)
-    if comparing:
-        by = tuple(key.strip() for key in arguments.by.split(",") if key.strip())
-        name = report_name("--name", arguments.name)
-        published = compare(root, everything, arguments.filter or "", by, name)
-        records = {}
+    asked = _comparison(arguments)
+    # A comparison is refused before anything is begun, and leaves the runs of studies alone.
+    published = compare(root, everything, *asked) if asked is not None else None
     mirror = None
     if not arguments.no_mlflow:
         tracking = Tracking(
@@ -114,18 +111,30 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         )
         studies = tuple(
             MirroredStudies(backend, {record.name: None for record in _kept(found)})
-            for backend, found in records.items()
+            for backend, found in (records.items() if asked is None else ())
         )
         mirror = Mirrors(_ignore, studies=len(everything), cores=os.cpu_count() or 1)
         mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
-    if not comparing:
-        published = publish(root, everything)
+    published = published or publish(root, everything)
     state = mirror.finish(published.summaries) if mirror is not None else None
     show(published, Console(), state)
     if state is not None and (missing := unmirrored(state)):
         _complain(missing)
         return FAILED
     return 0
+
+
+def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
+    """Filter, keys and name of the comparison that is asked for; None for none."""
+    name = report_name("--name", arguments.name)
+    if arguments.filter is None and not arguments.by:
+        if name is not None:
+            raise ValueError(f"--name={name}: is of a comparison; add --filter or --by")
+        return None
+    if arguments.rebuild:
+        raise ValueError("--rebuild: must be without --filter and --by, and rebuilds everything")
+    by = tuple(key.strip() for key in arguments.by.split(",") if key.strip())
+    return arguments.filter or "", by, name
 
 
 def _kept(records: Sequence[StudyRecord]) -> list[StudyRecord]:

@@ -133,19 +133,7 @@ def _told(sourced: Sequence[tuple[Source, Curve]]) -> list[tuple[Source, Curve]]
 def _sourced(point: Point, source: Source) -> Point | None:
     if source == "found":
         return point
-    optimum = point.optimum
-    if optimum is None or optimum.exact is not (source == "exact"):
+    optimum, found = point.optimum, point.at_optimum()
+    if optimum is None or found is None or optimum.exact is not (source == "exact"):
         return None
-    steps = float(optimum.steps)
-    return replace(
-        point,
-        steps=steps,
-        steps_low=steps,
-        steps_high=steps,
-        hyperparameters=optimum.hyperparameters,
-        seeds=1,
-        seeds_unreached=0,
-        effective_rate=point.optimal_rate,
-        effective_rate_range=(point.optimal_rate, point.optimal_rate),
-        seed_rates=(point.optimal_rate,),
-    )
+    return replace(found, seeds=1, seeds_unreached=0)

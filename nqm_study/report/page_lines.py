@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
 from typing import Any
 
 from nqm_study.report import words
 from nqm_study.report.axes import Look, looks, nqm_style
+from nqm_study.report.optima import all_known
 from nqm_study.report.point import Point
 from nqm_study.report.quantities import Quantity, search_lines, value_lines
 from nqm_study.report.reference import (
@@ -21,8 +22,7 @@ from nqm_study.report.reference import (
     classical_line,
     optimal_line,
 )
-from nqm_study.report.scaling import Curve
-from nqm_study.study.records import Optimum
+from nqm_study.report.scaling import Curve, one_problem_each
 
 _SYMBOLS = {
     "o": "circle",
@@ -93,14 +93,13 @@ def text(lines: Sequence[str]) -> str:
 
 
 def _curve(curve: Curve, look: Look) -> PageLine:
-    known = bool(curve.points) and all(point.optimum is not None for point in curve.points)
     trace = {
         "type": "scatter",
         "name": text(wrap(curve.label, _LABEL_WIDTH)),
         "legendgroup": curve.key,
         "showlegend": True,
         # The line through the true optima takes the place of one through the points.
-        "mode": "markers" if known else "lines+markers",
+        "mode": "markers" if all_known(curve) else "lines+markers",
         "marker": {"symbol": _SYMBOLS[look.marker], "size": 9},
         "line": {"width": 1.8},
         "hovertext": [text([curve.label, *value_lines(p), *search_lines(p)]) for p in curve.points],
@@ -111,7 +110,7 @@ def _curve(curve: Curve, look: Look) -> PageLine:
 
 def _optimum(curve: Curve, look: Look) -> Iterator[PageLine]:
     """A thin line through the true optima, where they are known."""
-    points = [_at_optimum(p, p.optimum) for p in curve.points if p.optimum is not None]
+    points = [found for point in curve.points if (found := point.at_optimum()) is not None]
     if not points:
         return
     exact = all(point.optimum is not None and point.optimum.exact for point in points)
@@ -157,10 +156,8 @@ def _unreached(curve: Curve, look: Look) -> Iterator[PageLine]:
 
 def _references(curves: Sequence[Curve]) -> Iterator[PageLine]:
     """What every curve is measured against, for each spectrum and target apart."""
-    groups: dict[tuple[str, float], list[Curve]] = {}
-    for curve in curves:
-        groups.setdefault((curve.spectrum_digest, curve.target), []).append(curve)
-    for members in groups.values():
+    groups = one_problem_each(curves)
+    for members in groups:
         first = members[0]
         of = f" ({first.spectrum_text}, target {first.target:g})" if len(groups) > 1 else ""
         bayes, classical, optimal = (
@@ -208,21 +205,6 @@ def _reference(
         "hoverinfo": "text",
     }
     yield PageLine(trace, points, colors)
-
-
-def _at_optimum(point: Point, optimum: Optimum) -> Point:
-    """The point that the search would have found."""
-    steps = float(optimum.steps)
-    return replace(
-        point,
-        steps=steps,
-        steps_low=steps,
-        steps_high=steps,
-        hyperparameters=optimum.hyperparameters,
-        hyperparameter_ranges={},
-        effective_rate=point.optimal_rate,
-        effective_rate_range=(point.optimal_rate, point.optimal_rate),
-    )
 
 
 def _colors(look: Look) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TypeVar
 
@@ -80,6 +80,23 @@ class Point:
         if self.optimum is None:
             return math.nan
         return effective_rate(self.optimum.hyperparameters)
+
+    def at_optimum(self) -> Point | None:
+        """The point that a search would have found at the true optimum; None if it is not known."""
+        if self.optimum is None:
+            return None
+        steps, rate = float(self.optimum.steps), self.optimal_rate
+        return replace(
+            self,
+            steps=steps,
+            steps_low=steps,
+            steps_high=steps,
+            hyperparameters=self.optimum.hyperparameters,
+            hyperparameter_ranges={},
+            effective_rate=rate,
+            effective_rate_range=(rate, rate),
+            seed_rates=(rate,),
+        )
 
     @property
     def examples(self) -> float:

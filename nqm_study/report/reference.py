@@ -45,7 +45,7 @@ def optimal_line(curves: Sequence[Curve]) -> Line:
 def reference_values(curves: Sequence[Curve]) -> list[float]:
     """The steps that the lines go through."""
     problems = one_problem_each(curves)
-    lines = [line for line, *_ in _STYLES] if len(problems) == 1 else [bayes_line]
+    lines = [line for line, *_ in _styles(len(problems))]
     return [steps for line in lines for problem in problems for _, steps in line(problem)]
 
 
@@ -59,9 +59,9 @@ def draw_reference(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -
     problems = one_problem_each(curves)
     several = len(problems) > 1
     entries: list[Entry] = []
-    for line, label, look in _STYLES:
+    for line, label, look in _styles(len(problems)):
         drawn = [(problem, points) for problem in problems if (points := line(problem))]
-        if not drawn or (several and line is not bayes_line):
+        if not drawn:
             continue
         for problem, points in drawn:
             own = {"marker": look.get("marker", "") if len(points) > 1 else ""}
@@ -86,8 +86,16 @@ def _is_drawn(line: Line, curve: Curve) -> bool:
     return all(abs(steps.get(size, 0.0) - value) <= _SAME * value for size, value in line)
 
 
+Style = tuple[Callable[[Sequence[Curve]], Line], str, dict[str, Any]]
+
+
+def _styles(n_problems: int) -> list[Style]:
+    """What is drawn: of several problems only the Bayes bounds."""
+    return [style for style in _STYLES if n_problems == 1 or style[0] is bayes_line]
+
+
 # The Bayes bound is broad and pale with the classical line dotted upon it: the two mostly coincide.
-_STYLES: tuple[tuple[Callable[[Sequence[Curve]], Line], str, dict[str, Any]], ...] = (
+_STYLES: tuple[Style, ...] = (
     (optimal_line, OPTIMAL, {"color": _DARK, "linewidth": 1.1, "marker": ".", "zorder": 2.6}),
     (
         bayes_line,

@@ -115,7 +115,7 @@ def _properties(definition: StudyDefinition) -> dict[str, Value]:
         "sampler": definition.sampler_text,
         "target": definition.target,
         "max_steps": float(definition.max_steps),
-        "warm_start": str(definition.warm_start).lower(),
+        "warm_start": _value(definition.warm_start),
         **settings,
         **absent,
         **hyperparameters,

@@ -136,6 +136,8 @@ def test_a_comparison_shows_the_chosen_studies_and_nothing_else(tmp_path: Path) 
         (("--filter", "optimizer=adam"), "no study of 8 is so"),
         (("--filter", "x=1"), "no study has x"),
         (("--by", "target", "--name", "a-b"), "--name=a-b: must be letters"),
+        (("--name", "mine"), "--name=mine: is of a comparison; add --filter or --by"),
+        (("--by", "target", "--rebuild"), "--rebuild: must be without --filter and --by"),
     ):
         refused = run(tmp_path, *arguments, module="nqm_study.report", status=2)
         assert message in refused.stderr

@@ -161,6 +161,13 @@ def test_a_long_frontier_is_shown_by_its_ends_and_others_evenly_along_it() -> No
     assert spread(frontier, 12) == frontier.found
 
 
+def test_a_report_by_name_may_be_of_frontiers_alone(tmp_path: Path) -> None:
+    published = publish(tmp_path, [dataclasses.replace(each, reports=("mine",)) for each in BOTH])
+    assert (tmp_path / "figures" / "mine" / "pareto.svg").is_file()
+    (report,) = (each for each in published.summaries if each.kind == "report")
+    assert "rontier" in report.note
+
+
 def test_a_folder_of_frontiers_alone_has_no_scaling_figures(tmp_path: Path) -> None:
     published = publish(tmp_path, BOTH)
     (folder,) = published.folders
