@@ -26,7 +26,10 @@ POWER = {"simple": 1, "hessian": 2}
 
 
 def one_mode_at_a_time(problem, optimizer, n_steps, factors, weighting):
-    """The ratio of the two sums, with E theta^2 of each mode from the textbook's recursion."""
+    """The ratio of the two sums, with E theta^2 of each mode from the textbook's recursion.
+
+    By definition it is 0 where there is no noise, also where there is no gradient left.
+    """
     spectrum = problem.spectrum
     noise, gradient = 0.0, 0.0
     for i in range(len(spectrum)):
@@ -45,7 +48,8 @@ def one_mode_at_a_time(problem, optimizer, n_steps, factors, weighting):
         more = h if weighting == "hessian" else 1.0
         noise += m * c * more
         gradient = gradient + m * h**2 * second_moment * more
-    return noise / gradient
+    with np.errstate(divide="ignore"):
+        return noise / gradient if noise > 0.0 else np.zeros(n_steps + 1)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -59,6 +63,14 @@ def test_of_one_mode_it_is_the_closed_form(weighting):
     found = nqm.gradient_noise_scale(problem, nqm.SGD(lr), steps=steps, weighting=weighting)
     # m and one h cancel, with either weight.
     np.testing.assert_allclose(found, c / (h**2 * second_moment), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_it_is_zero_without_noise_also_at_the_minimum(weighting):
+    # A rate of 1 reaches the minimum in the first step: no noise, and no gradient from there on.
+    problem = nqm.NoisyQuadratic(nqm.Spectrum([1.0], [0.0], [1.0], [0.0], [1.0]), 1)
+    found = nqm.gradient_noise_scale(problem, nqm.SGD(1.0), steps=[0, 1, 40], weighting=weighting)
+    assert found.tolist() == [0.0, 0.0, 0.0]
 
 
 @repeatable
