@@ -10,7 +10,8 @@ from textwrap import wrap
 from typing import Any
 
 from nqm_study.report import words
-from nqm_study.report.axes import Look, looks, nqm_style
+from nqm_study.report.axes import Look, nqm_style
+from nqm_study.report.drawing import curve_looks
 from nqm_study.report.optima import all_known
 from nqm_study.report.point import Point
 from nqm_study.report.quantities import Quantity, search_lines, value_lines
@@ -34,6 +35,7 @@ _SYMBOLS = {
     "X": "x",
     "*": "star",
 }
+_DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 _LABEL_WIDTH = 33  # characters
 _BLACK, _WHITE = "#000000", "#ffffff"
 
@@ -77,7 +79,7 @@ class PageLine:
 def page_lines(curves: Sequence[Curve]) -> list[PageLine]:
     """References first, the curves above them, each with its true optima."""
     with nqm_style():
-        styles = looks(len(curves))
+        styles = curve_looks(curves)
     drawn = list(zip(curves, styles, strict=True))
     return [
         *_references(curves),
@@ -101,7 +103,7 @@ def _curve(curve: Curve, look: Look) -> PageLine:
         # The line through the true optima takes the place of one through the points.
         "mode": "markers" if all_known(curve) else "lines+markers",
         "marker": {"symbol": _SYMBOLS[look.marker], "size": 9},
-        "line": {"width": 1.8},
+        "line": {"width": 1.8, "dash": _DASHES[look.linestyle]},
         "hovertext": [text([curve.label, *value_lines(p), *search_lines(p)]) for p in curve.points],
         "hoverinfo": "text",
     }
@@ -121,7 +123,7 @@ def _optimum(curve: Curve, look: Look) -> Iterator[PageLine]:
         "legendgroup": curve.key,
         "showlegend": False,
         "mode": "lines",
-        "line": {"width": 1.2},
+        "line": {"width": 1.2, "dash": _DASHES[look.linestyle]},
         "hovertext": [text([f"{curve.label}, {name}", *value_lines(p)]) for p in points],
         "hoverinfo": "text",
     }

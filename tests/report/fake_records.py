@@ -161,6 +161,16 @@ def adam(batch_sizes: Sequence[int] = POWERS, **changes: Any) -> list[StudyRecor
     )
 
 
+def crossed() -> list[StudyRecord]:
+    """Two optimizers, each with two preconditioner powers."""
+    return [
+        record
+        for power in (0.0, 0.5)
+        for make, fixed in ((sgd, {"learning_rate": LEARNING_RATE}), (momentum, MOMENTUM))
+        for record in make(hyperparameters={**fixed, "preconditioner_power": power})
+    ]
+
+
 CAP = 1.9996
 COMPUTED = {"momentum": 0.0}
 

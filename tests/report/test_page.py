@@ -12,6 +12,7 @@ from fake_records import (
     CAP,
     adam,
     bounded,
+    crossed,
     greedy,
     momentum,
     optimal,
@@ -22,8 +23,10 @@ from fake_records import (
 )
 from plotly import graph_objects
 
+from nqm_study.report.axes import nqm_style
 from nqm_study.report.captions import caption
 from nqm_study.report.describe import describe
+from nqm_study.report.drawing import curve_looks
 from nqm_study.report.files import write_figures
 from nqm_study.report.page import report_page
 from nqm_study.report.scaling import Curve, curves
@@ -117,6 +120,28 @@ def test_values_fit_their_axes(records: list[StudyRecord]) -> None:
         for name, found in values.items():
             if made["axes"][name]["type"] == "log":
                 assert all(value is None or value > 0.0 for value in found), name
+
+
+def test_curves_look_as_they_do_in_the_figures() -> None:
+    drawn = curves(crossed())
+    with nqm_style():
+        looks = curve_looks(drawn)
+    dashes = {"-": "solid", "--": "dash"}
+    expected = {
+        curve.label: (look.color.lower(), dashes[look.linestyle], look.marker)
+        for curve, look in zip(drawn, looks, strict=True)
+    }
+    assert {dash for _, dash, _ in expected.values()} == set(dashes.values())
+    markers = {"circle": "o", "square": "s"}
+    assert expected == {
+        trace["name"]: (
+            line["colors"][0],
+            trace["line"]["dash"],
+            markers[trace["marker"]["symbol"]],
+        )
+        for line in report(crossed())["lines"]
+        if (trace := line["trace"])["name"] in expected
+    }
 
 
 def test_no_element_loads_anything() -> None:
