@@ -171,12 +171,14 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     Args:
         figure: where to put it, in place of one put there before.
         entries: a line, its label (plain text, wrapped where long) and a remark below it (math
-            text), or an empty one.
+            text), or an empty one. Without entries there is no legend.
     """
     for old in figure.legends:
         old.remove()
+    if not entries:
+        return
     texts = [
-        "\n".join([plain(fill(label, _LABEL_WIDTH)), *([remark] if remark else [])])
+        "\n".join([label_text(label), *([remark] if remark else [])])
         for _, label, remark in entries
     ]
     made = figure.legend([line for line, *_ in entries], texts, loc="outside right upper")
@@ -187,6 +189,11 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     below = sum(text.get_window_extent().height for text in figure.texts) / figure.dpi
     height += max(0.0, below - _CAPTION_HEIGHT)
     figure.set_size_inches(width + excess, max(height, box.height / figure.dpi + below + 0.2))
+
+
+def label_text(label: str) -> str:
+    """A curve's label as it is drawn: in several lines where it is long."""
+    return plain(fill(label, _LABEL_WIDTH))
 
 
 def plain(text: str) -> str:

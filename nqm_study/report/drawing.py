@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, Entry, Look, crossed_looks, looks, set_powers
+from nqm_study.report.axes import (
+    GREY,
+    Entry,
+    Look,
+    crossed_looks,
+    label_text,
+    legend,
+    looks,
+    set_powers,
+)
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling
-from nqm_study.report.placing import Note
+from nqm_study.report.placing import Note, along, backwards, place
 from nqm_study.report.scaling import Curve
+
+MOST_NOTES = 4
+"""More texts than this beside lines are told apart better in the legend."""
 
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
@@ -47,8 +61,7 @@ def curve_line(
 def draw_points(
     axes: Axes,
     look: Look,
-    x: Sequence[float],
-    y: Sequence[float],
+    points: Sequence[tuple[float, float]],
     ranges: Sequence[tuple[float, float]],
     *,
     joined: bool,
@@ -57,12 +70,15 @@ def draw_points(
 
     A line joins them unless told otherwise: where that through the true optima takes its place.
     """
-    bars = [(b, low, high) for b, (low, high) in zip(x, ranges, strict=True) if low < high]
+    bars = [
+        (x, low, high) for (x, _), (low, high) in zip(points, ranges, strict=True) if low < high
+    ]
     if bars:
         axes.vlines(*zip(*bars, strict=True), color=look.color, linewidth=1.0, zorder=2.5)
         for place in (1, 2):
             ends = [bar[place] for bar in bars]
             axes.plot([bar[0] for bar in bars], ends, "_", color=look.color, markeredgewidth=1.0)
+    x, y = [x for x, _ in points], [y for _, y in points]
     axes.add_line(curve_line(look, x, y, joined=joined))
 
 
@@ -118,7 +134,6 @@ def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
     if fit is None:
         return None
     low, high = fit.batch_sizes
-    ends = ((low, fit.learning_rate(low)), (high, fit.learning_rate(high)))
     last = curve.points[-1].batch_size if fit.end is None else fit.end
     over = [(b, fit.learning_rate(b)) for b in (low, last)]
     band: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}
@@ -126,7 +141,42 @@ def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
     if fit.end is not None:
         axes.add_line(law_end(look.color, [fit.end], [fit.learning_rate(fit.end)]))
     # Short lines fit where a long one does not.
-    return Note(words.as_math("\n".join(words.slope_lines(fit))), look.color, *ends)
+    places = along((low, fit.learning_rate(low)), (high, fit.learning_rate(high)))
+    return Note(words.as_math("\n".join(words.slope_lines(fit))), look.color, places)
+
+
+def name_beside(
+    curve: Curve, look: Look, points: Sequence[tuple[float, float]], slope: Note | None = None
+) -> list[Note]:
+    """The note that names a curve: at its end, or above the slope; none without points."""
+    if slope is not None:
+        return [replace(slope, text=f"{label_text(curve.label)}\n{slope.text}")]
+    return [Note(label_text(curve.label), look.color, backwards(points))] if points else []
+
+
+def write_names(
+    figure: Figure,
+    axes: Axes,
+    curves: Sequence[Entry],
+    notes: Sequence[Note],
+    others: Sequence[Entry],
+) -> bool:
+    """Write the notes that name the curves beside them, and the other entries in the legend.
+
+    Where a note finds no place, or there are too many to look for, or two curves have one colour,
+    none is written, and the legend has the curves too.
+
+    Returns:
+        Whether the notes are there.
+    """
+    if len(notes) <= MOST_NOTES and len({note.color for note in notes}) == len(curves):
+        legend(figure, others)
+        figure.draw_without_rendering()
+        if place(axes, notes):
+            return True
+    legend(figure, [*curves, *others])
+    figure.draw_without_rendering()
+    return False
 
 
 def law_end(color: str, x: Sequence[float] = (), y: Sequence[float] = ()) -> Line2D:

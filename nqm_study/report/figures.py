@@ -11,6 +11,7 @@ from nqm_study.report import words
 from nqm_study.report.axes import GREY, Entry, legend, log2_axes, nqm_style
 from nqm_study.report.captions import caption, check_some, scheduled
 from nqm_study.report.drawing import (
+    MOST_NOTES,
     curve_line,
     curve_looks,
     draw_fit,
@@ -18,7 +19,9 @@ from nqm_study.report.drawing import (
     draw_points,
     draw_unreached,
     law_end,
+    name_beside,
     set_limits,
+    write_names,
 )
 from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
 from nqm_study.report.optima import (
@@ -38,7 +41,6 @@ from nqm_study.report.reference import (
 from nqm_study.report.scaling import Curve, one_problem_each
 
 _BATCH_SIZE = "batch size, B (examples)"
-_MOST_NOTES = 4  # more fits than this are told apart better in the legend
 _MOST_DASHED = 4  # lines of perfect scaling: more only hide the curves
 
 
@@ -49,7 +51,8 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
     curves. The broad grey line is the Bayes bound, the dotted one d / (2 C B), the dark one SGD's
     optimal schedule. A hollow marker at the top is a batch size at which the target was not
     reached. Where the true optima are known, a thin line in the curve's colour goes through them
-    in place of one through the points.
+    in place of one through the points. Curves are named beside their ends, or in the legend where
+    there is no room.
 
     Raises:
         ValueError: without curves.
@@ -63,29 +66,26 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
         figure, axes = log2_axes(
             _BATCH_SIZE, "steps to target, T (optimizer steps)", _steps_caption(curves)
         )
-        entries: list[Entry] = []
+        names: list[Entry] = []
+        notes: list[Note] = []
         set_limits(axes, curves, _steps_shown(curves))
         for curve, look in drawn:
             if curve in dashed:
                 draw_perfect_scaling(axes, curve, look)
             draw_optimum(axes, look, optimum_steps(curve))
             joined = not all_known(curve)
-            draw_points(
-                axes,
-                look,
-                [point.batch_size for point in curve.points],
-                [point.steps for point in curve.points],
-                [(point.steps_low, point.steps_high) for point in curve.points],
-                joined=joined,
-            )
-            entries.append((curve_line(look, joined=joined), curve.label, ""))
-        entries += optimum_entry(curves)
+            found = [(point.batch_size, point.steps) for point in curve.points]
+            ranges = [(point.steps_low, point.steps_high) for point in curve.points]
+            draw_points(axes, look, found, ranges, joined=joined)
+            names.append((curve_line(look, joined=joined), curve.label, ""))
+            notes += name_beside(curve, look, found)
+        entries = optimum_entry(curves)
         if dashed:
             line = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
             entries.append((line, "perfect scaling, T = k / B", ""))
         entries += draw_reference(axes, curves, [look for _, look in drawn])
         entries += draw_unreached(axes, drawn)
-        legend(figure, entries)
+        write_names(figure, axes, names, notes, entries)
     return figure
 
 
@@ -99,9 +99,9 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
     good, and only this is the same for all of them.
 
     A wide pale line is the power law fitted at small batches, up to a bar where the rate leaves it.
-    Its slope, the slope's 95 % confidence interval, the batch sizes fitted and where the law ends
-    stand beside it, or in the legend where there is no room. Thin lines go through the true optima,
-    as among the steps.
+    The curve's name, its slope, the slope's 95 % confidence interval, the batch sizes fitted and
+    where the law ends stand beside it, or in the legend where there is no room. Thin lines go
+    through the true optima, as among the steps.
 
     Raises:
         ValueError: without curves.
@@ -112,38 +112,39 @@ def learning_rate_figure(curves: Sequence[Curve]) -> Figure:
         drawn = [pair for pair in drawn if not pair[0].computed] or drawn
         shown = [curve for curve, _ in drawn]
         figure, axes = log2_axes(_BATCH_SIZE, _rate_label(shown), _rate_caption(shown))
-        entries: list[Entry] = []
-        notes: dict[int, Note] = {}
+        names: list[Entry] = []
+        notes: list[Note] = []
+        slopes: dict[int, Note] = {}
         rates: list[float] = []
         for i, (curve, look) in enumerate(drawn):
-            found = [point for point in curve.points if point.effective_rate > 0.0]
-            values = [point.effective_rate for point in found]
-            ranges = [point.effective_rate_range for point in found]
+            reached = [point for point in curve.points if point.effective_rate > 0.0]
+            found = [(point.batch_size, point.effective_rate) for point in reached]
+            ranges = [point.effective_rate_range for point in reached]
             rates += [edge for pair in ranges for edge in pair]
             rates += [rate for _, rate in optimum_rates(curve)]
             draw_optimum(axes, look, optimum_rates(curve))
             joined = not all_known(curve)
-            sizes = [point.batch_size for point in found]
-            draw_points(axes, look, sizes, values, ranges, joined=joined)
-            note = draw_fit(axes, curve, look)
-            if note is not None:
-                notes[i] = note
-            entries.append((curve_line(look, joined=joined), curve.label, ""))
+            draw_points(axes, look, found, ranges, joined=joined)
+            slope = draw_fit(axes, curve, look)
+            if slope is not None:
+                slopes[i] = slope
+            names.append((curve_line(look, joined=joined), curve.label, ""))
+            notes += name_beside(curve, look, found, slope)
         set_limits(axes, shown, rates)
-        entries += optimum_entry(shown)
+        entries = optimum_entry(shown)
         entries += draw_unreached(axes, drawn)
-        if notes:
+        if slopes:
             band = Line2D([], [], color=GREY, alpha=0.35, linewidth=6)
             entries.append((band, "fitted power law", ""))
         if any(fit.end is not None for fit in _fits(shown)):
             entries.append((law_end(GREY), "its end: best rate 20 % off", ""))
-        legend(figure, entries)
-        figure.draw_without_rendering()
-        if len(notes) > _MOST_NOTES or not place(axes, list(notes.values())):
-            for i, note in notes.items():
-                line, label, _ = entries[i]
-                entries[i] = (line, label, note.text)
-            legend(figure, entries)
+        if write_names(figure, axes, names, notes, entries):
+            return figure
+        if len(slopes) > MOST_NOTES or not place(axes, list(slopes.values())):
+            for i, slope in slopes.items():
+                line, label, _ = names[i]
+                names[i] = (line, label, slope.text)
+            legend(figure, [*names, *entries])
     return figure
 
 

@@ -1,4 +1,5 @@
 import io
+import math
 import re
 import subprocess
 import sys
@@ -7,11 +8,10 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 from fake_records import (
-    LEARNING_RATE,
-    MOMENTUM,
     POWERS,
     adam,
     bounded,
+    crossed,
     greedy,
     momentum,
     optimal,
@@ -21,8 +21,10 @@ from fake_records import (
     sweep,
     trial,
 )
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from nqm_study.report.axes import nqm_style
 from nqm_study.report.describe import describe
 from nqm_study.report.drawing import curve_looks
 from nqm_study.report.figures import learning_rate_figure, steps_figure
@@ -53,7 +55,7 @@ def tick_labels(figure: Figure) -> list[str]:
 
 
 def legend_texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def texts_in_axes(figure: Figure) -> list[str]:
@@ -74,12 +76,13 @@ def test_legend_stands_clear_of_the_axes_and_inside_the_figure(
 ) -> None:
     for figure in (steps_figure(curves(records)), learning_rate_figure(curves(records))):
         figure.draw_without_rendering()
-        box = figure.legends[0].get_window_extent()
         axes = figure.axes[0].get_window_extent()
         assert axes.width > 400
-        assert box.x0 > axes.x1
-        assert box.x1 <= figure.bbox.x1
-        assert box.y0 >= 0
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert box.x0 > axes.x1
+            assert box.x1 <= figure.bbox.x1
+            assert box.y0 >= 0
 
 
 def test_every_curve_is_in_the_legend_with_a_look_of_its_own() -> None:
@@ -188,23 +191,27 @@ def test_peak_rates_are_called_so() -> None:
 
 def test_computed_schedules_have_no_place_among_best_rates() -> None:
     figure = learning_rate_figure(curves(sgd() + optimal() + greedy() + adam()))
-    assert legend_texts(figure)[:3] == ["sgd, constant", "adam, constant", "fitted power law"]
+    assert [text.split("\n")[0] for text in texts_in_axes(figure)] == [
+        "sgd, constant",
+        "adam, constant",
+    ]
     assert "Schedule: constant." in figure.get_supxlabel()
     assert figure.axes[0].get_ylabel() == "best learning rate (as in PyTorch)"
     alone = learning_rate_figure(curves(optimal() + greedy()))
-    assert legend_texts(alone) == ["sgd, greedy", "sgd, optimal"], "no fit"
+    assert texts_in_axes(alone) + legend_texts(alone) == ["sgd, greedy", "sgd, optimal"], "no fit"
 
 
 def test_a_curve_looks_alike_in_both_figures() -> None:
     found = curves(sgd() + optimal() + adam())
-    looks = [
-        {
-            text: (line.get_color(), line.get_marker())
-            for line, text in zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
-        }["adam, constant"]
-        for figure in (steps_figure(found), learning_rate_figure(found))
+    with nqm_style():
+        looks = curve_looks(found)
+    (look,) = [
+        look for curve, look in zip(found, looks, strict=True) if curve.label == "adam, constant"
     ]
-    assert looks[0] == looks[1]
+    for figure in (steps_figure(found), learning_rate_figure(found)):
+        assert (look.color, look.marker) in {
+            (line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()
+        }
 
 
 def test_more_than_four_schedules_are_various() -> None:
@@ -218,7 +225,7 @@ def test_more_than_four_schedules_are_various() -> None:
 def test_slope_its_error_and_range_stand_beside_the_fit() -> None:
     records = sweep(lambda b: 2**30 / b, lambda b: 0.01 * b**0.5, [64, 256, 1024])
     figure = learning_rate_figure(curves(records))
-    assert texts_in_axes(figure) == ["slope 0.500 ± <0.001 (95 %)\nB = $2^{6}$..$2^{10}$"]
+    assert texts_in_axes(figure) == ["sgd\nslope 0.500 ± <0.001 (95 %)\nB = $2^{6}$..$2^{10}$"]
 
 
 LAW_TO_1024 = sweep(
@@ -245,7 +252,7 @@ def test_a_law_that_does_not_end_has_no_bar_and_goes_on_to_the_last_point() -> N
     examples = {4: 1.0, 16: 1.0, 64: 2.0}
     records = sweep(lambda b: 2**30 * examples[int(b)] / b, lambda b: 0.01 * b**0.5, [4, 16, 64])
     figure = learning_rate_figure(curves(records))
-    assert texts_in_axes(figure) == ["slope 0.50 (2 points)\nB = $2^{2}$..$2^{4}$"]
+    assert texts_in_axes(figure) == ["sgd\nslope 0.50 (2 points)\nB = $2^{2}$..$2^{4}$"]
     assert not [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
     assert "its end: best rate 20 % off" not in legend_texts(figure)
     (band,) = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 6]
@@ -287,6 +294,49 @@ def test_slope_texts_cover_neither_points_nor_each_other() -> None:
         assert box.count_overlaps(boxes[i + 1 :]) == 0
         for line in axes.get_lines():
             assert box.count_contains(line.get_transform().transform(line.get_xydata())) == 0
+
+
+def test_few_curves_are_named_beside_them_and_not_in_the_legend() -> None:
+    for figure in (steps_figure(curves(sgd() + adam())), learning_rate_figure(curves(sgd()))):
+        (axes,) = figure.axes
+        names = {text.get_text().split("\n")[0]: text.get_color() for text in axes.texts}
+        assert set(names) <= {"sgd", "adam"}
+        assert not set(names) & set(legend_texts(figure))
+        marked = {line.get_color() for line in axes.get_lines() if line.get_marker() in ("o", "s")}
+        assert set(names.values()) == marked, "in the colours of the curves"
+
+
+def test_a_name_is_nearer_to_its_own_curve_than_to_any_other() -> None:
+    found = curves(bounded(sgd() + adam()))
+    figure = steps_figure(found)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [curve.label for curve in found]
+    for text in axes.texts:
+        box = text.get_window_extent()
+        gaps = {True: math.inf, False: math.inf}
+        for line in axes.get_lines():
+            pixels = line.get_transform().transform(line.get_xydata())
+            own = to_hex(line.get_color()) == to_hex(text.get_color())
+            for x, y in pixels:
+                over = max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0)
+                gaps[own] = min(gaps[own], math.hypot(*over))
+        assert 0.0 < gaps[True] < gaps[False]
+
+
+def test_names_move_into_the_legend_where_curves_lie_upon_each_other() -> None:
+    labels = ["sgd_0", "sgd_1", "sgd_2"]
+    alike = [record for name in labels for record in sgd(optimizer=name)]
+    figure = steps_figure(curves(alike))
+    assert texts_in_axes(figure) == []
+    assert legend_texts(figure)[:3] == labels
+
+
+def test_curves_of_one_colour_are_told_apart_in_the_legend() -> None:
+    made = curves(crossed())
+    figure = steps_figure(made)
+    assert texts_in_axes(figure) == []
+    assert legend_texts(figure)[:4] == [curve.label for curve in made]
 
 
 def test_seed_ranges_are_drawn() -> None:
@@ -335,13 +385,7 @@ def test_nothing_makes_no_figure() -> None:
 
 
 def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() -> None:
-    records = [
-        record
-        for power in (0.0, 0.5)
-        for make, fixed in ((sgd, {"learning_rate": LEARNING_RATE}), (momentum, MOMENTUM))
-        for record in make(hyperparameters={**fixed, "preconditioner_power": power})
-    ]
-    made = curves(records)
+    made = curves(crossed())
     looks = dict(zip([curve.label for curve in made], curve_looks(made), strict=True))
     plain, half = looks["sgd, power 0"], looks["sgd, power 0.5"]
     heavy = looks["momentum, power 0.5"]
