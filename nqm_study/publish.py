@@ -13,22 +13,20 @@ from rich.console import Console
 from nqm_study.mirror_process import MirrorState, Summary
 from nqm_study.report.analysis import analyses
 from nqm_study.report.analysis_table import analysis_table
-from nqm_study.report.describe import describe
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.pareto import Frontier, frontiers
-from nqm_study.report.pareto_table import pareto_sentence, pareto_table
-from nqm_study.report.point import Point
-from nqm_study.report.regret import comparisons, curve_regret
-from nqm_study.report.regret_table import regret_sentence, regret_table
+from nqm_study.report.pareto_table import pareto_table
+from nqm_study.report.regret import comparisons
+from nqm_study.report.regret_table import regret_table
 from nqm_study.report.runs import runs
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.report.selection import select
 from nqm_study.report.table import table
 from nqm_study.study.backends import Backend, embedded
-from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage import read_records
+from nqm_study.summaries import curve_summary, frontier_summary, report_summary
 
 _LONGEST_NAME = 100  # characters of a folder's name
 
@@ -90,14 +88,8 @@ def publish(
         folder = root / "figures" / _folder(group)
         drawn, found, files = _draw(folder, group)
         folders.append(folder)
-        summaries += [
-            _summary(each, _members(group, each.key), files) for each in drawn if each.key in wanted
-        ]
-        summaries += [
-            _frontier_summary(each, _members(group, each.key), files)
-            for each in found
-            if each.key in wanted
-        ]
+        summaries += [curve_summary(c, group, files) for c in drawn if c.key in wanted]
+        summaries += [frontier_summary(f, group, files) for f in found if f.key in wanted]
     for name in sorted({name for record in chosen for name in record.reports}):
         members = [r for r in records if r.trials and name in r.reports]
         folders.append(root / "figures" / name)
@@ -176,14 +168,6 @@ def unmirrored(state: MirrorState) -> str:
     )
 
 
-def _members(group: Sequence[StudyRecord], key: str) -> list[StudyRecord]:
-    """The studies of a curve with finished trials, by batch size and seed."""
-    found = [r for r in group if r.trials and r.definition.curve == key]
-    return sorted(
-        found, key=lambda r: (float(r.definition.batch_text.partition("..")[0]), r.definition.seed)
-    )
-
-
 def _folder(group: Sequence[StudyRecord]) -> str:
     digest, target = problem(group[0].definition)
     return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
@@ -202,134 +186,4 @@ def _report(
 ) -> Summary:
     """Write a report of several curves; what its run says."""
     drawn, found, files = _draw(folder, records, by)
-    said = [describe(drawn)] if drawn else []
-    return Summary(
-        key=f"report {folder.name}",
-        name=f"report {folder.name}",
-        params={**params, "curves": str(len(drawn))},
-        points=[],
-        note=" ".join([*said, *map(pareto_sentence, found)]),
-        files=[str(file) for file in files],
-        studies={
-            curve.label: {
-                f"{row}, {text}": study
-                for row, links in _studies(_members(records, curve.key)).items()
-                for text, study in links.items()
-            }
-            for curve in drawn
-        },
-        kind="report",
-    )
-
-
-def _summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]) -> Summary:
-    """What a summary run says: nothing but what its own curve decides."""
-    definition = records[-1].definition
-    regret = curve_regret(records)
-    finish = definition.sampler.get("finish")
-    shown = {"learning_rate", *definition.varied}
-    # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
-    given = {
-        f"{'optimizer' if name in definition.varied else 'fixed'}.{name}": value
-        for name, value in definition.hyperparameters.items()
-        if isinstance(value, float)
-    }
-    settings = {
-        f"{group}.{name}": value
-        for group, found in (
-            ("optimizer", definition.optimizer_settings),
-            ("spectrum", definition.spectrum_settings),
-            ("schedule", definition.schedule_settings),
-        )
-        for name, value in found.items()
-    }
-    return Summary(
-        key=curve.key,
-        name=f"{_optimizer_text(definition)} scaling, {curve.spectrum}, target={curve.target:g}",
-        params={
-            "optimizer": curve.optimizer,
-            "spectrum": curve.spectrum,
-            "schedule": curve.schedule,
-            "target": f"{curve.target:.15g}",
-            "sampler": str(definition.sampler["name"]),
-            **({"sampler.finish": str(finish)} if finish else {}),
-            **{
-                name: value if isinstance(value, str) else f"{value:.15g}"
-                for name, value in {**settings, **given}.items()
-            },
-        },
-        points=[
-            (
-                int(point.batch_size),
-                point.steps,
-                {
-                    **{name: v for name, v in point.hyperparameters.items() if name in shown},
-                    **_overlaid(point, exact=not definition.approximate),
-                },
-            )
-            for point in curve.points
-        ],
-        note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
-        files=[str(file) for file in files],
-        studies=_studies(records),
-    )
-
-
-def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
-    """What MLflow's charts show beside a curve's steps and hyperparameters, where it is known."""
-    values = {"examples_to_target": point.examples, "bayes_bound": float(point.bayes_bound)}
-    if exact:
-        # Of Adam there is no such rate.
-        values["effective_learning_rate"] = point.effective_rate
-    if point.optimum is not None:
-        values["optimum_steps"] = float(point.optimum.steps)
-    return values
-
-
-def _studies(records: Sequence[StudyRecord]) -> dict[str, dict[str, str]]:
-    """A row for each batch size: the names of its studies, by what to call them there."""
-    rows: dict[str, dict[str, str]] = {}
-    for record in records:
-        definition = record.definition
-        named = record.name != definition.default_name
-        text = record.name if named else f"seed {definition.seed}"
-        rows.setdefault(f"B = {definition.batch_text}", {})[text] = record.name
-    return rows
-
-
-def _frontier_summary(
-    frontier: Frontier, records: Sequence[StudyRecord], files: Sequence[Path]
-) -> Summary:
-    """What the summary run of a frontier says, with a point for each batch size on it."""
-    return Summary(
-        key=frontier.key,
-        name=f"{frontier.label} frontier, {frontier.spectrum}, target={frontier.target:g}",
-        params={
-            "optimizer": frontier.optimizer,
-            "spectrum": frontier.spectrum,
-            "schedule": frontier.schedule,
-            "target": f"{frontier.target:.15g}",
-            "batch_size": f"{frontier.low:.15g}..{frontier.high:.15g}",
-            "sampler": frontier.sampler,
-        },
-        points=[
-            (
-                int(trial.batch_size),
-                float(trial.steps or 0),
-                {
-                    "examples_to_target": trial.examples,
-                    **{name: trial.hyperparameters[name] for name in frontier.hyperparameters},
-                },
-            )
-            for trial in frontier.found
-        ],
-        note=pareto_sentence(frontier),
-        files=[str(file) for file in files],
-        studies=_studies(records),
-    )
-
-
-def _optimizer_text(definition: StudyDefinition) -> str:
-    if definition.schedule == "constant":
-        return definition.optimizer_text
-    return f"{definition.optimizer_text} {definition.schedule}"
+    return report_summary(folder.name, params, drawn, found, records, files)
