@@ -116,6 +116,9 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
     )
 
     backend = CALL.plans[0].backend
+    if CALL.mirror is not None:
+        # The studies are over, and the figures take one core.
+        CALL.mirror.hurry(os.cpu_count() or 1)
     records = stored_records(CALL.root, [backend])
     _settle(board, {record.name: record for record in records})
     names = frozenset(plan.name for plan in CALL.plans)

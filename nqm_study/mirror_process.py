@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -45,23 +45,25 @@ class MirrorJob:
     studies: tuple[MirroredStudies, ...]
     rebuild: bool = False
 
-    def shares(self, count: int) -> tuple[MirrorJob, ...]:
-        """The job dealt out to at most so many processes, study by study."""
-        dealt = [
+    @property
+    def dealt(self) -> list[tuple[Backend, str, int | None]]:
+        """Its studies one by one: backend, name and number of trials."""
+        return [
             (studies.backend, name, n_trials)
             for studies in self.studies
             for name, n_trials in studies.n_trials.items()
         ]
-        shares = [dealt[start::count] for start in range(max(1, min(count, len(dealt))))]
-        return tuple(
-            replace(
-                self,
-                studies=tuple(
-                    MirroredStudies(each.backend, {n: t for b, n, t in share if b == each.backend})
-                    for each in self.studies
-                ),
-            )
-            for share in shares
+
+    def part(self, places: Iterable[int]) -> MirrorJob:
+        """The job of following some of the studies, given by their places among ``dealt``."""
+        dealt = self.dealt
+        chosen = [dealt[place] for place in places]
+        return replace(
+            self,
+            studies=tuple(
+                MirroredStudies(each.backend, {n: t for b, n, t in chosen if b == each.backend})
+                for each in self.studies
+            ),
         )
 
     def to_json(self) -> str:
@@ -126,7 +128,8 @@ class Mirrors:
     """As many ``MirrorProcess`` as pay: a core each, and at most ``MOST``.
 
     Measured for 1,000 trials on two cores: alone 30 s with one and 17 to 20 s with two; beside the
-    workers of a sweep 40 s with one and 46 s with two.
+    workers of a sweep 40 s with one and 46 s with two. So a sweep's studies leave the cores to
+    others when they are over, and ``hurry`` takes them.
     """
 
     MOST = 4
@@ -144,24 +147,43 @@ class Mirrors:
         self._on_change = on_change
         count = max(1, min(self.MOST, cores, studies))
         self._processes = [MirrorProcess(self._changed) for _ in range(count)]
+        self._sharing: list[MirrorProcess] = []
 
     def begin(self, job: MirrorJob) -> None:
         """Give them their job."""
         # A rebuild deletes before it writes, which one process has to do.
-        shares = job.shares(1 if job.rebuild else len(self._processes))
-        self._processes, left = self._processes[: len(shares)], self._processes[len(shares) :]
+        places = range(len(job.dealt))
+        count = 1 if job.rebuild else max(1, min(len(self._processes), len(places)))
+        self._processes, left = self._processes[:count], self._processes[count:]
         for process in left:
             process.kill()
-        for process, share in zip(self._processes, shares, strict=True):
-            process.begin(share)
+        for start, process in enumerate(self._processes):
+            process.begin(job.part(places[start::count]))
 
     def kill(self) -> None:
         """End them before they have a job."""
         for process in self._processes:
             process.kill()
 
+    def hurry(self, cores: int) -> None:
+        """Let more processes write what is left, now that the studies are over.
+
+        Args:
+            cores: how many are free for all of them.
+        """
+        more = min(self.MOST, cores) - len(self._processes)
+        for place, process in enumerate(self._processes):
+            # One more part for each further process, dealt out evenly.
+            parts = 1 + len(range(place, more, len(self._processes)))
+            if parts > 1:
+                self._sharing.append(process)
+                process.share(parts)
+            process.ask(None)
+
     def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
         """Let them write all that is missing, then the summaries, and end; what they told last."""
+        for process in self._sharing:
+            self._processes += process.helpers()
         first, *others = self._processes
         first.ask(None)
         for process in others:
@@ -200,14 +222,17 @@ class MirrorProcess:
             on_change: called, in a thread of its own, when it told something.
         """
         self.state = MirrorState()
-        self._job = self._command = ""
+        self._job: MirrorJob | None = None
+        self._command = ""
         self._on_change = on_change
+        self._helpers: list[MirrorProcess] = []
+        self._shared = threading.Event()
         self._start()
 
     def begin(self, job: MirrorJob) -> None:
         """Give it its job."""
-        self._job = job.to_json()
-        self._send(self._job)
+        self._job = job
+        self._send(job.to_json())
 
     def kill(self) -> None:
         """End it before it has a job."""
@@ -224,11 +249,20 @@ class MirrorProcess:
         self._command = json.dumps({"finish": said})
         self._send(self._command)
 
+    def share(self, parts: int) -> None:
+        """Ask it to keep one of some parts of its job; ``helpers`` get the others."""
+        self._send(json.dumps({"share": parts}))
+
+    def helpers(self) -> list[MirrorProcess]:
+        """The processes that have the other parts, once it has shared its job or ended."""
+        self._shared.wait()
+        return self._helpers
+
     def join(self) -> None:
         """Wait for its end. One that was killed is started again."""
-        if self._wait() < 0:
+        if self._wait() < 0 and self._job is not None:
             self._start()
-            self._send(self._job)
+            self._send(self._job.to_json())
             self._send(self._command)
             self._wait()
         if not self.state.done and not self.state.problem:
@@ -271,10 +305,27 @@ class MirrorProcess:
         for line in self._process.stdout:
             self._take(json.loads(line))
             self._on_change()
+        # It shares nothing any more.
+        self._shared.set()
 
     def _take(self, told: Mapping[str, Any]) -> None:
         for name, value in told.items():
             if name == "note":
                 self.state.notes.append(value)
+            elif name == "left":
+                self._hand_on(value)
             else:
                 setattr(self.state, name, value)
+
+    def _hand_on(self, parts: Sequence[Sequence[int]]) -> None:
+        """Let a process of its own do each part of the job that this one gave up."""
+        job = self._job
+        assert job is not None  # noqa: S101 (it was asked to share it)
+        kept = set(range(len(job.dealt))) - {place for part in parts for place in part}
+        for part in parts:
+            helper = MirrorProcess(self._on_change)
+            helper.begin(replace(job.part(part), rebuild=False))
+            self._helpers.append(helper)
+        # If it is killed and started again, it deletes nothing that the others wrote.
+        self._job = replace(job.part(sorted(kept)), rebuild=job.rebuild and not parts)
+        self._shared.set()

@@ -115,6 +115,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         )
         mirror = Mirrors(_ignore, studies=len(everything), cores=os.cpu_count() or 1)
         mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
+        mirror.hurry(os.cpu_count() or 1)
     published = published or publish(root, everything)
     state = mirror.finish(published.summaries) if mirror is not None else None
     show(published, Console(), state)

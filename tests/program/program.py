@@ -1,6 +1,8 @@
 """Running the program as a user does, and reading what it left."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -76,3 +78,27 @@ def stored(folder: Path) -> Counter[str]:
         assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in trials)
         counts[name] = len(trials)
     return counts
+
+
+def require_whole(folder: Path, budget: int, studies: int, summaries: int | None = None) -> None:
+    """Each study has its budget in storage and in MLflow, and nothing is twice or half there."""
+    assert sorted(stored(folder).values()) == [budget] * studies
+    assert mirrored(folder) == stored(folder)
+    assert [study.info.status for study in runs(folder, "study")] == ["FINISHED"] * studies
+    assert len(runs(folder, "summary")) == (studies if summaries is None else summaries)
+
+
+def children(process: int) -> dict[int, str]:
+    """The processes that a process started, and what they run."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == process:
+                found[int(entry.name)] = (entry / "cmdline").read_text()
+    return found
+
+
+def kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)

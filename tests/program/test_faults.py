@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from program import TINY, mirrored, run, runs, stored
+from program import TINY, children, kill, mirrored, require_whole, run, runs, stored
 
 from nqm_study.study.backends import Backend
 from nqm_study.study.origin import revision
@@ -31,36 +31,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         )  # fmt: skip
 
 
-def children(process: int) -> dict[int, str]:
-    """The processes that a process started, and what they run."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == process:
-                found[int(entry.name)] = (entry / "cmdline").read_text()
-    return found
-
-
-def kill(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
-
-
 def wait_for_trials(folder: Path, size: int) -> None:
     journal = folder / "mlruns" / "optuna.journal"
     deadline = time.monotonic() + 120
     while not journal.exists() or journal.stat().st_size < size:
         assert time.monotonic() < deadline, (folder / "output").read_text()
         time.sleep(0.02)
-
-
-def require_whole(folder: Path, budget: int, studies: int) -> None:
-    """Each study has its budget in storage and in MLflow, and nothing is twice or half there."""
-    assert sorted(stored(folder).values()) == [budget] * studies
-    assert mirrored(folder) == stored(folder)
-    assert [study.info.status for study in runs(folder, "study")] == ["FINISHED"] * studies
-    assert len(runs(folder, "summary")) == studies
 
 
 @pytest.mark.parametrize("seed", [0, 1])
