@@ -21,7 +21,7 @@ from nqm_study.progress import Message, orphaned, send
 from nqm_study.study.database import first_line
 from nqm_study.study.frontier import non_dominated
 from nqm_study.study.records import StudyRecord, TrialRecord
-from nqm_study.study.shared import Sharing
+from nqm_study.study.shared import PATIENCE, Sharing, patiently
 from nqm_study.study.storage import study_record
 from nqm_study.study.trials import NotStoredError
 
@@ -74,27 +74,38 @@ def reason(error: Exception) -> str:
 def run_job(plan: StudyPlan) -> None:
     """Run one study."""
     root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
-    storage = plan.backend.open(root)
-    if isinstance(storage, RDBStorage) and plan.backend.shared:
-        turn = plan.backend.lock(root, "turn", plan.name)
-        with turn:
-            stored = open_planned(plan, storage)
-        _run(plan, stored, Sharing(storage, turn))
+    if plan.backend.shared:
+        # The server was there when the call began, and may be away for a moment now.
+        _run(plan, *patiently(lambda: _open_shared(plan, root), PATIENCE))
         return
     lock = plan.backend.lock(root, "run", plan.name)
     if not lock.acquire(timeout=1.0):
         send(Message(plan.name, waiting=True))
         lock.acquire()
     try:
-        _run(plan, open_planned(plan, storage), None)
+        _run(plan, open_planned(plan, plan.backend.open(root)), None)
     finally:
         lock.release()
 
 
+def _open_shared(plan: StudyPlan, root: Path) -> tuple[Study, Sharing]:
+    """The study of a plan on a server, and how it is shared."""
+    storage = plan.backend.open(root)
+    assert isinstance(storage, RDBStorage)  # noqa: S101 (all servers are)
+    turn = plan.backend.lock(root, "turn", plan.name)
+    with turn:
+        return open_planned(plan, storage), Sharing(storage, turn)
+
+
 def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
     """Bring a study to its budget, and tell how far it is."""
-    before = study_record(stored)
-    told = told_of(plan, before, 0)
+
+    def record() -> StudyRecord:
+        if sharing is None:
+            return study_record(stored)
+        return patiently(lambda: study_record(stored), sharing.patience)
+
+    told = told_of(plan, record(), 0)
     send(told)
 
     def on_trial(trial: TrialRecord, done: int) -> None:
@@ -110,7 +121,7 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
             os._exit(FAILED)
 
     run_planned(plan, stored, sharing=sharing, on_trial=on_trial)
-    send(replace(told_of(plan, study_record(stored), told.new), over=True))
+    send(replace(told_of(plan, record(), told.new), over=True))
 
 
 def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:

@@ -25,7 +25,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from nqm_study.study.database import first_line
+from nqm_study.study.database import UnreachableError, first_line
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.locks import Lock
 from nqm_study.study.records import Cost
@@ -258,7 +258,7 @@ def patiently(action: Callable[[], _T], patience: float) -> _T:
     while True:
         try:
             return action()
-        except (DBAPIError, StorageInternalError) as error:
+        except (DBAPIError, StorageInternalError, UnreachableError) as error:
             if time.monotonic() >= until:
                 raise NotStoredError(
                     f"the storage could not be reached for {patience:g} s: {first_line(error)}"

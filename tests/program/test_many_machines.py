@@ -114,6 +114,50 @@ def test_four_processes_share_studies_though_one_is_killed_and_the_server_restar
     require_exact(address, studies=2, budget=40)
 
 
+ONE_JOB = """
+import sys
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+from nqm_study.build import conf_dir, study_plan
+from nqm_study.jobs import run_job
+
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    config = compose("config", sys.argv[2:], return_hydra_config=True)
+with open_dict(config.hydra):
+    config.hydra.runtime.cwd = sys.argv[1]
+HydraConfig.instance().set_config(config)
+plan = study_plan(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+print("planned", flush=True)
+input()
+run_job(plan)
+"""
+"""A job that waits for a line between the checks of its call and its start."""
+
+
+def test_a_study_begins_though_the_server_is_away_at_that_moment(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("away")
+    overrides = ("storage=postgresql", *TINY, "tracking=none", "study.n_trials=5")
+    with subprocess.Popen(
+        [sys.executable, "-c", ONE_JOB, str(tmp_path), *overrides],
+        cwd=tmp_path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "NQM_STUDY_STORAGE": address},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "planned\n"
+        server.stop("immediate")
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        time.sleep(3.0)
+        assert process.poll() is None, "the job did not wait for the server"
+        server.start()
+        assert process.wait(timeout=120) == 0
+    require_exact(address, studies=1, budget=5)
+
+
 def test_processes_killed_at_any_instant_leave_nothing_running_after_the_next_start(
     server: PostgreSQL, tmp_path: Path
 ) -> None:
