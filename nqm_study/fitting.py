@@ -45,12 +45,26 @@ UNSTABLE = 2.5
 """Under a schedule the peak may be unstable for a while: it is searched up to so many limits."""
 
 SHAPES: tuple[Mapping[str, float], ...] = (
-    {"decay_fraction": 0.9, "warmup_fraction": 0.005},
-    {"decay_fraction": 0.4, "warmup_fraction": 0.02},
-    {"decay_fraction": 0.07, "warmup_fraction": 0.005},
+    {"decay_fraction": 0.9, "warmup_fraction": 0.005, "ratio": 0.4},
+    {
+        "decay_fraction": 0.4,
+        "warmup_fraction": 0.02,
+        "final_fraction": 0.07,
+        "decay_rate": 0.4,
+        "ratio": 0.7,
+    },
+    {
+        "decay_fraction": 0.07,
+        "warmup_fraction": 0.005,
+        "final_fraction": 0.9,
+        "decay_rate": 0.95,
+        "power": 0.3,
+        "ratio": 0.97,
+    },
 )
-"""Where the search of a schedule's shape begins: the decay is long at small batches and short at
-large ones, with local optima between. What is in none of them begins in the middle."""
+"""Where the search of a schedule's shape begins: the decay is long and deep at small batches, short
+and next to nothing at large ones, with local optima between. What is in none of them begins in the
+middle, and ``ratio`` is that of every piece."""
 
 
 LEAST_GAP = 1e-12
@@ -86,7 +100,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         if each.hyperparameter not in start
     }
     firsts = [
-        {**middle, **{k: v for k, v in shape.items() if k in middle}, **start, **fixed}
+        {**{name: shape.get(_kind(name), v) for name, v in middle.items()}, **start, **fixed}
         for shape in SHAPES
     ]
     asked = [{**firsts[0], **given} for given in definition.enqueued]
@@ -282,6 +296,11 @@ def enqueued_point(
 def middle_of(each: Coordinate) -> float:
     """The middle of a coordinate's range, on its scale."""
     return 0.5 * (each.scaled(each.low) + each.scaled(each.high))
+
+
+def _kind(name: str) -> str:
+    """``ratio`` for ``ratio_2``, ``ratio_3``, ...; other names as they are."""
+    return "ratio" if name.startswith("ratio_") else name
 
 
 def _key(name: str) -> str:

@@ -70,6 +70,28 @@ def test_the_first_trial_is_near_the_optimum_of_the_papers_problem(
     assert steps <= first_steps(plan(batch_size, family, PAPER)) <= 1.03 * steps
 
 
+@pytest.mark.parametrize(
+    "schedule", ["linear", "cosine", "exponential", "step_decay", "piecewise_constant"]
+)
+@pytest.mark.parametrize("exponent", [14, 20])
+def test_large_batches_need_no_decay_and_the_search_begins_there(
+    schedule: str, exponent: int
+) -> None:
+    # Without noise every decay costs steps, and the constant rate is among the shapes.
+    found = first_steps(plan(2.0**exponent, "sgd", PAPER, schedule=schedule))
+    constant = nqm.tuned(nqm.NoisyQuadratic(PAPER, 2.0**exponent), "sgd", target=0.01).steps
+    assert constant is not None
+    assert found <= 1.1 * constant
+
+
+@pytest.mark.parametrize(
+    "schedule", ["linear", "cosine", "exponential", "step_decay", "piecewise_constant"]
+)
+def test_small_batches_need_a_deep_decay_and_the_search_begins_there(schedule: str) -> None:
+    found = first_steps(plan(16, "sgd", PAPER, schedule=schedule))
+    assert found <= 0.5 * 378_197, "half of the constant rate's steps"
+
+
 @pytest.mark.parametrize("family", ["momentum", "nesterov"])
 @pytest.mark.parametrize("schedule", ["constant", "warmup_stable_decay"])
 @pytest.mark.parametrize("momentum", [0.3, 0.8, Range(None, 0.5, "log_one_minus")])
