@@ -6,8 +6,8 @@ from fake_records import bounded, optimal, sgd
 from mlflow import MlflowClient
 from rich.console import Console
 
+from nqm_study.following import Follower
 from nqm_study.mirror_process import MirrorJob
-from nqm_study.mirroring import Follower
 from nqm_study.publish import Published, publish, show
 from nqm_study.tracking.settings import Tracking
 
@@ -15,7 +15,8 @@ from nqm_study.tracking.settings import Tracking
 def test_every_file_of_the_report_is_an_artifact_of_every_summary(tmp_path: Path) -> None:
     records = (*bounded(sgd([64, 256])), *optimal([64, 256]))
     published = publish(tmp_path, records)
-    Follower(MirrorJob(tmp_path, Tracking("report"), ())).write(published.summaries)
+    job = MirrorJob(tmp_path, Tracking("report"), ())
+    Follower(job, lambda **_: None).write(published.summaries)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("report")
     assert experiment is not None

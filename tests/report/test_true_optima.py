@@ -122,6 +122,7 @@ def test_slopes_are_given_with_those_of_the_true_optima() -> None:
 def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
     (note,) = learning_rate_figure(curves(drifting())).axes[0].texts
     assert note.get_text().split("\n") == [
+        "sgd",
         "slope 1.03 ± 0.03 (bend)",
         "true optima 1.00",
         "B = $2^{2}$..$2^{20}$",
