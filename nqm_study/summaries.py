@@ -49,10 +49,7 @@ def curve_summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[
         key=curve.key,
         name=f"{_optimizer_text(definition)} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
-            "optimizer": curve.optimizer,
-            "spectrum": curve.spectrum,
-            "schedule": curve.schedule,
-            "target": f"{curve.target:.15g}",
+            **_what(curve),
             "sampler": str(definition.sampler["name"]),
             **({"sampler.finish": str(finish)} if finish else {}),
             **{
@@ -91,10 +88,7 @@ def frontier_summary(
         key=frontier.key,
         name=f"{frontier.label} frontier, {frontier.spectrum}, target={frontier.target:g}",
         params={
-            "optimizer": frontier.optimizer,
-            "spectrum": frontier.spectrum,
-            "schedule": frontier.schedule,
-            "target": f"{frontier.target:.15g}",
+            **_what(frontier),
             "batch_size": f"{frontier.low:.15g}..{frontier.high:.15g}",
             "sampler": frontier.sampler,
         },
@@ -151,6 +145,16 @@ def report_summary(
         },
         kind="report",
     )
+
+
+def _what(shown: Curve | Frontier) -> dict[str, str]:
+    """The parameters that say of what a curve or a frontier is."""
+    return {
+        "optimizer": shown.optimizer,
+        "spectrum": shown.spectrum,
+        "schedule": shown.schedule,
+        "target": f"{shown.target:.15g}",
+    }
 
 
 def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
