@@ -1,29 +1,26 @@
-"""From a composed configuration to typed objects: the only place that knows both."""
+"""From a composed configuration to a study's plan: the only place that knows both.
+
+What a plan is checked against without the model's numbers is checked first, and only then the
+modules are imported that compute them: a refusal takes no longer than composing.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 from omegaconf import DictConfig, OmegaConf
-from optuna.storages import BaseStorage
-from optuna.study import Study
-from optuna.trial import TrialState
 
 from nqm_study.checks import choice, integer, text
-from nqm_study.evaluations import evaluation, facts
-from nqm_study.fitting import fit
-from nqm_study.fitting_sizes import fit_sizes
-from nqm_study.model.crossing import MOST_STEPS
+from nqm_study.conf_folder import conf_dir
+from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
 from nqm_study.parts import (
+    Truth,
     batch_sizes,
     ends_of,
     enqueued,
@@ -34,37 +31,16 @@ from nqm_study.parts import (
     sampler_settings,
     sections,
     switch,
+    truth_of,
 )
 from nqm_study.schedule_parts import NAMES as SCHEDULES
 from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
 from nqm_study.study.backends import Backend
-from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
-from nqm_study.study.origin import origin
-from nqm_study.study.run import run
-from nqm_study.study.shared import Sharing, run_shared
-from nqm_study.study.space import BATCH_SIZE, Search
-from nqm_study.study.storage import (
-    frontier_known,
-    note_frontier,
-    note_optimum,
-    note_origin,
-    note_report,
-    note_tracked,
-    open_study,
-    optimum_known,
-    stored_search,
-)
-from nqm_study.study.trials import OnTrial
+from nqm_study.study.definition import BATCH_SIZE, Hyperparameter, Range, StudyDefinition
 from nqm_study.tracking.settings import Tracking
-from nqm_study.training import keep_training
-from nqm_study.truth import (
-    Truth,
-    frontier_wanted,
-    true_frontier,
-    true_optimum,
-    truth_of,
-    wanted,
-)
+
+if TYPE_CHECKING:
+    from nqm_study.study.space import Search
 
 MOST_BATCH_SIZE = 2**53
 """Up to here a batch size is exact as a floating-point number."""
@@ -106,19 +82,6 @@ class StudyPlan:
     report: str | None = None
 
 
-def conf_dir() -> Path:
-    """The configuration's directory: beside the package's modules in a wheel, above in a checkout.
-
-    Raises:
-        FileNotFoundError: if neither holds config.yaml.
-    """
-    package = Path(__file__).resolve().parent
-    for candidate in (package / "conf", package.parent / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise FileNotFoundError(f"no conf/config.yaml in {package} or {package.parent}")
-
-
 def study_plan(cfg: DictConfig) -> StudyPlan:
     """The study that a composed configuration asks for.
 
@@ -154,141 +117,28 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         warm_start=switch("study.warm_start", study["warm_start"]),
         enqueued=enqueued("study.enqueue", study["enqueue"]),
     )
-    backend = make_backend(data["storage"])
+    name = None if study["name"] is None else text("study.name", study["name"])
+    truth = truth_of("study.truth", study["truth"])
+    backend, tracking = make_backend(data["storage"]), make_tracking(data["tracking"])
+    report = report_name("report.name", data["report"]["name"])
     problem = NoisyQuadratic(spectrum, high)
+
+    from nqm_study.fitting_sizes import fit_sizes
+
     return StudyPlan(
-        name=definition.default_name
-        if study["name"] is None
-        else text("study.name", study["name"]),
+        name=name or definition.default_name,
         definition=definition,
         algorithm=optimizer.algorithm,
         problem=problem,
         search=fit_sizes(problem, optimizer.algorithm, definition),
         n_trials=n_trials if definition.searched or searched else 1,
-        truth=truth_of("study.truth", study["truth"]),
-        backend=backend,
-        tracking=make_tracking(data["tracking"]),
-        named=study["name"] is not None,
-        config=_as_yaml(data, backend),
-        report=report_name("report.name", data["report"]["name"]),
-    )
-
-
-def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
-    """The stored study of a plan, made if it is not there.
-
-    Raises:
-        StudyMismatchError: if the stored one was made from another definition.
-    """
-
-    def known() -> dict[str, Any]:
-        return {**facts(plan.problem, plan.definition), "search": plan.search.to_json()}
-
-    study = open_study(storage, plan.name, plan.definition, known)
-    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-    if finished < plan.n_trials:
-        note_origin(study, origin(finished, plan.config))
-    if plan.tracking is not None:
-        note_tracked(study, plan.tracking.trials)
-    if plan.report is not None:
-        note_report(study, plan.report)
-    # Before the last trial: whoever sees that one sees what it is compared with.
-    made = plan.definition
-    if made.two_objectives:
-        if not frontier_known(study) and frontier_wanted(plan.truth, plan.algorithm, made):
-            note_frontier(study, true_frontier(plan.problem, made))
-    elif wanted(plan.truth, plan.algorithm, made) and not optimum_known(study):
-        optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
-        note_optimum(study, optimum)
-    return study
-
-
-def run_planned(
-    plan: StudyPlan,
-    stored: Study,
-    *,
-    sharing: Sharing | None = None,
-    on_trial: OnTrial | None = None,
-) -> None:
-    """Bring the stored study of a plan to its budget, and keep the run of its best trial.
-
-    Args:
-        plan: what to run.
-        stored: its study, as ``open_planned`` gives it.
-        sharing: how to keep out of the way of other processes that run the study as well; None if
-            no one else does.
-        on_trial: called with each new trial after it was written.
-    """
-    evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
-    made, search = plan.definition, stored_search(stored) or plan.search
-    keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
-    if sharing is None:
-        run(stored, made, search, evaluate, **keywords)
-    else:
-        run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
-    turn = sharing.turn if sharing is not None else contextlib.nullcontext()
-    keep_training(stored, plan.problem, plan.algorithm, turn)
-
-
-def run_study(
-    problem: NoisyQuadratic,
-    family: str,
-    *,
-    target: float = 0.01,
-    n_trials: int = 100,
-    seed: int = 0,
-    storage: BaseStorage | str | None = None,
-    schedule: str = "constant",
-    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
-    sampler: str = "tpe",
-    warm_start: bool = True,
-    enqueue: Sequence[Mapping[str, float]] = (),
-    truth: Truth = False,
-) -> Study:
-    """Tune an optimizer on a problem for the fewest steps to a target.
-
-    Args:
-        problem: spectrum and batch size.
-        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...
-        target: expected loss to reach, above 0 and below the initial risk.
-        n_trials: total of finished trials, those of earlier calls on this storage included.
-        seed: seed of the sampler, at least 0.
-        storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
-            in memory.
-        schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
-        hyperparameters: numbers or ranges that replace those of the two configurations; and what
-            else these can be given, such as ``beta2_policy``.
-        sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...
-        warm_start: whether the first trial is the one that a rule says for the problem.
-        enqueue: hyperparameters of trials that come before, each inside its range; what is left out
-            is as the rule has it.
-        truth: whether the true optimum is computed and kept with the study: True where ``tuned``
-            gives it exactly, ``"all"`` for Adam and under a schedule too.
-
-    Returns:
-        The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
-        its steps (None where the target was not reached), status and risk.
-
-    Raises:
-        ValueError: if a value is outside its range.
-        StudyMismatchError: if the storage holds a study of this name made from another definition.
-    """
-    plan = python_plan(
-        problem,
-        family,
-        target=target,
-        n_trials=n_trials,
-        seed=seed,
-        schedule=schedule,
-        hyperparameters=hyperparameters,
-        sampler=sampler,
-        warm_start=warm_start,
-        enqueue=enqueue,
         truth=truth,
+        backend=backend,
+        tracking=tracking,
+        named=name is not None,
+        config=_as_yaml(data, backend),
+        report=report,
     )
-    stored = open_planned(plan, optuna.storages.get_storage(storage))
-    run_planned(plan, stored)
-    return stored
 
 
 def python_plan(
@@ -344,6 +194,10 @@ def python_plan(
         warm_start=switch("warm_start", warm_start),
         enqueued=enqueued("enqueue", enqueue),
     )
+    backend, truth = Backend(), truth_of("truth", truth)
+
+    from nqm_study.fitting import fit
+
     return StudyPlan(
         name=definition.default_name,
         definition=definition,
@@ -351,8 +205,8 @@ def python_plan(
         problem=problem,
         search=fit(problem, optimizer.algorithm, definition),
         n_trials=n_trials if definition.searched else 1,
-        truth=truth_of("truth", truth),
-        backend=Backend(),
+        truth=truth,
+        backend=backend,
         tracking=None,
         named=False,
     )

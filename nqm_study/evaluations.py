@@ -25,8 +25,7 @@ from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
 from nqm_study.schedule_parts import make_schedule
-from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.space import BATCH_SIZE
+from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
 from nqm_study.study.trials import Evaluate, Evaluation
 
 PIECES = 50

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from nqm_study.fitting import WIDE, enqueued_point, fit, middle_of
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.space import BATCH_SIZE, Coordinate, Search, SearchSpace, plain
+from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
+from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
 STARTS = 5
 """First trials: at so many batch sizes across the range."""

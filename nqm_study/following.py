@@ -135,7 +135,7 @@ class Followed:
         if run.attached(DIAGNOSTICS, digest):
             return
         # Imports Matplotlib, which calls that draw nothing do without.
-        from nqm_study.diagnostics import diagnostics  # noqa: PLC0415
+        from nqm_study.diagnostics import diagnostics
 
         found = diagnostics(study, record)
         for failure in found.failures:

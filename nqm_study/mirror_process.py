@@ -135,35 +135,23 @@ class Mirrors:
     MOST = 4
 
     def __init__(
-        self, on_change: Callable[[MirrorState], None], *, studies: int, cores: int
+        self, on_change: Callable[[MirrorState], None], job: MirrorJob, *, cores: int
     ) -> None:
-        """Start them, so that they import MLflow while their job is being made.
+        """Start them on a job, of which each has its own studies.
 
         Args:
             on_change: called, in threads of its own, when one of them told something.
-            studies: how many studies there are at most; each is one process's.
+            job: what they are to do.
             cores: how many cores are free for them.
         """
         self._on_change = on_change
-        count = max(1, min(self.MOST, cores, studies))
-        self._processes = [MirrorProcess(self._changed) for _ in range(count)]
-        self._sharing: list[MirrorProcess] = []
-
-    def begin(self, job: MirrorJob) -> None:
-        """Give them their job."""
-        # A rebuild deletes before it writes, which one process has to do.
         places = range(len(job.dealt))
-        count = 1 if job.rebuild else max(1, min(len(self._processes), len(places)))
-        self._processes, left = self._processes[:count], self._processes[count:]
-        for process in left:
-            process.kill()
-        for start, process in enumerate(self._processes):
-            process.begin(job.part(places[start::count]))
-
-    def kill(self) -> None:
-        """End them before they have a job."""
-        for process in self._processes:
-            process.kill()
+        # A rebuild deletes before it writes, which one process has to do.
+        count = 1 if job.rebuild else max(1, min(self.MOST, cores, len(places)))
+        self._processes = [
+            MirrorProcess(self._changed, job.part(places[start::count])) for start in range(count)
+        ]
+        self._sharing: list[MirrorProcess] = []
 
     def hurry(self, cores: int) -> None:
         """Let more processes write what is left, now that the studies are over.
@@ -215,29 +203,20 @@ class Mirrors:
 class MirrorProcess:
     """A running ``python -m nqm_study.mirroring``."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        """Start it.
+    def __init__(self, on_change: Callable[[], None], job: MirrorJob) -> None:
+        """Start it on its job.
 
         Args:
             on_change: called, in a thread of its own, when it told something.
+            job: what it is to do.
         """
         self.state = MirrorState()
-        self._job: MirrorJob | None = None
+        self._job = job
         self._command = ""
         self._on_change = on_change
         self._helpers: list[MirrorProcess] = []
         self._shared = threading.Event()
         self._start()
-
-    def begin(self, job: MirrorJob) -> None:
-        """Give it its job."""
-        self._job = job
-        self._send(job.to_json())
-
-    def kill(self) -> None:
-        """End it before it has a job."""
-        self._process.kill()
-        self._wait()
 
     def ask(self, summaries: Sequence[Summary] | None) -> None:
         """Ask it to write all that is missing, then the summaries, and end.
@@ -260,9 +239,8 @@ class MirrorProcess:
 
     def join(self) -> None:
         """Wait for its end. One that was killed is started again."""
-        if self._wait() < 0 and self._job is not None:
+        if self._wait() < 0:
             self._start()
-            self._send(self._job.to_json())
             self._send(self._command)
             self._wait()
         if not self.state.done and not self.state.problem:
@@ -281,6 +259,7 @@ class MirrorProcess:
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        self._send(self._job.to_json())
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 (it was asked for)
@@ -320,12 +299,10 @@ class MirrorProcess:
     def _hand_on(self, parts: Sequence[Sequence[int]]) -> None:
         """Let a process of its own do each part of the job that this one gave up."""
         job = self._job
-        assert job is not None  # noqa: S101 (it was asked to share it)
         kept = set(range(len(job.dealt))) - {place for part in parts for place in part}
         for part in parts:
-            helper = MirrorProcess(self._on_change)
-            helper.begin(replace(job.part(part), rebuild=False))
-            self._helpers.append(helper)
+            one = replace(job.part(part), rebuild=False)
+            self._helpers.append(MirrorProcess(self._on_change, one))
         # If it is killed and started again, it deletes nothing that the others wrote.
         self._job = replace(job.part(sorted(kept)), rebuild=job.rebuild and not parts)
         self._shared.set()

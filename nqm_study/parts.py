@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
@@ -20,12 +20,20 @@ from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.spectrum_files import loaded
 from nqm_study.study.backends import KINDS, SHARED, Backend
-from nqm_study.study.database import server_url
-from nqm_study.study.definition import Hyperparameter, Range, Scale
+from nqm_study.study.definition import (
+    BATCH_SIZE,
+    ONE_OBJECTIVE,
+    SAMPLER_SETTINGS,
+    Hyperparameter,
+    Range,
+    Scale,
+    grid_points,
+)
 from nqm_study.study.records import TRACKED, Tracked
-from nqm_study.study.samplers import NAMES, ONE_OBJECTIVE, SETTINGS, grid_points
-from nqm_study.study.space import BATCH_SIZE
 from nqm_study.tracking.settings import Tracking
+
+Truth = bool | Literal["all"]
+"""Which optima are computed beside a study: none, those that are exact, or all."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "study": ("n_trials", "seed", "name", "max_steps", "warm_start", "enqueue", "truth"),
@@ -195,13 +203,13 @@ def sampler_settings(
     A batch size among the hyperparameters says that it is searched, for two objectives.
     """
     settings = dict(section)
-    name = choice("sampler.name", settings["name"], NAMES)
+    name = choice("sampler.name", settings["name"], tuple(SAMPLER_SETTINGS))
     if BATCH_SIZE in hyperparameters and name in ONE_OBJECTIVE:
-        others = listed(each for each in NAMES if each not in ONE_OBJECTIVE)
+        others = listed(each for each in SAMPLER_SETTINGS if each not in ONE_OBJECTIVE)
         raise ValueError(f"sampler={name}: must be one of {others} where batch_size is searched")
     for key, value in settings.items():
-        if key not in ("name", *SETTINGS[name]):
-            has = listed(SETTINGS[name]) or "none"
+        if key not in ("name", *SAMPLER_SETTINGS[name]):
+            has = listed(SAMPLER_SETTINGS[name]) or "none"
             raise ValueError(f"sampler.{key}={typed(value)}: the settings of {name} are {has}")
     for key in ("n_startup_trials", "size"):
         if key in settings:
@@ -259,6 +267,15 @@ def switch(key: str, value: object) -> bool:
     return value
 
 
+def truth_of(key: str, value: object) -> Truth:
+    """The value, if it says which optima are computed; else a ValueError."""
+    if isinstance(value, bool):
+        return value
+    if value == "all":
+        return "all"
+    raise ValueError(f"{key}={typed(value)}: must be true, false or all")
+
+
 def enqueued(key: str, value: object) -> tuple[dict[str, float], ...]:
     """The hyperparameters of trials that the user asks for: a list of names with values."""
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -282,6 +299,9 @@ def make_backend(section: Mapping[str, Any]) -> Backend:
         return Backend(kind)
     _only("storage", section, "name", "url", "heartbeat_interval", "grace_period")
     given = section.get("url")
+
+    from nqm_study.study.database import server_url
+
     server_url(given if isinstance(given, str) else "")
     interval = integer("storage.heartbeat_interval", section.get("heartbeat_interval"), 1)
     grace = integer("storage.grace_period", section.get("grace_period"), 1)

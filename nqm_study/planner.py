@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -16,17 +16,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-from nqm_study.build import StudyPlan, study_plan
-from nqm_study.jobs import FAILED, Job
-from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
-from nqm_study.plans import check_plans, labels, marks
+from nqm_study.exit_status import FAILED, REFUSED, complain
+from nqm_study.jobs import Job
 from nqm_study.presets import Presets, presets_of
-from nqm_study.progress import Board
 
-REFUSED = 2
-"""Exit status of our own refusals."""
+if TYPE_CHECKING:
+    from nqm_study.build import StudyPlan
+    from nqm_study.mirror_process import Mirrors, MirrorState
+    from nqm_study.progress import Board
 
 
 @dataclass
@@ -55,7 +53,6 @@ class Planner(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """One study."""
         _leave_to_presets(config)
-        _start_mirrors(config, studies=1)
         self._begin(config, [config])
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -64,7 +61,6 @@ class Planner(Callback):
         sweeper = config.hydra.sweeper
         if not sweeper._target_.endswith(".BasicSweeper"):
             return
-        _start_mirrors(config, studies=Mirrors.MOST)
         loader = GlobalHydra.instance().config_loader()
         swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
         try:
@@ -84,26 +80,30 @@ class Planner(Callback):
         loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
     def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
+        from nqm_study.build import study_plan
+        from nqm_study.plans import check_plans, labels, marks
+
         root = Path(config.hydra.runtime.cwd) / "mlruns"
         try:
             plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
             check_plans(root, plans)
         except ValueError as error:
-            print(f"nqm_study: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
+            complain(str(error))
             raise SystemExit(REFUSED) from None
         except Exception:  # noqa: BLE001 (shown whole, and the call ends)
             # A defect of ours. Hydra would make a warning of it and start the jobs.
             traceback.print_exc()
             raise SystemExit(FAILED) from None
         CALL.root, CALL.plans, CALL.verbose = root, plans, bool(config.hydra.verbose)
+        CALL.mirror = _mirrors(root, plans)
         JOB.planned = marks(plans)
+
+        from rich.console import Console
+
+        from nqm_study.progress import Board
+
         CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
-        tracking = plans[0].tracking
-        if tracking is not None and CALL.mirror is not None:
-            names = {plan.name: plan.n_trials for plan in plans}
-            studies = MirroredStudies(plans[0].backend, names)
-            CALL.mirror.begin(MirrorJob(root, tracking, (studies,)))
 
 
 class _Composed:
@@ -126,22 +126,28 @@ def _leave_to_presets(config: DictConfig) -> None:
     try:
         CALL.presets = presets_of(config)
     except ValueError as error:
-        print(f"nqm_study: {error}", file=sys.stderr)  # noqa: T201 (this is the terminal)
+        complain(str(error))
         raise SystemExit(REFUSED) from None
     if CALL.presets is not None:
         raise SystemExit(0)
 
 
-def _start_mirrors(config: DictConfig, studies: int) -> None:
-    """Let MLflow be imported while the studies of the call are composed and checked."""
+def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
+    """The processes that write the studies' runs in MLflow, started; None without tracking."""
+    tracking = plans[0].tracking
+    if tracking is None:
+        return None
+
+    from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
-    if OmegaConf.select(config, "tracking.name") in ("mlflow", "server"):
-        # The studies have the other cores.
-        CALL.mirror = Mirrors(changed, studies=studies, cores=(os.cpu_count() or 1) // 2)
+    names = {plan.name: plan.n_trials for plan in plans}
+    job = MirrorJob(root, tracking, (MirroredStudies(plans[0].backend, names),))
+    # The studies have the other cores.
+    return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

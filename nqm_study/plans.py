@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import optuna
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from nqm_study.build import StudyPlan, study_plan
 from nqm_study.study.backends import EMBEDDED, embedded, require_writable
-from nqm_study.study.storage import check_definition
 
 
 class ChangedError(CompactHydraException):
@@ -49,6 +47,11 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
     for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
         if not backend.exists(root):
             continue
+
+        import optuna
+
+        from nqm_study.study.storage import check_definition
+
         storage = backend.open(root)
         names = set(optuna.study.get_all_study_names(storage))
         for plan in plans:

@@ -14,9 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.checks import text, typed
-
-FAILED = 1
-"""Exit status of a call whose studies failed; the presets after it are called all the same."""
+from nqm_study.exit_status import FAILED
 
 _GROUP = "experiment"
 

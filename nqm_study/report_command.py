@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
+from nqm_study.exit_status import FAILED, REFUSED
 from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
 from nqm_study.parts import report_name
 from nqm_study.publish import compare, publish, show, unmirrored
@@ -19,9 +20,6 @@ from nqm_study.study.database import first_line, server_url
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage import read_records
 from nqm_study.tracking.settings import Tracking
-
-REFUSED = 2
-FAILED = 1
 
 
 def main() -> None:
@@ -113,8 +111,8 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             MirroredStudies(backend, {record.name: None for record in _kept(found)})
             for backend, found in (records.items() if asked is None else ())
         )
-        mirror = Mirrors(_ignore, studies=len(everything), cores=os.cpu_count() or 1)
-        mirror.begin(MirrorJob(root, tracking, studies, arguments.rebuild))
+        job = MirrorJob(root, tracking, studies, arguments.rebuild)
+        mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
         mirror.hurry(os.cpu_count() or 1)
     published = published or publish(root, everything)
     state = mirror.finish(published.summaries) if mirror is not None else None

@@ -6,32 +6,20 @@ import functools
 import itertools
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from nqm_study.checks import typed
 from nqm_study.dense_truth import dense_optimum
 from nqm_study.fitting_sizes import sizes_across
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.tuned import Tuned, tuned
+from nqm_study.parts import Truth
 from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 from nqm_study.study.space import SearchSpace
 
-Truth = bool | Literal["all"]
-"""Which optima are computed: none, those that are exact, or all."""
-
 DECAYS = {"momentum": "momentum", "ema_decay": "ema"}
 """The families by what is searched beside the rate."""
-
-
-def truth_of(key: str, value: object) -> Truth:
-    """The value, if it says which optima are computed; else a ValueError."""
-    if isinstance(value, bool):
-        return value
-    if value == "all":
-        return "all"
-    raise ValueError(f"{key}={typed(value)}: must be true, false or all")
 
 
 def wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:

@@ -136,7 +136,7 @@ class Descent:
         self, start: Array, steps: int, size: float, *, precise: bool = False
     ) -> tuple[Array, float]:
         """A local minimum of the excess after so many steps, and its value."""
-        import scipy.optimize  # noqa: PLC0415 (slow to import, and only needed here)
+        import scipy.optimize
 
         place, value = start, math.inf
         dimension = start.size

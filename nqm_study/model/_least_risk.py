@@ -92,7 +92,7 @@ class Runs:
         return self._descend(steps, self.fitting(steps, rates), effort)
 
     def _descend(self, steps: int, rates: Array, effort: Effort) -> Minimum:
-        from scipy import optimize  # noqa: PLC0415 (slow to import)
+        from scipy import optimize
 
         top = math.log(self.largest)
         added = SHARE * self.target

@@ -204,7 +204,7 @@ def _replicas(count: int) -> int:
 @functools.lru_cache(maxsize=8)
 def _sample(count: int) -> tuple[Array, Array, Array]:
     """Standard normal starts, their shares, (count, groups, replicas), and noise, written twice."""
-    from scipy.special import ndtri  # noqa: PLC0415 (slow to import, and only needed here)
+    from scipy.special import ndtri
 
     rng = np.random.default_rng(SEED)
     replicas = _replicas(count)

@@ -11,7 +11,7 @@ from nqm_study.model.adam import adam_crossing, adam_risks
 from nqm_study.model.adam_nodes import COMPRESSION_LEVEL
 from nqm_study.model.linear import TOLERANCE, linear_crossing, linear_risks
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
-from nqm_study.model.outcome import Crossing
+from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
 from nqm_study.model.scheduled import PRECISE, scheduled_crossing, scheduled_risks
@@ -20,9 +20,6 @@ from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_sched
 Array = npt.NDArray[np.float64]
 
 CONSTANT = Constant()
-
-MOST_STEPS = 2**62
-"""Twice as many still fit a 64-bit integer, as the search's jumps need."""
 
 
 def steps_to_target(

@@ -221,7 +221,7 @@ def fill(dimension: int, logarithm: int) -> Array:
 
     A Sobol sequence without scrambling, moved by half its resolution from the lower ends.
     """
-    import scipy.stats.qmc  # noqa: PLC0415 (slow to import, and only needed here)
+    import scipy.stats.qmc
 
     sequence = scipy.stats.qmc.Sobol(dimension, scramble=False)
     points = sequence.random_base2(logarithm)

@@ -7,6 +7,9 @@ from typing import Literal
 
 Status = Literal["reached", "floor_above_target", "diverged", "max_steps"]
 
+MOST_STEPS = 2**62
+"""The longest run. Twice as many steps still fit a 64-bit integer, as the search's jumps need."""
+
 
 @dataclass(frozen=True)
 class Crossing:

@@ -158,7 +158,7 @@ def _draws(problem: NoisyQuadratic, n_replicas: int, seed: int) -> tuple[Array, 
 
 
 def _starts(problem: NoisyQuadratic, n_replicas: int, rng: Generator) -> Array:
-    from scipy.special import ndtri  # noqa: PLC0415 (slow to import, and only needed here)
+    from scipy.special import ndtri
 
     spectrum = problem.spectrum
     shape = (n_replicas, len(spectrum))

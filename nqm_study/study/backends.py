@@ -14,14 +14,12 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import sqlalchemy
-from optuna.storages import BaseStorage
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
-from nqm_study.study.database import connect, open_postgresql, open_sqlite, server_url
-from nqm_study.study.journal import open_journal
-from nqm_study.study.locks import HostLock, Lock, LockServer, ServerLock
+    from nqm_study.study.locks import Lock, LockServer
 
 EMBEDDED = {"journal": "optuna.journal", "sqlite": "optuna.db"}
 """The embedded kinds, and the file of each under mlruns/."""
@@ -62,7 +60,12 @@ class Backend:
     @property
     def where(self) -> str:
         """What to tell people it is; never the password."""
-        return str(server_url(self.url)) if self.shared else f"mlruns/{EMBEDDED[self.kind]}"
+        if not self.shared:
+            return f"mlruns/{EMBEDDED[self.kind]}"
+
+        from nqm_study.study.database import server_url
+
+        return str(server_url(self.url))
 
     def exists(self, root: Path) -> bool:
         """Whether there is something to open; a server always is."""
@@ -83,23 +86,37 @@ class Backend:
         It is among the clients of a server, or the processes of one machine.
         """
         if self.shared:
-            return ServerLock(_locks(server_url(self.url)), f"nqm_study/{purpose}/{study}")
+            from nqm_study.study.locks import ServerLock
+
+            return ServerLock(_locks(self.url), f"nqm_study/{purpose}/{study}")
+
+        from nqm_study.study.locks import HostLock
+
         digest = hashlib.sha256(study.encode()).hexdigest()[:16]
         return HostLock(root / ".locks" / f"{purpose}-{digest}.lock")
 
 
 @functools.cache
 def _opened(backend: Backend, root: Path) -> BaseStorage:
-    if backend.shared:
-        url = server_url(backend.url)
-        return open_postgresql(url, backend.heartbeat_interval, backend.grace_period)
-    path = root / EMBEDDED[backend.kind]
-    return open_journal(path) if backend.kind == "journal" else open_sqlite(path)
+    if backend.kind == "journal":
+        from nqm_study.study.journal import open_journal
+
+        return open_journal(root / EMBEDDED[backend.kind])
+
+    from nqm_study.study.database import open_postgresql, open_sqlite, server_url
+
+    if not backend.shared:
+        return open_sqlite(root / EMBEDDED[backend.kind])
+    url = server_url(backend.url)
+    return open_postgresql(url, backend.heartbeat_interval, backend.grace_period)
 
 
 @functools.cache
-def _locks(url: sqlalchemy.URL) -> LockServer:
-    return LockServer(connect(url))
+def _locks(url: str) -> LockServer:
+    from nqm_study.study.database import connect, server_url
+    from nqm_study.study.locks import LockServer
+
+    return LockServer(connect(server_url(url)))
 
 
 def embedded(root: Path) -> tuple[Backend, ...]:

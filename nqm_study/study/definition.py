@@ -17,6 +17,26 @@ from typing import Any, Literal
 Scale = Literal["linear", "log", "log_one_minus"]
 SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
 
+BATCH_SIZE = "batch_size"
+"""The name of the batch size among the hyperparameters, where it is searched."""
+
+SAMPLER_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "tpe": ("n_startup_trials", "finish"),
+    "gp": ("n_startup_trials", "finish"),
+    "cmaes": ("n_startup_trials", "finish"),
+    "random": ("finish",),
+    "qmc": ("qmc_type", "finish"),
+    "grid": ("size",),
+    "nsgaii": ("population_size",),
+}
+"""The settings of each sampler, in Optuna's names but for the grid's size and the finish.
+
+The finish is the share of trials that a local search has; a grid is nothing but a grid.
+"""
+
+ONE_OBJECTIVE = ("cmaes",)
+"""The samplers that know one objective only."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -236,3 +256,11 @@ class StudyDefinition:
 def _digest(data: object) -> str:
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def grid_points(options: Mapping[str, Any], dimensions: int) -> int:
+    """Points along each of the coordinates: as many as fit the grid's size."""
+    dimensions = max(1, dimensions)
+    size = int(options["size"])
+    points: int = round(size ** (1.0 / dimensions))
+    return points if points**dimensions <= size else points - 1

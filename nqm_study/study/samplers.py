@@ -28,29 +28,11 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nqm_study.study.definition import SAMPLER_SETTINGS, grid_points
 from nqm_study.study.delegating import Delegating
 from nqm_study.study.finish import Finished
 from nqm_study.study.local_search import is_local
 from nqm_study.study.space import Search, SearchSpace
-
-SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "tpe": ("n_startup_trials", "finish"),
-    "gp": ("n_startup_trials", "finish"),
-    "cmaes": ("n_startup_trials", "finish"),
-    "random": ("finish",),
-    "qmc": ("qmc_type", "finish"),
-    "grid": ("size",),
-    "nsgaii": ("population_size",),
-}
-"""The settings of each sampler, in Optuna's names but for the grid's size and the finish.
-
-The finish is the share of trials that a local search has; a grid is nothing but a grid.
-"""
-
-NAMES = tuple(SETTINGS)
-
-ONE_OBJECTIVE = ("cmaes",)
-"""The samplers that know one objective only."""
 
 
 def make_sampler(
@@ -64,7 +46,7 @@ def make_sampler(
     """The sampler of a study.
 
     Args:
-        settings: ``name`` (one of ``NAMES``) and that sampler's own settings.
+        settings: ``name`` (one of ``SAMPLER_SETTINGS``) and that sampler's own settings.
         search: what is searched, and the first trials.
         seed: the study's seed.
         finished: how many trials the study has that the sampler's own count leaves out.
@@ -105,7 +87,7 @@ def _optunas(
         "nsgaii": _Generations,
     }
     if name not in simple:
-        raise ValueError(f"sampler.name={name}: must be one of {', '.join(NAMES)}")
+        raise ValueError(f"sampler.name={name}: must be one of {', '.join(SAMPLER_SETTINGS)}")
     return Reseeded(functools.partial(simple[name], **options), seed)
 
 
@@ -117,14 +99,6 @@ def asks_in_turn(sampler: BaseSampler, number: int) -> bool:
     if isinstance(sampler, Finished):
         return sampler.is_own(number) or asks_in_turn(sampler.sampler, number)
     return isinstance(sampler, QMCSampler)
-
-
-def grid_points(options: Mapping[str, Any], dimensions: int) -> int:
-    """Points along each of the coordinates: as many as fit the grid's size."""
-    dimensions = max(1, dimensions)
-    size = int(options["size"])
-    points: int = round(size ** (1.0 / dimensions))
-    return points if points**dimensions <= size else points - 1
 
 
 class Reseeded(Delegating):

@@ -20,13 +20,10 @@ from typing import Any, Literal
 import numpy as np
 from optuna.distributions import FloatDistribution
 
-from nqm_study.study.definition import Hyperparameter, Range
+from nqm_study.study.definition import BATCH_SIZE, Hyperparameter, Range
 
 Kind = Literal["itself", "one_minus", "effective", "to_limit"]
 Table = tuple[tuple[float, float], ...]
-
-BATCH_SIZE = "batch_size"
-"""The name of the batch size among the hyperparameters, where it is searched."""
 
 _TABLES = ("guide", "limits")
 

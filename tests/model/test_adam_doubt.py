@@ -52,7 +52,7 @@ def test_the_standard_error_of_a_sampled_risk_covers_other_draws(monkeypatch):
     problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(300), 2**12), nqm.Adam(0.05, 0.5, 0.9)
     claimed = sampled(problem, optimizer, 40)
     risks = []
-    from nqm_study.model import adam_chains  # noqa: PLC0415
+    from nqm_study.model import adam_chains
 
     for seed in range(12):
         monkeypatch.setattr(adam_chains, "SEED", seed)

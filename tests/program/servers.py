@@ -65,7 +65,7 @@ class PostgreSQL:
 
     def create(self, database: str) -> str:
         """Make a database; its address."""
-        import psycopg  # noqa: PLC0415 (tests that need a server need it)
+        import psycopg
 
         address = f"postgresql://nqm@127.0.0.1:{self.port}"
         with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:

@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import nqm_study as nqm
-from nqm_study.build import conf_dir, study_plan
+from nqm_study.build import study_plan
+from nqm_study.conf_folder import conf_dir
 from nqm_study.optimizer_parts import ALGORITHMS, SETTINGS, make_optimizer, optimizer_space
 from nqm_study.parts import ends
 from nqm_study.plans import labels

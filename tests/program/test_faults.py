@@ -270,9 +270,9 @@ def test_a_disk_that_cannot_be_written_is_refused_in_one_line(small_disk: Path) 
 BROKEN = """
 import os
 from pathlib import Path
-import nqm_study.build as build
+import nqm_study.worker as worker
 
-whole = build.run_planned
+whole = worker.run_planned
 
 def run_planned(plan, *given, **named):
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -281,7 +281,7 @@ def run_planned(plan, *given, **named):
         raise ArithmeticError("64 is too many")
     return whole(plan, *given, **named)
 
-build.run_planned = run_planned
+worker.run_planned = run_planned
 """
 
 

@@ -119,8 +119,9 @@ import sys
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
-from nqm_study.build import conf_dir, study_plan
-from nqm_study.jobs import run_job
+from nqm_study.build import study_plan
+from nqm_study.conf_folder import conf_dir
+from nqm_study.worker import run_job
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     config = compose("config", sys.argv[2:], return_hydra_config=True)

@@ -46,8 +46,7 @@ class Watched:
 
     def __init__(self, folder: Path) -> None:
         root = folder / "mlruns"
-        self.mirrors = Mirrors(lambda _: None, studies=4, cores=1)
-        self.mirrors.begin(whole(folder))
+        self.mirrors = Mirrors(lambda _: None, whole(folder), cores=1)
         self.summaries = publish(root, stored_records(root)).summaries
 
     def finish(self) -> MirrorState:

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 from program import TINY, run, runs, stored
 
-from nqm_study.build import conf_dir
+from nqm_study.conf_folder import conf_dir
 from nqm_study.presets import Presets, call_in_turn
 
 SMALL = (*TINY, "study.n_trials=3", "study.truth=false", "batch_size=64,256")

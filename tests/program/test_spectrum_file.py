@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from program import mirrored, run, runs, stored
 
 import nqm_study as nqm
-from nqm_study.build import StudyPlan, conf_dir, study_plan
+from nqm_study.build import StudyPlan, study_plan
+from nqm_study.conf_folder import conf_dir
 from nqm_study.plans import ChangedError, marks, planned_again
 from nqm_study.publish import stored_records
 from nqm_study.study.definition import StudyDefinition

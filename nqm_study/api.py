@@ -1,4 +1,4 @@
-"""The search for the fewest steps as a benchmark of search algorithms, with its optimum known."""
+"""The search for the fewest steps in Python: a study in one call, and an objective to search."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import optuna
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
@@ -15,6 +17,7 @@ from nqm_study.evaluations import evaluation
 from nqm_study.model.power_law import power_law
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.spectrum import Spectrum
+from nqm_study.parts import Truth
 from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.records import Optimum, regret
@@ -22,8 +25,70 @@ from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage import trial_records
 from nqm_study.study.trials import attributes, constrain, loss, suggest
 from nqm_study.truth import true_optimum
+from nqm_study.worker import open_planned, run_planned
 
 Array = npt.NDArray[np.float64]
+
+
+def run_study(
+    problem: NoisyQuadratic,
+    family: str,
+    *,
+    target: float = 0.01,
+    n_trials: int = 100,
+    seed: int = 0,
+    storage: BaseStorage | str | None = None,
+    schedule: str = "constant",
+    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+    sampler: str = "tpe",
+    warm_start: bool = True,
+    enqueue: Sequence[Mapping[str, float]] = (),
+    truth: Truth = False,
+) -> Study:
+    """Tune an optimizer on a problem for the fewest steps to a target.
+
+    Args:
+        problem: spectrum and batch size.
+        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...
+        target: expected loss to reach, above 0 and below the initial risk.
+        n_trials: total of finished trials, those of earlier calls on this storage included.
+        seed: seed of the sampler, at least 0.
+        storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
+            in memory.
+        schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
+        hyperparameters: numbers or ranges that replace those of the two configurations; and what
+            else these can be given, such as ``beta2_policy``.
+        sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...
+        warm_start: whether the first trial is the one that a rule says for the problem.
+        enqueue: hyperparameters of trials that come before, each inside its range; what is left out
+            is as the rule has it.
+        truth: whether the true optimum is computed and kept with the study: True where ``tuned``
+            gives it exactly, ``"all"`` for Adam and under a schedule too.
+
+    Returns:
+        The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
+        its steps (None where the target was not reached), status and risk.
+
+    Raises:
+        ValueError: if a value is outside its range.
+        StudyMismatchError: if the storage holds a study of this name made from another definition.
+    """
+    plan = python_plan(
+        problem,
+        family,
+        target=target,
+        n_trials=n_trials,
+        seed=seed,
+        schedule=schedule,
+        hyperparameters=hyperparameters,
+        sampler=sampler,
+        warm_start=warm_start,
+        enqueue=enqueue,
+        truth=truth,
+    )
+    stored = open_planned(plan, optuna.storages.get_storage(storage))
+    run_planned(plan, stored)
+    return stored
 
 
 class Benchmark:
