@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from servers import MlflowServer
 
-pytestmark = [pytest.mark.browser, pytest.mark.cluster]
+pytestmark = [pytest.mark.browser, pytest.mark.cluster, pytest.mark.slow]
 
 SIZES, N_TRIALS = (64, 256, 1024), 3
 NAME = "[role=gridcell][col-id='attributes.`Run Name`']"

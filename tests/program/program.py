@@ -1,12 +1,16 @@
 """Running the program as a user does, and reading what it left."""
 
+import atexit
 import contextlib
+import functools
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,6 +23,29 @@ from nqm_study.study.journal import open_journal
 TINY = ("spectrum=paper_small", "target=0.05")
 """A problem that costs nothing."""
 
+ONE = (*TINY, "optimizer=sgd", "batch_size=64")
+"""One study of it."""
+
+ALONE = "hydra/launcher=basic"
+"""Studies one after the other in the call's own process, which has imported what they need."""
+
+SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
+"""Four studies of it."""
+
+
+@functools.cache
+def _forking() -> subprocess.Popen[str]:
+    """The process that calls are forked from."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("forking.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # It ends where its standard input does.
+    atexit.register(process.communicate)
+    return process
+
 
 def run(
     folder: Path,
@@ -28,18 +55,48 @@ def run(
     python: str = "",
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program in a folder, and see that it ended as it should."""
-    done = subprocess.run(
-        [python or sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    """Run the program in a folder, and see that it ended as it should.
+
+    It runs in a process of its own, forked from one that has imported what it needs. One of another
+    Python, or with another path, is started as a user starts it.
+    """
+    everything = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment}
+    if python or "PYTHONPATH" in environment:
+        done = subprocess.run(
+            [python or sys.executable, "-m", module, *arguments],
+            cwd=folder,
+            env=everything,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    else:
+        done = _forked(folder, module, arguments, everything)
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+def _forked(
+    folder: Path, module: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    server = _forking()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.TemporaryDirectory() as output:
+        job = {
+            "module": module,
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": dict(environment),
+            "stdout": f"{output}/stdout",
+            "stderr": f"{output}/stderr",
+        }
+        server.stdin.write(f"{json.dumps(job)}\n")
+        server.stdin.flush()
+        returncode = int(server.stdout.readline())
+        stdout, stderr = (Path(job[name]).read_text() for name in ("stdout", "stderr"))
+    return subprocess.CompletedProcess(arguments, returncode, stdout, stderr)
 
 
 def runs(folder: Path, kind: str) -> list[Run]:

@@ -10,16 +10,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from program import TINY, children, kill, mirrored, require_whole, run, runs, stored
+from program import ALONE, ONE, TINY, children, kill, mirrored, require_whole, run, runs, stored
 
 from nqm_study.study.backends import Backend
 from nqm_study.study.origin import revision
 
-ONE = (*TINY, "optimizer=sgd", "batch_size=64")
+Copied = Callable[[Path], Path]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -39,6 +39,7 @@ def wait_for_trials(folder: Path, size: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kills_at_any_instant_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 (a fixed sequence is what is wanted)
@@ -77,6 +78,7 @@ def test_interrupted_studies_end_as_unbroken_ones_whatever_the_number_of_jobs(
     assert len(first) == 2
 
 
+@pytest.mark.slow
 def test_a_local_search_that_is_killed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     study = (*TINY, "optimizer=momentum", "batch_size=64", "tracking=none", "study.n_trials=60")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -117,48 +119,50 @@ def test_a_mirror_that_is_killed_is_started_again(tmp_path: Path) -> None:
     require_whole(tmp_path, 150, 1)
 
 
-def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
-    run(tmp_path, *ONE, "study.n_trials=3")
-    with contextlib.closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as other:
+def test_a_locked_database_is_waited_for(studied: Path, copied: Copied) -> None:
+    folder = copied(studied)
+    with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
-        process = start(tmp_path, *ONE, "study.n_trials=40")
-        while sum(stored(tmp_path).values()) < 40:
+        process = start(folder, *ONE, "study.n_trials=40")
+        while sum(stored(folder).values()) < 40:
             time.sleep(0.1)
         time.sleep(2.0)
         assert process.poll() is None, "the process did not wait for MLflow"
         other.execute("ROLLBACK")
-    assert process.wait(timeout=120) == 0, (tmp_path / "output").read_text()
-    require_whole(tmp_path, 40, 1)
+    assert process.wait(timeout=120) == 0, (folder / "output").read_text()
+    require_whole(folder, 40, 1)
 
 
 def test_a_damaged_database_of_mlflow_does_not_stop_a_study_and_is_made_anew(
-    tmp_path: Path,
+    studied: Path, copied: Copied
 ) -> None:
-    run(tmp_path, *ONE, "study.n_trials=3")
-    database = tmp_path / "mlruns" / "mlflow.db"
+    folder = copied(studied)
+    database = folder / "mlruns" / "mlflow.db"
     for name in ("mlflow.db-wal", "mlflow.db-shm"):
-        (tmp_path / "mlruns" / name).unlink(missing_ok=True)
+        (folder / "mlruns" / name).unlink(missing_ok=True)
     database.write_bytes(b"no database" * 1000)
-    done = run(tmp_path, *ONE, "study.n_trials=8", status=1)
+    done = run(folder, *ONE, "study.n_trials=8", status=1)
     assert "mlruns/mlflow.db: is damaged (file is not a database)" in done.stderr
     assert "`python -m nqm_study.report --rebuild` makes it anew" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "8 trials (5 new)" in done.stderr
-    again = run(tmp_path, module="nqm_study.report", status=1)
+    assert "8 trials (4 new)" in done.stderr
+    again = run(folder, module="nqm_study.report", status=1)
     assert "--rebuild" in again.stderr
-    run(tmp_path, "--rebuild", module="nqm_study.report")
-    require_whole(tmp_path, 8, 1)
-    (kept,) = (tmp_path / "mlruns").glob("mlflow.db.damaged-*")
+    run(folder, "--rebuild", module="nqm_study.report")
+    require_whole(folder, 8, 1)
+    (kept,) = (folder / "mlruns").glob("mlflow.db.damaged-*")
     assert kept.read_bytes() == b"no database" * 1000
 
 
-def test_a_rebuild_replaces_every_run_by_one_that_says_the_same(tmp_path: Path) -> None:
-    run(tmp_path, *ONE, "study.n_trials=4")
-    before = {r.info.run_id: r.data.params for kind in KINDS for r in runs(tmp_path, kind)}
-    run(tmp_path, "--rebuild", module="nqm_study.report")
-    after = {r.info.run_id: r.data.params for kind in KINDS for r in runs(tmp_path, kind)}
-    require_whole(tmp_path, 4, 1)
+def test_a_rebuild_replaces_every_run_by_one_that_says_the_same(
+    studied: Path, copied: Copied
+) -> None:
+    folder = copied(studied)
+    before = {r.info.run_id: r.data.params for kind in KINDS for r in runs(folder, kind)}
+    run(folder, "--rebuild", module="nqm_study.report")
+    after = {r.info.run_id: r.data.params for kind in KINDS for r in runs(folder, kind)}
+    require_whole(folder, 4, 1)
     assert not set(before) & set(after)
     assert sorted(map(str, before.values())) == sorted(map(str, after.values()))
 
@@ -170,17 +174,17 @@ KINDS = ("study", "trial", "summary")
     ("damage", "line"), [("garbage\n", 3), ('{"op_code": 4}\n', 3), ("null\n", 3)]
 )
 def test_a_damaged_journal_is_refused_with_the_line_and_left_as_it_is(
-    tmp_path: Path, damage: str, line: int
+    studied: Path, copied: Copied, damage: str, line: int
 ) -> None:
-    run(tmp_path, *ONE, "study.n_trials=3", "tracking=none")
-    journal = tmp_path / "mlruns" / "optuna.journal"
+    folder = copied(studied)
+    journal = folder / "mlruns" / "optuna.journal"
     lines = journal.read_text().splitlines(keepends=True)
     lines.insert(line - 1, damage)
     for text in ("".join(lines), "".join([*lines[: line - 1], damage])):
         journal.write_text(text)
         for module, name in (("nqm_study", "nqm_study"), ("nqm_study.report", "nqm_study.report")):
             arguments = ONE if module == "nqm_study" else ()
-            done = run(tmp_path, *arguments, module=module, status=2)
+            done = run(folder, *arguments, module=module, status=2)
             assert done.stderr.startswith(f"{name}: {journal}: line ")
             assert "is damaged; restore the file from a copy, or delete that line" in done.stderr
             assert done.stderr.count("\n") == 1
@@ -207,6 +211,7 @@ def fill(folder: Path, name: str, leave: int = 0) -> Path:
     return folder / name
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_refused_or_ends_the_studies_and_loses_nothing(
     small_disk: Path,
 ) -> None:
@@ -234,6 +239,7 @@ def require_whole_sweep(folder: Path, budget: int) -> None:
     assert mirrored(folder) == stored(folder)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_told_in_one_line_for_each_study(
     small_disk: Path, tmp_path: Path
 ) -> None:
@@ -304,7 +310,7 @@ def test_a_study_that_fails_takes_no_other_down_and_is_told_at_the_end(tmp_path:
     shown = run(tmp_path, *sweep, "hydra.verbose=true", status=1, environment=broken)
     assert "ArithmeticError: 64 is too many" in shown.stderr
     assert "Traceback" in shown.stderr
-    run(tmp_path, *sweep)
+    run(tmp_path, *sweep, ALONE)
     require_whole_curve(tmp_path)
     cores = os.cpu_count() or 1
     told = {path.read_text() for path in tmp_path.glob("threads-*")}
@@ -319,7 +325,8 @@ def require_whole_curve(folder: Path) -> None:
 @pytest.mark.parametrize(("trials", "expected"), [("best", 1), ("none", 0)])
 def test_fewer_trials_than_all_can_have_runs(tmp_path: Path, trials: str, expected: int) -> None:
     for n_trials in (6, 12):
-        run(tmp_path, *ONE, f"study.n_trials={n_trials}", f"tracking.trials={trials}")
+        fewer = (f"tracking.trials={trials}", "tracking.diagnostics=false")
+        run(tmp_path, *ONE, f"study.n_trials={n_trials}", *fewer)
         found = runs(tmp_path, "trial")
         assert len(found) == expected
         (study,) = runs(tmp_path, "study")
@@ -327,22 +334,21 @@ def test_fewer_trials_than_all_can_have_runs(tmp_path: Path, trials: str, expect
         best = study.data.metrics["best_steps_to_target"]
         assert [trial.data.metrics["steps_to_target"] for trial in found] == [best] * expected
     # The report keeps to what was asked for, and all can still be had.
-    run(tmp_path, module="nqm_study.report")
+    run(tmp_path, "--no-diagnostics", module="nqm_study.report")
     assert len(runs(tmp_path, "trial")) == expected
-    run(tmp_path, *ONE, "study.n_trials=12")
+    run(tmp_path, *ONE, "study.n_trials=12", "tracking.diagnostics=false")
     assert mirrored(tmp_path) == stored(tmp_path)
 
 
-def test_a_study_says_what_it_was_made_with_and_what_it_cost(tmp_path: Path) -> None:
-    run(tmp_path, *ONE, "study.n_trials=6")
-    (study,) = runs(tmp_path, "study")
+def test_a_study_says_what_it_was_made_with_and_what_it_cost(studied: Path) -> None:
+    (study,) = runs(studied, "study")
     tags = study.data.tags
     assert {"version.optuna", "version.numpy", "version.nqm-study", "version.python"} <= set(tags)
     assert tags["fingerprint"].startswith(tags["optuna.study_name"].rpartition("-")[2])
     # An installed package has no revision, but a version; what runs in a folder may be installed
     # though these tests are run in a checkout.
     ask = [sys.executable, "-c", "import nqm_study; print(nqm_study.__file__)"]
-    where = subprocess.run(ask, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    where = subprocess.run(ask, cwd=studied, capture_output=True, text=True, check=True).stdout
     checkout = Path(where.strip()).resolve().parents[1]
     assert tags.get("mlflow.source.git.commit", "") == revision(checkout)
     config = Path(study.info.artifact_uri.removeprefix("file://")) / "config.yaml"
@@ -351,10 +357,10 @@ def test_a_study_says_what_it_was_made_with_and_what_it_cost(tmp_path: Path) -> 
         assert study.data.metrics[f"ms_per_trial/{part}"] > 0
 
 
-def test_a_stale_lock_file_holds_no_one(tmp_path: Path) -> None:
-    run(tmp_path, *ONE, "study.n_trials=2")
-    (name,) = stored(tmp_path)
-    root = tmp_path / "mlruns"
+def test_a_stale_lock_file_holds_no_one(studied: Path, copied: Copied) -> None:
+    folder = copied(studied)
+    (name,) = stored(folder)
+    root = folder / "mlruns"
     code = (
         "import sys, time; from pathlib import Path;"
         "from nqm_study.study.backends import Backend;"
@@ -369,5 +375,5 @@ def test_a_stale_lock_file_holds_no_one(tmp_path: Path) -> None:
         free = Backend().lock(root, "run", name).acquire(timeout=0.1)
         holder.kill()
     assert not free, "the lock was not held"
-    run(tmp_path, *ONE, "study.n_trials=4")
-    require_whole(tmp_path, 4, 1)
+    run(folder, *ONE, "study.n_trials=6")
+    require_whole(folder, 6, 1)

@@ -16,7 +16,7 @@ import pytest
 from program import TINY, mirrored, run, stored
 from servers import Slurm, free_port, processes_with, slurm
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 SWEEP = (*TINY, "optimizer=sgd", "batch_size=16,64", "study.n_trials=10")
 LONG = ("optimizer=adam", "batch_size=16", "target=0.01", "study.n_trials=200", "tracking=none")

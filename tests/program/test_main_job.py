@@ -2,35 +2,22 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from mlflow import MlflowClient
-from program import TINY, mirrored, run, runs, stored
+from program import ALONE, ONE, SWEEP, TINY, mirrored, run, runs, stored
 
 from nqm_study.study.backends import Backend
 from nqm_study.tracking.mlflow import VIEW
 
 NOTE = "mlflow.note.content"
-SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
 
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a small sweep has run, to be copied or only read."""
-    folder = tmp_path_factory.mktemp("swept")
-    (folder / "output").write_text(run(folder, *SWEEP, "study.n_trials=6").stdout)
-    return folder
-
-
-def _copy(swept: Path, folder: Path) -> Path:
-    # MLflow's database and journal hold no path but that of the artifacts.
-    return Path(shutil.copytree(swept, folder / "copy"))
+Copied = Callable[[Path], Path]
 
 
 def test_every_trial_of_a_sweep_is_stored_and_mirrored_once(swept: Path) -> None:
@@ -142,7 +129,7 @@ def test_each_study_has_the_figures_of_optuna_with_a_note(swept: Path) -> None:
 
 
 def test_diagnostics_can_be_left_out_and_be_drawn_later_and_once(tmp_path: Path) -> None:
-    run(tmp_path, *TINY, "batch_size=64", "study.n_trials=4", "tracking.diagnostics=false")
+    run(tmp_path, *ONE, "study.n_trials=4", "tracking.diagnostics=false")
     folder = tmp_path / "mlruns" / "artifacts"
     run(tmp_path, "--no-diagnostics", module="nqm_study.report")
     assert not list(folder.rglob("history.png"))
@@ -156,31 +143,31 @@ def test_diagnostics_can_be_left_out_and_be_drawn_later_and_once(tmp_path: Path)
     assert len(list(folder.rglob("history.png"))) == 2, (
         "the new run has none, or the old one lost it"
     )
-    run(tmp_path, *TINY, "batch_size=64", "study.n_trials=5")
+    run(tmp_path, *ONE, "study.n_trials=5")
     (study,) = runs(tmp_path, "study")
     (figure,) = (folder / study.info.run_id).rglob("about.md")
     assert "of 5 trials" in figure.read_text()
 
 
 def test_the_same_call_repeats_nothing_and_a_larger_budget_adds_the_difference(
-    swept: Path, tmp_path: Path
+    swept: Path, copied: Copied
 ) -> None:
-    folder = _copy(swept, tmp_path)
+    folder = copied(swept)
     before, summaries = stored(folder), len(runs(folder, "summary"))
     again = run(folder, *SWEEP, "study.n_trials=6")
     assert again.stderr.count("6 trials (0 new)") == 4
     assert stored(folder) == mirrored(folder) == before
     assert len(runs(folder, "summary")) == summaries
-    more = run(folder, *SWEEP, "study.n_trials=9")
+    more = run(folder, *SWEEP, ALONE, "study.n_trials=9")
     assert more.stderr.count("9 trials (3 new)") == 4
     assert sorted(stored(folder).values()) == [9] * 4
     assert mirrored(folder) == stored(folder)
 
 
 def test_the_report_rebuilds_mlflow_from_storage_and_changes_nothing_when_run_again(
-    swept: Path, tmp_path: Path
+    swept: Path, copied: Copied
 ) -> None:
-    folder = _copy(swept, tmp_path)
+    folder = copied(swept)
     for name in ("mlflow.db", "mlflow.db-wal", "mlflow.db-shm"):
         (folder / "mlruns" / name).unlink(missing_ok=True)
     for _ in range(2):
@@ -190,19 +177,19 @@ def test_the_report_rebuilds_mlflow_from_storage_and_changes_nothing_when_run_ag
         assert len(runs(folder, "summary")) == 2
 
 
-def test_a_call_for_a_part_takes_nothing_away_from_the_whole(swept: Path, tmp_path: Path) -> None:
-    folder = _copy(swept, tmp_path)
+def test_a_call_for_a_part_takes_nothing_away_from_the_whole(swept: Path, copied: Copied) -> None:
+    folder = copied(swept)
     run(folder, module="nqm_study.report")
     before = {r.info.run_id for r in runs(folder, "summary")}
     figure = next((folder / "mlruns" / "figures").rglob("steps_to_target.svg")).read_bytes()
-    run(folder, *TINY, "optimizer=sgd", "batch_size=64", "study.n_trials=6")
+    run(folder, *ONE, "study.n_trials=6")
     assert {r.info.run_id for r in runs(folder, "summary")} == before
     after = next((folder / "mlruns" / "figures").rglob("steps_to_target.svg")).read_bytes()
     assert after == figure, "the figure lost a curve or a point"
 
 
-def test_a_report_leaves_a_running_study_to_its_own_process(swept: Path, tmp_path: Path) -> None:
-    folder = _copy(swept, tmp_path)
+def test_a_report_leaves_a_running_study_to_its_own_process(swept: Path, copied: Copied) -> None:
+    folder = copied(swept)
     name = min(stored(folder))
     for trial in runs(folder, "trial"):
         if trial.data.tags["optuna.study_name"] == name:

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from program import run, runs
+from program import ALONE, run, runs
 
 import nqm_study as nqm
 from nqm_study.optimizer_parts import set_by_policy
@@ -105,7 +105,8 @@ def test_studies_of_a_policy_resume_and_make_one_curve(tmp_path: Path) -> None:
 def test_both_policies_run_in_a_sweep_and_are_told_apart_everywhere(tmp_path: Path) -> None:
     command = (
         "optimizer=rmsprop", "optimizer.beta2_policy=fixed,half_life", "target=0.2",
-        "spectrum=paper_small", "batch_size=256,1024", "study.n_trials=6", "-m",
+        "spectrum=paper_small", "batch_size=256,1024", "study.n_trials=6",
+        "tracking.diagnostics=false", ALONE, "-m",
     )  # fmt: skip
     done = run(tmp_path, *command)
     assert "rmsprop half_life B=256 C=0.2 seed=0: " in done.stderr

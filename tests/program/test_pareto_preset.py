@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from program import TINY, mirrored, run, runs, stored
+from program import ALONE, TINY, mirrored, run, runs, stored
 
 PARETO = ("experiment=pareto", *TINY, "batch_size={low: 4, high: 4096, scale: log}")
 
@@ -40,7 +40,6 @@ def test_the_preset_runs_repeats_nothing_and_is_reported_again(tmp_path: Path) -
     assert again.stdout == done.stdout
     more = run(tmp_path, *PARETO, "study.n_trials=30")
     assert "30 trials (5 new)" in more.stderr
-    run(tmp_path, *PARETO, "study.n_trials=25")
     report = run(tmp_path, module="nqm_study.report")
     assert "Frontier of steps and examples, sgd" in report.stdout
     assert (folder / "pareto.svg").read_bytes() != figure
@@ -49,7 +48,7 @@ def test_the_preset_runs_repeats_nothing_and_is_reported_again(tmp_path: Path) -
 
 def test_m_compares_optimizers_and_samplers_and_sweeps_no_batch_sizes(tmp_path: Path) -> None:
     one = ("study.n_trials=12", "study.truth=false", "tracking=none")
-    run(tmp_path, *PARETO, *one, "-m")
+    run(tmp_path, *PARETO, *one, ALONE, "-m")
     counts = stored(tmp_path)
     assert sorted(name.split("-")[0] for name in counts) == ["momentum", "momentum", "sgd", "sgd"]
     assert set(counts.values()) == {12}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from program import TINY, run, runs, stored
+from program import ALONE, TINY, run, runs, stored
 
 from nqm_study.conf_folder import conf_dir
 from nqm_study.presets import Presets, call_in_turn
 
-SMALL = (*TINY, "study.n_trials=3", "study.truth=false", "batch_size=64,256")
+SMALL = (*TINY, "study.n_trials=3", "study.truth=false", ALONE)
 
 
 def figures(folder: Path) -> dict[str, set[str]]:
@@ -29,12 +29,14 @@ def test_the_paper_is_every_preset_in_turn_with_a_report_each(tmp_path: Path) ->
     done = run(
         tmp_path, "-m", "experiment=paper", "presets.names=[momentum,ema]", *SMALL,
         "+optimizer.preconditioner_power=0,0.5", "optimizer=sgd,momentum", "tracking.trials=none",
+        "tracking.diagnostics=false",
+        "batch_size=64",
     )  # fmt: skip
     told = [line for line in done.stdout.splitlines() if line.startswith("experiment=")]
     assert told == ["experiment=momentum (1 of 2)", "experiment=ema (2 of 2)"]
     # The second call has the same studies, and runs none of them again.
-    assert sorted(stored(tmp_path).values()) == [3] * 8
-    assert done.stderr.count("(0 new)") == 8
+    assert sorted(stored(tmp_path).values()) == [3] * 4
+    assert done.stderr.count("(0 new)") == 4
     for name in ("momentum", "ema"):
         assert {"steps_to_target.svg", "learning_rate.png"} <= figures(tmp_path)[name]
     reports = {run.info.run_name for run in runs(tmp_path, "report")}
@@ -47,9 +49,9 @@ def test_the_paper_is_every_preset_in_turn_with_a_report_each(tmp_path: Path) ->
 
 
 def test_power_zero_is_no_preconditioner_at_all(tmp_path: Path) -> None:
-    sweep = ("-m", *TINY, "batch_size=64", "study.n_trials=2", "tracking=none", "study.truth=false")
-    run(tmp_path, *sweep, "optimizer=sgd")
-    done = run(tmp_path, *sweep, "optimizer=sgd", "+optimizer.preconditioner_power=0,0.5")
+    sweep = ("-m", *SMALL, "batch_size=64", "tracking=none", "optimizer=sgd")
+    run(tmp_path, *sweep)
+    done = run(tmp_path, *sweep, "+optimizer.preconditioner_power=0,0.5")
     assert len(stored(tmp_path)) == 2
     assert done.stderr.count("(0 new)") == 1
 
@@ -117,7 +119,8 @@ def test_a_failed_preset_takes_no_other_down(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_comparison_shows_the_chosen_studies_and_nothing_else(tmp_path: Path) -> None:
-    run(tmp_path, "-m", *SMALL, "optimizer=sgd,ema", "target=0.05,0.1", "tracking.trials=none")
+    sweep = ("-m", *SMALL, "batch_size=64,256", "optimizer=sgd,ema", "target=0.05,0.1")
+    run(tmp_path, *sweep, "tracking.trials=none", "tracking.diagnostics=false")
     summaries = len(runs(tmp_path, "summary"))
     chosen = ("--filter", "optimizer=sgd target<=0.1", "--by", "target")
     done = run(tmp_path, *chosen, module="nqm_study.report")

@@ -11,6 +11,9 @@ import pytest
 
 import nqm_study
 
+# In an empty cache all that is called is compiled.
+pytestmark = pytest.mark.slow
+
 # Adam has the kernel that is compiled fastest; all are decorated alike.
 CODE = """
 import nqm_study as nqm

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from program import TINY, run, stored
+from program import ONE, TINY, run, stored
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,11 @@ def test_a_name_whose_study_was_made_with_another_search_space_is_refused(tmp_pa
     assert stored(tmp_path) == {"mine": 3}
 
 
-def test_a_study_is_not_begun_again_in_another_storage(tmp_path: Path) -> None:
+def test_a_study_is_not_begun_again_in_another_storage(studied: Path) -> None:
     """MLflow knows a study by its name: two of one name would delete each other's runs."""
-    run(tmp_path, *TINY, "tracking=none", "study.n_trials=2")
-    done = run(tmp_path, *TINY, "tracking=none", "study.n_trials=2", "storage=sqlite", status=2)
+    done = run(studied, *ONE, "storage=sqlite", status=2)
     assert "continue it there with storage=journal" in done.stderr
-    assert not (tmp_path / "mlruns" / "optuna.db").exists()
+    assert not (studied / "mlruns" / "optuna.db").exists()
 
 
 def test_a_folder_that_mlflow_cannot_name_is_refused(tmp_path: Path) -> None:
@@ -92,4 +91,18 @@ def test_a_folder_that_mlflow_cannot_name_is_refused(tmp_path: Path) -> None:
 def test_a_report_on_nothing_says_what_to_run_first(tmp_path: Path) -> None:
     done = run(tmp_path, module="nqm_study.report", status=2)
     assert "run `python -m nqm_study -m` first" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_refused_in_one_line_without_the_password(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+    address = "postgresql://nqm:secret@127.0.0.1:9/studies"
+    done = run(
+        tmp_path, *TINY, "storage=postgresql", status=2, environment={"NQM_STUDY_STORAGE": address}
+    )
+    assert done.stderr.startswith("nqm_study: storage.url=postgresql+psycopg://nqm:***@127.0.0.1:9")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -4,13 +4,13 @@ import csv
 from importlib.util import find_spec
 from pathlib import Path
 
-from program import TINY, run, runs, stored
+from program import ALONE, TINY, run, runs, stored
 
 
 def test_samplers_are_compared_by_their_regret(tmp_path: Path) -> None:
     done = run(
         tmp_path, "-m", *TINY, "experiment=samplers", "sampler=random,tpe", "batch_size=64,1024",
-        "study.seed=0,1", "study.n_trials=24",
+        "study.seed=0,1", "study.n_trials=24", "tracking.diagnostics=false", ALONE,
     )  # fmt: skip
     assert len(stored(tmp_path)) == 8
     assert "steps above the true optimum after so many trials" in done.stdout

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from program import run, stored
+from program import ALONE, run, stored
 
 import nqm_study as nqm
 from nqm_study.evaluations import facts
@@ -28,7 +28,7 @@ def test_a_sweep_over_schedules_runs_from_an_empty_folder(tmp_path: Path) -> Non
     done = run(
         tmp_path, "optimizer=momentum", "optimizer.momentum.high=0.5", "target=0.2",
         "schedule=warmup_stable_decay,optimal", "spectrum=paper_small", "batch_size=256,1024",
-        "study.n_trials=3", "tracking=none", "-m",
+        "study.n_trials=3", "tracking=none", ALONE, "-m",
     )  # fmt: skip
     assert sorted(stored(tmp_path).values()) == [3] * 4
     records = read_records(open_journal(tmp_path / "mlruns" / "optuna.journal"))

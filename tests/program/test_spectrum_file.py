@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from program import mirrored, run, runs, stored
+from program import ALONE, mirrored, run, runs, stored
 
 import nqm_study as nqm
 from nqm_study.build import StudyPlan, study_plan
@@ -152,7 +152,8 @@ def test_a_bad_file_is_refused_before_anything_is_written(tmp_path: Path) -> Non
 def test_a_sweep_on_a_file_says_so_in_table_figure_and_mlflow(tmp_path: Path) -> None:
     (tmp_path / "my net.csv").write_text(CURVATURES)
     arguments = ("-m", "spectrum=file", 'spectrum.path="my net.csv"', "spectrum.rescale=true",
-                 "batch_size=16,64", "target=0.05", "study.n_trials=4")  # fmt: skip
+                 "batch_size=16,64", "target=0.05", "study.n_trials=4", ALONE,
+                 "tracking.diagnostics=false")  # fmt: skip
     done = run(tmp_path, *arguments)
     text = "file (my net.csv, modes 13.5, scale 0.25)"
     assert text in " ".join(done.stdout.split())
@@ -195,7 +196,7 @@ def test_one_spectrum_under_two_names_shares_its_figure(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(CURVATURES)
     done = run(tmp_path, "spectrum=file", "spectrum.path=a.csv,b.csv", "batch_size=64",
-               "target=0.05", "study.n_trials=2", "tracking=none", "-m")  # fmt: skip
+               "target=0.05", "study.n_trials=2", "tracking=none", ALONE, "-m")  # fmt: skip
     assert "sgd, a.csv" in done.stdout
     assert "sgd, b.csv" in done.stdout
     assert len(list((tmp_path / "mlruns" / "figures").iterdir())) == 1

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from program import TINY, run, stored
+from program import ALONE, TINY, run, stored
 
 from nqm_study.study.journal import open_journal
 from nqm_study.study.storage import read_records
@@ -12,7 +12,7 @@ from nqm_study.study.storage import read_records
 def test_fixed_rates_are_drawn_as_training_curves(tmp_path: Path) -> None:
     rates = (0.03, 0.1, 0.3, 1.9)
     listed = ",".join(map(str, rates))
-    arguments = (*TINY, "tracking=none", "batch_size=16", "study.truth=false")
+    arguments = (*TINY, "tracking=none", "batch_size=16", "study.truth=false", ALONE)
     done = run(tmp_path, *arguments, f"optimizer.learning_rate={listed}", "-m")
     assert set(stored(tmp_path).values()) == {1}
     assert "target not reached" in done.stdout

@@ -5,11 +5,13 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
 from program import TINY, mirrored, run, stored
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_wheel_in_an_empty_environment_runs_a_sweep_from_an_empty_folder(tmp_path: Path) -> None:
     built = tmp_path / "built"
     subprocess.run(
