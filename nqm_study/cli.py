@@ -63,20 +63,19 @@ def main() -> None:
 
 def _show(error: Exception, *, whole: bool) -> None:
     """Show an error that ended Hydra's part: a refusal of its own, a full disk, or a defect."""
-    lost = type(error).__module__.partition(".")[0] in CLUSTERS
-    if whole or not (lost or isinstance(error, (CompactHydraException, OSError))):
-        traceback.print_exception(error)
-        return
-    if lost:
+    if isinstance(error, CompactHydraException) and not whole:
+        lines = [str(error)]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            lines.append(str(error.__cause__))
+        lines.append(
+            "\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace."
+        )
+        print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
+    elif isinstance(error, OSError) and not whole:
+        complain(reason(error))
+    elif type(error).__module__.partition(".")[0] in CLUSTERS and not whole:
         from nqm_study.study.database import first_line
 
         complain(f"a job was lost, {type(error).__name__}: {first_line(error)}")
-        return
-    if isinstance(error, OSError):
-        complain(reason(error))
-        return
-    lines = [str(error)]
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        lines.append(str(error.__cause__))
-    lines.append("\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.")
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
+    else:
+        traceback.print_exception(error)

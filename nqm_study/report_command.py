@@ -7,25 +7,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import optuna
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from nqm_study.exit_status import FAILED, REFUSED
-from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors, MirrorState
-from nqm_study.parts import report_name
-from nqm_study.publish import compare, publish, show, unmirrored
 from nqm_study.study.backends import SHARED, Backend, embedded, require_writable
-from nqm_study.study.database import first_line, server_url
-from nqm_study.study.records import StudyRecord
-from nqm_study.study.storage import read_records
-from nqm_study.tracking.settings import Tracking
+
+if TYPE_CHECKING:
+    from nqm_study.mirror_process import MirrorState
+    from nqm_study.study.records import StudyRecord
 
 
 def main() -> None:
     """Rebuild the report of a directory; running it again changes nothing."""
     arguments = _parser().parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     root = arguments.mlruns.absolute()
     try:
         status = _report(root, arguments)
@@ -35,6 +29,9 @@ def main() -> None:
     except OSError as error:
         if arguments.traceback:
             raise
+
+        from nqm_study.study.database import first_line
+
         _complain(f"{error.filename or root}: {first_line(error)}")
         status = FAILED
     sys.exit(status)
@@ -93,12 +90,27 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     require_writable(root)
     backends = list(embedded(root))
     if arguments.storage:
+        from nqm_study.study.database import server_url
+
         server_url(arguments.storage)
         backends.append(Backend(SHARED, arguments.storage))
+    nothing = f"{root} holds no finished trial; run `python -m nqm_study -m` first"
+    if not backends:
+        raise ValueError(nothing)
+
+    import optuna
+    from rich.console import Console
+
+    from nqm_study.mirror_process import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.publish import compare, publish, show, unmirrored
+    from nqm_study.study.storage import read_records
+    from nqm_study.tracking.settings import Tracking
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     records = {backend: read_records(backend.open(root)) for backend in backends}
     everything = [record for found in records.values() for record in found]
     if not any(record.trials for record in everything):
-        raise ValueError(f"{root} holds no finished trial; run `python -m nqm_study -m` first")
+        raise ValueError(nothing)
     asked = _comparison(arguments)
     # A comparison is refused before anything is begun, and leaves the runs of studies alone.
     published = compare(root, everything, *asked) if asked is not None else None
@@ -125,6 +137,8 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
 
 def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
     """Filter, keys and name of the comparison that is asked for; None for none."""
+    from nqm_study.parts import report_name
+
     name = report_name("--name", arguments.name)
     if arguments.filter is None and not arguments.by:
         if name is not None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._compiled import compiled
+from nqm_study.model._compiled import compiled, compiled_within
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -161,7 +161,7 @@ def adam_jump(
                 state[0, k], state[3, k] = sum_a / counted, sum_v / counted
 
 
-@compiled
+@compiled_within
 def _rate(
     t: int,
     rule: Rule,
@@ -178,7 +178,7 @@ def _rate(
     return learning_rate * root / correction / below if below > 1e-150 else 0.0
 
 
-@compiled
+@compiled_within
 def _trend(
     t: int,
     rule: Rule,
@@ -194,7 +194,7 @@ def _trend(
     return _rate(t + 1, rule, mode, (a, q, d, moved)) - rate
 
 
-@compiled
+@compiled_within
 def _steps(
     count: int,
     now: int,
@@ -220,7 +220,7 @@ def _steps(
     return (a, q, d, v), rate
 
 
-@compiled
+@compiled_within
 def _stretch(
     size: int,
     now: int,
@@ -269,7 +269,7 @@ def _stretch(
     return False, moments, end
 
 
-@compiled
+@compiled_within
 def _twice(
     half: int,
     r: float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._compiled import compiled
+from nqm_study.model._compiled import compiled, compiled_within
 
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
@@ -17,7 +17,7 @@ RECORD_GROWTH = 1.02
 """Ratio of two steps whose rates are recorded, from step 50 on; every step before."""
 
 
-@compiled
+@compiled_within
 def greedy_sums(curvature: Array, part: Array) -> tuple[float, float, float]:
     """The sums of e, k e and k^2 e over the nodes."""
     risk, slope, bend = 0.0, 0.0, 0.0
@@ -29,7 +29,7 @@ def greedy_sums(curvature: Array, part: Array) -> tuple[float, float, float]:
     return risk, slope, bend
 
 
-@compiled
+@compiled_within
 def greedy_changes(
     rate: float, curvature: Array, source: Array, part: Array, change: Array
 ) -> None:
@@ -40,7 +40,7 @@ def greedy_changes(
         change[i] = x * (x - 2.0) * part[i] + square * source[i]
 
 
-@compiled
+@compiled_within
 def greedy_step(rate: float, curvature: Array, source: Array, change: Array, part: Array) -> None:
     """Add the changes of one step to e.
 
@@ -54,7 +54,7 @@ def greedy_step(rate: float, curvature: Array, source: Array, change: Array, par
         part[i] = part[i] + change[i] if left > 0.5 else moved
 
 
-@compiled
+@compiled_within
 def greedy_stride(weight: Array, history: Array, head: int, part: Array) -> None:
     """Add the changes of a stride to e: a weighted sum of the last ones, the newest first."""
     for j in range(weight.size):
@@ -63,7 +63,7 @@ def greedy_stride(weight: Array, history: Array, head: int, part: Array) -> None
             part[i] += weight[j] * change[i]
 
 
-@compiled
+@compiled_within
 def greedy_thin(history: Array, head: int) -> None:
     """Keep every second row of the history, the newest first, from row 0 on."""
     order = len(history) // 2

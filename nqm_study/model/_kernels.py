@@ -9,9 +9,6 @@ level, as far as a search needs them:
 | power | (levels, k, k, n) | A^K |
 | spread | (levels, k, k, n) | sum over i < K of A^i b b^T A^iT, the noise gathered in K steps |
 | low, high | (levels, k, n) | bounds of row r of A^i over 1 <= i <= K, r the readout |
-
-All is in one file because compiled code that is kept on disk is made anew when its own file
-changes, and not when a function of another file that it calls does.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._compiled import compiled
+from nqm_study.model._compiled import compiled, compiled_within
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -42,7 +39,7 @@ ENOUGH = 1.005
 nearer, every mode is looked at, so that near misses are seen as they are."""
 
 
-@compiled
+@compiled_within
 def _multiply(like: Like, left: Array, right: Array, out: Array) -> None:
     for i in range(len(like)):
         for j in range(len(like)):
@@ -53,7 +50,7 @@ def _multiply(like: Like, left: Array, right: Array, out: Array) -> None:
                 out[i, j, m] = entry
 
 
-@compiled
+@compiled_within
 def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
     """Write A S A^T + plus, for symmetric S and plus."""
     for i in range(len(like)):
@@ -102,14 +99,14 @@ def first_level(
                 spread[0, i, j, m] = noise[i, first_noise + m] * noise[j, first_noise + m]
 
 
-@compiled
+@compiled_within
 def extend_powers(like: Like, power: Array, first: int, last: int) -> None:
     """Fill levels first to last - 1 of a table of powers; level 0 is A."""
     for level in range(first, last):
         _multiply(like, power[level - 1], power[level - 1], power[level])
 
 
-@compiled
+@compiled_within
 def extend_spreads(like: Like, power: Array, spread: Array, first: int, last: int) -> None:
     """Fill levels of the noise gathered in 2^j steps: S_2K = S_K + A^K S_K A^KT."""
     for level in range(first, last):
@@ -117,7 +114,7 @@ def extend_spreads(like: Like, power: Array, spread: Array, first: int, last: in
         _conjugate(like, power[level - 1], before, before, spread[level])
 
 
-@compiled
+@compiled_within
 def extend_bounds(
     like: Like, power: Array, readout: int, low: Array, high: Array, first: int, last: int
 ) -> None:
@@ -147,7 +144,7 @@ def extend_bounds(
                 high[level, c, m] = max(high[level - 1, c, m], top)
 
 
-@compiled
+@compiled_within
 def bound_signals(
     like: Like, low: Array, high: Array, z: Array, weight: Array, bounds: Array
 ) -> float:
@@ -167,7 +164,7 @@ def bound_signals(
     return total
 
 
-@compiled
+@compiled_within
 def scan(  # noqa: PLR0912 (one pass over the modes)
     like: Like,
     matrix: Array,
@@ -219,7 +216,7 @@ def scan(  # noqa: PLR0912 (one pass over the modes)
             return
 
 
-@compiled
+@compiled_within
 def advance_signal(
     like: Like, power: Array, readout: int, weight: Array, z: Array, scratch: Array
 ) -> float:
@@ -240,7 +237,7 @@ def advance_signal(
     return total
 
 
-@compiled
+@compiled_within
 def advance_noise(
     like: Like,
     power: Array,
@@ -265,7 +262,7 @@ def advance_noise(
 REACHED, NOISE_ABOVE_TARGET, OVERFLOW, MAX_STEPS = 0, 1, 2, 3
 
 
-@compiled
+@compiled_within
 def _extend(
     like: Like,
     signal_power: Array,
@@ -284,7 +281,7 @@ def _extend(
     filled[0] = max(first, levels)
 
 
-@compiled
+@compiled_within
 def _start(start: Array, readout: int, weight: Array) -> tuple[Array, float]:
     """The state of every mode before the first step, and its signal part of the risk."""
     z = np.empty((start.size, weight.size))
@@ -338,7 +335,7 @@ def risks_at(
     return risks
 
 
-@compiled
+@compiled_within
 def _keep_nearest(step: int, risk: float, nearest_step: Integers, nearest_risk: Array) -> None:
     octave = 0
     while step >> (octave + 1) > 0:
@@ -348,7 +345,7 @@ def _keep_nearest(step: int, risk: float, nearest_step: Integers, nearest_risk: 
         nearest_risk[octave] = risk
 
 
-@compiled
+@compiled_within
 def _first_at_most(values: Array, most: float) -> tuple[int, int]:
     """Where the first value is that is at most so much, or -1; and where the least one is."""
     least = 0
@@ -394,7 +391,7 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     levels, k, _, n = signal_power.shape
     low = np.empty((levels, k, n))
     high = np.empty((levels, k, n))
-    bounded = 0
+    bounded = 0 * levels  # of the type it keeps: a literal 0 would be compiled for as well
     bounds = np.empty(n)
     sums = np.empty(1 << LONGEST_SCAN)
     covariance = np.zeros(spread.shape[1:])

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._compiled import compiled
+from nqm_study.model._compiled import compiled, compiled_within
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -108,7 +108,7 @@ def transitions(
             noise[0, m] *= ema_decay
 
 
-@compiled
+@compiled_within
 def excess(  # noqa: PLR0912 (every layer of calls is compiled once more)
     form: Form, log_rate: float, log_gap: float, modes: Modes, steps: int, target: float
 ) -> float:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._compiled import compiled
+from nqm_study.model._compiled import compiled, compiled_within
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -38,12 +38,12 @@ NOTHING = 1e-140
 times as long where products are too small for its normal numbers."""
 
 
-@compiled
+@compiled_within
 def _kept(value: float) -> float:
     return value if abs(value) > NOTHING else 0.0
 
 
-@compiled
+@compiled_within
 def _compose(like: Like, size: int, noisy: bool, after: Array, before: Array, out: Array) -> None:
     """Write the table of some steps followed by others: tables are (4, k, k, n), out is neither.
 
@@ -84,7 +84,7 @@ def _compose(like: Like, size: int, noisy: bool, after: Array, before: Array, ou
                     out[3, j, i, m] = out[3, i, j, m]
 
 
-@compiled
+@compiled_within
 def _piece(
     like: Like,
     size: int,
@@ -116,7 +116,7 @@ def _piece(
             now, following = following, now
 
 
-@compiled
+@compiled_within
 def _one_step(
     like: Like,
     first: int,
@@ -140,7 +140,7 @@ def _one_step(
                 out[3, i, j, m] = noise_slope[i, first + m] * other + b * noise_slope[j, first + m]
 
 
-@compiled
+@compiled_within
 def _signal(  # noqa: PLR0912 (loops over components and modes)
     like: Like,
     size: int,
@@ -186,7 +186,7 @@ def _signal(  # noqa: PLR0912 (loops over components and modes)
     return total
 
 
-@compiled
+@compiled_within
 def _noise(  # noqa: PLR0912 (loops over components and modes)
     like: Like,
     size: int,

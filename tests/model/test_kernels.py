@@ -2,6 +2,7 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 import textbook
@@ -13,6 +14,21 @@ import nqm_study as nqm
 from nqm_study.model import _kernels, moments
 from nqm_study.model.optimizers import is_stable, transition
 
+
+def _from_python(kernel):
+    """A kernel that only others call, with a way in from Python."""
+    return numba.njit(lambda *arguments: kernel(*arguments))  # noqa: PLW0108 (it is compiled)
+
+
+extend_powers = _from_python(_kernels.extend_powers)
+extend_spreads = _from_python(_kernels.extend_spreads)
+extend_bounds = _from_python(_kernels.extend_bounds)
+bound_signals = _from_python(_kernels.bound_signals)
+scan = _from_python(_kernels.scan)
+advance_signal = _from_python(_kernels.advance_signal)
+advance_noise = _from_python(_kernels.advance_noise)
+
+
 LEVELS = 9
 
 
@@ -20,7 +36,7 @@ def powers(matrix, levels=LEVELS):
     """The kernel's table of A^(2^j)."""
     table = np.empty((levels, *matrix.shape))
     table[0] = matrix
-    _kernels.extend_powers((0.0,) * len(matrix), table, 1, levels)
+    extend_powers((0.0,) * len(matrix), table, 1, levels)
     return table
 
 
@@ -28,21 +44,21 @@ def spreads(power, noise):
     """The kernel's table of the noise gathered in 2^j steps."""
     table = np.empty_like(power)
     table[0] = np.einsum("in,jn->ijn", noise, noise)
-    _kernels.extend_spreads((0.0,) * len(noise), power, table, 1, len(power))
+    extend_spreads((0.0,) * len(noise), power, table, 1, len(power))
     return table
 
 
 def bounds(power, readout):
     """The kernel's table of bounds of the readout's row."""
     low, high = np.empty((2, *power.shape[:1], *power.shape[2:]))
-    _kernels.extend_bounds((0.0,) * power.shape[1], power, readout, low, high, 0, len(power))
+    extend_bounds((0.0,) * power.shape[1], power, readout, low, high, 0, len(power))
     return low, high
 
 
 def signal_bound(low, high, z, weight):
     """The kernel's bound, mode by mode, and its sum."""
     each = np.empty_like(weight)
-    return _kernels.bound_signals((0.0,) * len(z), low, high, z, weight, each), each
+    return bound_signals((0.0,) * len(z), low, high, z, weight, each), each
 
 
 @st.composite
@@ -174,7 +190,7 @@ def test_signal_bound_is_tight_where_the_risk_moves_slowly(optimizer):
     low, high = bounds(power, step.readout)
     z = step.start[:, None].copy()
     like = (0.0,) * len(z)
-    _kernels.advance_signal(like, power[12], step.readout, np.ones(1), z, np.empty_like(z))
+    advance_signal(like, power[12], step.readout, np.ones(1), z, np.empty_like(z))
     risk = z[step.readout, 0] ** 2
     bound, _ = signal_bound(low[12], high[12], z, np.ones(1))
     assert bound > 0.9 * risk, "4096 steps that change the risk by 1 % cannot be jumped"
@@ -195,7 +211,7 @@ def test_scan_equals_its_twin(table, seed, level, share):
     exact, _ = moments.scan(matrix, step.readout, z, weight, each, np.inf, 2**level, 32)
     enough = share * exact.min()
     twin, stepped = moments.scan(matrix, step.readout, z, weight, each, enough, 2**level, 32)
-    _kernels.scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums)
+    scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums)
     slack = 1e-10 * np.abs(exact).max()
     np.testing.assert_allclose(sums, twin, rtol=1e-9, atol=slack)
     assert np.all(sums <= exact * (1.0 + 1e-9) + slack), "a crossing could be passed by"
@@ -217,10 +233,8 @@ def test_jumps_equal_single_steps(table, seed):
     covariance = np.einsum("ijn,kjn->ikn", root, root)
     jumped_z, jumped = z.copy(), covariance.copy()
     r, weight = step.readout, np.linspace(1.0, 2.0, z.shape[-1])
-    signal = _kernels.advance_signal(like, power[-1], r, weight, jumped_z, np.empty_like(z))
-    noise = _kernels.advance_noise(
-        like, power[-1], spread[-1], r, weight, jumped, np.empty_like(covariance)
-    )
+    signal = advance_signal(like, power[-1], r, weight, jumped_z, np.empty_like(z))
+    noise = advance_noise(like, power[-1], spread[-1], r, weight, jumped, np.empty_like(covariance))
     assert signal == pytest.approx(np.sum(weight * jumped_z[r] ** 2))
     assert noise == pytest.approx(np.sum(weight * jumped[r, r]))
     entering = np.einsum("in,jn->ijn", step.noise, step.noise)

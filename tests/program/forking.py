@@ -4,8 +4,8 @@
 
 imports what a run imports, once. A line on standard input is one run: its module, arguments,
 folder, environment, and the files that its output goes to. The answer, a line on standard output,
-is its exit status. A run has a process of its own from before the program's first line until after its
-last, as one that is started does; only what Python imports is already there.
+is its exit status. A run has a process of its own from before the program's first line until after
+its last, as one that is started does; only what Python imports is already there.
 """
 
 from __future__ import annotations
