@@ -20,13 +20,15 @@ import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import Akima1DInterpolator
-from scipy.optimize import brentq
 
 from nqm_study.study.records import StudyRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from scipy.interpolate import Akima1DInterpolator
 
 Array = npt.NDArray[np.float64]
 
@@ -68,6 +70,8 @@ class ExactFrontier:
 
     @functools.cached_property
     def _spline(self) -> Akima1DInterpolator:
+        from scipy.interpolate import Akima1DInterpolator
+
         sizes, steps = np.log(np.array(self.points, dtype=float)).T
         return Akima1DInterpolator(sizes, steps)
 
@@ -107,6 +111,8 @@ class ExactFrontier:
 
         def over(place: float) -> float:
             return float(self._spline(place)) + place - float(limit)
+
+        from scipy.optimize import brentq
 
         return math.exp(float(brentq(over, low, high)))
 

@@ -10,6 +10,8 @@ from nqm_study.study.storage import study_record
 SPECTRUM = nqm.power_law(10_000)
 
 
+# The tests of the report show the same of exact optima, and of fewer studies.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "exponents", "slope", "tolerance", "end"),
     [

@@ -29,7 +29,7 @@ OPTIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _hydra() -> Iterator[None]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield

@@ -110,6 +110,7 @@ def points(folder: Path) -> dict[str, list[object]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_mirror_that_is_killed_is_started_again(tmp_path: Path) -> None:
     process = start(tmp_path, *ONE, "study.n_trials=150")
     wait_for_trials(tmp_path, 30_000)
@@ -307,7 +308,7 @@ def test_a_study_that_fails_takes_no_other_down_and_is_told_at_the_end(tmp_path:
         "nqm_study: not finished: sgd B=64 C=0.05 seed=0; the same command continues"
     )
     assert "Traceback" not in done.stderr
-    shown = run(tmp_path, *sweep, "hydra.verbose=true", status=1, environment=broken)
+    shown = run(tmp_path, *sweep, ALONE, "hydra.verbose=true", status=1, environment=broken)
     assert "ArithmeticError: 64 is too many" in shown.stderr
     assert "Traceback" in shown.stderr
     run(tmp_path, *sweep, ALONE)
@@ -322,7 +323,9 @@ def require_whole_curve(folder: Path) -> None:
     assert mirrored(folder) == stored(folder)
 
 
-@pytest.mark.parametrize(("trials", "expected"), [("best", 1), ("none", 0)])
+@pytest.mark.parametrize(
+    ("trials", "expected"), [("best", 1), pytest.param("none", 0, marks=pytest.mark.slow)]
+)
 def test_fewer_trials_than_all_can_have_runs(tmp_path: Path, trials: str, expected: int) -> None:
     for n_trials in (6, 12):
         fewer = (f"tracking.trials={trials}", "tracking.diagnostics=false")

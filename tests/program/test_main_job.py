@@ -128,6 +128,7 @@ def test_each_study_has_the_figures_of_optuna_with_a_note(swept: Path) -> None:
         assert {Path(file.path).name for file in files} == {"about.md", "history.png", "slice.png"}
 
 
+@pytest.mark.slow
 def test_diagnostics_can_be_left_out_and_be_drawn_later_and_once(tmp_path: Path) -> None:
     run(tmp_path, *ONE, "study.n_trials=4", "tracking.diagnostics=false")
     folder = tmp_path / "mlruns" / "artifacts"
@@ -236,6 +237,7 @@ def _writes(path: Path) -> bool:
     return path.stat().st_size != before
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_ends_with_exactly_its_budget_at_the_next_start(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nqm_study", *SWEEP, "study.n_trials=40"]
     journal = tmp_path / "mlruns" / "optuna.journal"

@@ -79,6 +79,7 @@ def test_a_second_process_writes_a_part_of_it(folder: Path) -> None:
     require_whole(folder, 80, 4, summaries=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1], ids=["the first", "the second"])
 def test_either_of_them_may_be_killed(folder: Path, place: int) -> None:
     watched = Watched(folder)
@@ -90,6 +91,7 @@ def test_either_of_them_may_be_killed(folder: Path, place: int) -> None:
     require_whole(folder, 80, 4, summaries=1)
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_before_it_shares_does_all(folder: Path) -> None:
     watched = Watched(folder)
     (first,) = processes()

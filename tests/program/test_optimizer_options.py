@@ -51,6 +51,7 @@ def test_with_fixed_nothing_is_changed() -> None:
     assert set_by_policy({"beta2": 0.999}, {}, 4096) == {}
 
 
+@pytest.mark.slow
 def test_a_beta2_too_small_for_a_number_is_none_at_all() -> None:
     # 0.5^(2^20) is below every positive number; Adam then scales by the gradient at hand.
     fixed = {"learning_rate": 0.02, "beta2": 0.5, "beta2_policy": "half_life"}

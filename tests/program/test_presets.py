@@ -25,6 +25,7 @@ def figures(folder: Path) -> dict[str, set[str]]:
     return {each.name: {file.name for file in each.iterdir()} for each in root.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_paper_is_every_preset_in_turn_with_a_report_each(tmp_path: Path) -> None:
     done = run(
         tmp_path, "-m", "experiment=paper", "presets.names=[momentum,ema]", *SMALL,

@@ -202,6 +202,7 @@ def test_one_spectrum_under_two_names_shares_its_figure(tmp_path: Path) -> None:
     assert len(list((tmp_path / "mlruns" / "figures").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_a_sweep_runs_ends_it_with_one_clear_line(tmp_path: Path) -> None:
     file = tmp_path / "net.csv"
     file.write_text(CURVATURES)
