@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from program import ALONE, ONE, SWEEP, TINY, mirrored, run, runs, stored
 
