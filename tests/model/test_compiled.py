@@ -38,8 +38,7 @@ KERNELS = {
 CALL = """
 from made.caller import outer
 from made.other import other
-hits = [sum(kernel.stats.cache_hits.values()) for kernel in (outer, other)]
-print(outer(3.0), other(3.0), *hits)
+print(outer(3.0), other(3.0), *(sum(each.stats.cache_hits.values()) for each in (outer, other)))
 """
 
 
