@@ -241,7 +241,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+FEW_STEPS = ("linear, large batch", "heavy ball", "long memory", "preconditioned")
+"""Those that are replayed in two seconds each; the others take up to ten."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FEW_STEPS else pytest.mark.slow) for name in CASES],
+)
 def test_replay_over_all_modes_of_the_paper(name):
     batch_size, optimizer, schedule = CASES[name]
     problem = nqm.NoisyQuadratic(PAPER, batch_size)

@@ -3,18 +3,20 @@
 import atexit
 import contextlib
 import functools
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import optuna
+from forking import ask
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -34,17 +36,23 @@ SWEEP = ("-m", *TINY, "optimizer=sgd,adam", "batch_size=16,64")
 
 
 @functools.cache
-def _forking() -> subprocess.Popen[str]:
-    """The process that calls are forked from."""
+def _forking() -> str:
+    """The address of the process that calls are forked from, which ends with this one."""
+    address = f"{tempfile.mkdtemp(prefix='nqm-fork-')}/socket"
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("forking.py"))],
+        [sys.executable, str(Path(__file__).with_name("forking.py")), address],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
     )
-    # It ends where its standard input does.
-    atexit.register(process.communicate)
-    return process
+
+    def end() -> None:
+        process.communicate()
+        shutil.rmtree(Path(address).parent)
+
+    atexit.register(end)
+    while not Path(address).exists():
+        assert process.poll() is None, "nothing can be forked"
+        time.sleep(0.02)
+    return address
 
 
 def run(
@@ -80,23 +88,16 @@ def run(
 def _forked(
     folder: Path, module: str, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    server = _forking()
-    assert server.stdin is not None
-    assert server.stdout is not None
-    with tempfile.TemporaryDirectory() as output:
-        job = {
-            "module": module,
-            "arguments": arguments,
-            "folder": str(folder),
-            "environment": dict(environment),
-            "stdout": f"{output}/stdout",
-            "stderr": f"{output}/stderr",
-        }
-        server.stdin.write(f"{json.dumps(job)}\n")
-        server.stdin.flush()
-        returncode = int(server.stdout.readline())
-        stdout, stderr = (Path(job[name]).read_text() for name in ("stdout", "stderr"))
-    return subprocess.CompletedProcess(arguments, returncode, stdout, stderr)
+    with (
+        tempfile.TemporaryFile("w+") as stdout,
+        tempfile.TemporaryFile("w+") as stderr,
+        Path(os.devnull).open() as stdin,
+    ):
+        streams = [stream.fileno() for stream in (stdin, stdout, stderr)]
+        status = ask(_forking(), module, [*arguments], str(folder), {**environment}, streams)
+        for stream in (stdout, stderr):
+            stream.seek(0)
+        return subprocess.CompletedProcess(arguments, status, stdout.read(), stderr.read())
 
 
 def runs(folder: Path, kind: str) -> list[Run]:
