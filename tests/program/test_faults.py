@@ -69,11 +69,11 @@ def test_interrupted_studies_end_as_unbroken_ones_whatever_the_number_of_jobs(
 ) -> None:
     sweep = ("-m", *TINY, "optimizer=momentum", "batch_size=16,64", "tracking=none",
              "study.truth=false")  # fmt: skip
-    for name, n_jobs in (("one", 1), ("two", 2)):
+    for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        for n_trials in (7, 20) if name == "two" else (20,):
-            jobs = f"hydra.launcher.n_jobs={n_jobs}"
-            run(tmp_path / name, *sweep, f"study.n_trials={n_trials}", jobs)
+    run(tmp_path / "one", *sweep, "study.n_trials=20", "hydra.launcher.n_jobs=1")
+    run(tmp_path / "two", *sweep, "study.n_trials=7", "hydra.launcher.n_jobs=2")
+    run(tmp_path / "two", *sweep, "study.n_trials=20", ALONE)
     first, second = (points(tmp_path / name) for name in ("one", "two"))
     assert first == second
     assert len(first) == 2
@@ -312,7 +312,8 @@ def test_a_study_that_fails_takes_no_other_down_and_is_told_at_the_end(tmp_path:
         "nqm_study: not finished: sgd B=64 C=0.05 seed=0; the same command continues"
     )
     assert "Traceback" not in done.stderr
-    shown = run(tmp_path, *sweep, ALONE, "hydra.verbose=true", status=1, environment=broken)
+    one = (*TINY, "optimizer=sgd", "batch_size=64", "tracking=none", "hydra.verbose=true")
+    shown = run(tmp_path, *one, status=1, environment=broken)
     assert "ArithmeticError: 64 is too many" in shown.stderr
     assert "Traceback" in shown.stderr
     run(tmp_path, *sweep, ALONE)
