@@ -9,6 +9,9 @@ level, as far as a search needs them:
 | power | (levels, k, k, n) | A^K |
 | spread | (levels, k, k, n) | sum over i < K of A^i b b^T A^iT, the noise gathered in K steps |
 | low, high | (levels, k, n) | bounds of row r of A^i over 1 <= i <= K, r the readout |
+
+Arrays that are only written to, of the sizes that ``linear.Engine`` gives them, are workspace: z
+and scratch (k, n) for the signal, covariance and noise_scratch (k, k, n) for the noise.
 """
 
 from __future__ import annotations
@@ -37,17 +40,6 @@ BLOCK = 32
 ENOUGH = 1.005
 """A scan leaves out the remaining modes where the others keep the risk this far above the target;
 nearer, every mode is looked at, so that near misses are seen as they are."""
-
-
-@compiled_within
-def _multiply(like: Like, left: Array, right: Array, out: Array) -> None:
-    for i in range(len(like)):
-        for j in range(len(like)):
-            for m in range(out.shape[-1]):
-                entry = 0.0
-                for c in range(len(like)):
-                    entry += left[i, c, m] * right[c, j, m]
-                out[i, j, m] = entry
 
 
 @compiled_within
@@ -103,7 +95,13 @@ def first_level(
 def extend_powers(like: Like, power: Array, first: int, last: int) -> None:
     """Fill levels first to last - 1 of a table of powers; level 0 is A."""
     for level in range(first, last):
-        _multiply(like, power[level - 1], power[level - 1], power[level])
+        for i in range(len(like)):
+            for j in range(len(like)):
+                for m in range(power.shape[-1]):
+                    entry = 0.0
+                    for c in range(len(like)):
+                        entry += power[level - 1, i, c, m] * power[level - 1, c, j, m]
+                    power[level, i, j, m] = entry
 
 
 @compiled_within
@@ -174,6 +172,8 @@ def scan(  # noqa: PLR0912 (one pass over the modes)
     bounds: Array,
     enough: float,
     sums: Array,
+    now: Array,
+    following: Array,
 ) -> None:
     """Write a lower bound of the signal part after each of the next ``sums.size`` steps.
 
@@ -185,8 +185,6 @@ def scan(  # noqa: PLR0912 (one pass over the modes)
     rest = 0.0
     for m in range(n):
         rest += bounds[m]
-    now = np.empty((len(like), BLOCK))
-    following = np.empty((len(like), BLOCK))
     for step in range(sums.size):
         sums[step] = 0.0
     for start in range(0, n, BLOCK):
@@ -282,15 +280,20 @@ def _extend(
 
 
 @compiled_within
-def _start(start: Array, readout: int, weight: Array) -> tuple[Array, float]:
-    """The state of every mode before the first step, and its signal part of the risk."""
-    z = np.empty((start.size, weight.size))
+def _start(
+    like: Like, start: Array, readout: int, weight: Array, z: Array, covariance: Array
+) -> float:
+    """Write the state of every mode before the first step; return its signal part of the risk."""
     total = 0.0
     for m in range(weight.size):
-        for c in range(start.size):
+        for c in range(len(like)):
             z[c, m] = start[c]
         total += weight[m] * start[readout] * start[readout]
-    return z, total
+    for i in range(len(like)):
+        for j in range(len(like)):
+            for m in range(covariance.shape[2]):
+                covariance[i, j, m] = 0.0
+    return total
 
 
 @compiled
@@ -305,15 +308,16 @@ def risks_at(
     filled: Integers,
     shared: bool,
     readout: int,
+    z: Array,
+    scratch: Array,
+    covariance: Array,
+    noise_scratch: Array,
     steps: Integers,
-) -> Array:
-    """The risk after each of some ascending numbers of steps."""
-    z, signal = _start(start, readout, signal_weight)
+    risks: Array,
+) -> None:
+    """Write the risk after each of some ascending numbers of steps."""
+    signal = _start(like, start, readout, signal_weight, z, covariance)
     noise = 0.0
-    covariance = np.zeros(spread.shape[1:])
-    scratch = np.empty(z.shape)
-    noise_scratch = np.empty(covariance.shape)
-    risks = np.empty(steps.size)
     now = 0
     for index in range(steps.size):
         ahead = steps[index] - now
@@ -332,7 +336,6 @@ def risks_at(
             level += 1
         now = steps[index]
         risks[index] = signal + noise
-    return risks
 
 
 @compiled_within
@@ -369,10 +372,20 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     filled: Integers,
     shared: bool,
     readout: int,
+    z: Array,
+    scratch: Array,
+    covariance: Array,
+    noise_scratch: Array,
     target: float,
     max_steps: int,
     nearest_step: Integers,
     nearest_risk: Array,
+    low: Array,
+    high: Array,
+    bounds: Array,
+    sums: Array,
+    now: Array,
+    following: Array,
 ) -> tuple[int, int, float, int]:
     """The first step whose risk is at most the target, jumping only where none can be.
 
@@ -383,24 +396,19 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     through. A step that may have crossed is looked at.
 
     ``start`` is a mode's state before the first step. Of every stretch between steps 2^i and
-    2^(i+1) the step that came nearest to the target is kept (-1 where none was seen).
+    2^(i+1) the step that came nearest to the target is kept (-1 where none was seen). From ``low``
+    on the arguments are workspace: two tables of bounds, and for ``scan`` bounds (n,), sums
+    (2^LONGEST_SCAN,) and two of (k, BLOCK).
 
     Returns:
         reason to stop, step, risk there (with no crossing: the smallest risk seen), its step.
     """
-    levels, k, _, n = signal_power.shape
-    low = np.empty((levels, k, n))
-    high = np.empty((levels, k, n))
+    levels = len(signal_power)
     bounded = 0 * levels  # of the type it keeps: a literal 0 would be compiled for as well
-    bounds = np.empty(n)
-    sums = np.empty(1 << LONGEST_SCAN)
-    covariance = np.zeros(spread.shape[1:])
-    scratch = np.empty((k, n))
-    noise_scratch = np.empty(covariance.shape)
     for octave in range(nearest_step.size):
         nearest_step[octave] = -1
     step, level, window = 0, SHORTEST_JUMP, 0
-    z, signal = _start(start, readout, signal_weight)
+    signal = _start(like, start, readout, signal_weight, z, covariance)
     noise = 0.0
     risk = signal
     best, best_step = risk, 0
@@ -434,7 +442,18 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
             level = SHORTEST_JUMP
             coming = sums[:ahead]
             enough = ENOUGH * target - noise
-            scan(like, signal_power[0], readout, z, signal_weight, bounds, enough, coming)
+            scan(
+                like,
+                signal_power[0],
+                readout,
+                z,
+                signal_weight,
+                bounds,
+                enough,
+                coming,
+                now,
+                following,
+            )
             first, least = _first_at_most(coming, target - noise)
             suspect = first >= 0
             if suspect:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nqm_study.model import _kernels, _members_kernel
+from nqm_study.model import _members_kernel
 from nqm_study.model._members_kernel import EMA_DECAY, MOMENTUM, NO_DECAY, Form, Modes
 from nqm_study.model.families import Family, Point
 from nqm_study.model.linear import SAFETY, TOLERANCE, Engine, Found
@@ -124,40 +124,22 @@ class Bench:
     def __init__(self, form: Form, modes: Modes, target: float, most_steps: int) -> None:
         self._form, self._modes, self._target = form, modes, target
         k = 1 + form.moving + form.averaged
-        levels = max(1, most_steps.bit_length())
-        signal_power = np.empty((levels, k, k, modes.signal_weight.size))
-        spread = np.empty((levels, k, k, modes.noise_weight.size))
-        shared = modes.first_noise == 0 and modes.signal_weight.size > 0
-        self._engine = Engine(
-            like=(0.0,) * k,
-            signal_power=signal_power,
-            start=(LAST if form.averaged else FIRST)[k],
-            signal_weight=modes.signal_weight,
-            noise_power=signal_power if shared else np.empty_like(spread),
-            spread=spread,
-            noise_weight=modes.noise_weight,
-            filled=np.array((1,)),
-            shared=shared,
-            readout=k - 1 if form.averaged else 0,
+        self._engine = Engine.unfilled(
+            (LAST if form.averaged else FIRST)[k],
+            k - 1 if form.averaged else 0,
+            modes.signal_weight,
+            modes.noise_weight,
+            modes.first_noise,
+            most_steps,
         )
         self._matrix = np.empty((k, k, modes.curvature.size))
         self._noise = np.empty((k, modes.curvature.size))
 
     def search(self, point: Point, most_steps: int) -> Found:
         """The first crossing of the member at a point."""
-        engine = self._engine
         _members_kernel.transitions(self._form, *point, self._modes, self._matrix, self._noise)
-        _kernels.first_level(
-            engine.like,
-            self._matrix,
-            self._noise,
-            self._modes.first_noise,
-            engine.signal_power,
-            engine.noise_power,
-            engine.spread,
-        )
-        engine.filled[0] = 1
-        return engine.search(self._target, most_steps)
+        self._engine.fill(self._matrix, self._noise, self._modes.first_noise)
+        return self._engine.search(self._target, most_steps)
 
 
 def form_of(family: Family) -> Form:

@@ -211,7 +211,8 @@ def test_scan_equals_its_twin(table, seed, level, share):
     exact, _ = moments.scan(matrix, step.readout, z, weight, each, np.inf, 2**level, 32)
     enough = share * exact.min()
     twin, stepped = moments.scan(matrix, step.readout, z, weight, each, enough, 2**level, 32)
-    scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums)
+    block = np.empty((2, len(z), _kernels.BLOCK))
+    scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums, *block)
     slack = 1e-10 * np.abs(exact).max()
     np.testing.assert_allclose(sums, twin, rtol=1e-9, atol=slack)
     assert np.all(sums <= exact * (1.0 + 1e-9) + slack), "a crossing could be passed by"
