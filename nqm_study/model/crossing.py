@@ -7,14 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.adam import adam_crossing, adam_risks
-from nqm_study.model.adam_nodes import COMPRESSION_LEVEL
 from nqm_study.model.linear import TOLERANCE, linear_crossing, linear_risks
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
-from nqm_study.model.outcome import MOST_STEPS, Crossing
+from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
-from nqm_study.model.scheduled import PRECISE, scheduled_crossing, scheduled_risks
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 
 Array = npt.NDArray[np.float64]
@@ -70,10 +67,15 @@ def steps_to_target(
     tolerance = _require_tolerance(tolerance)
     shape = require_run(problem, optimizer, schedule)
     if isinstance(optimizer, Adam):
+        from nqm_study.model.adam import adam_crossing
+
         level = _adam_level(tolerance)
         return adam_crossing(problem, optimizer, target, max_steps, shape, level)
     if _varying(shape) is None:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance)
+
+    from nqm_study.model.scheduled import scheduled_crossing
+
     return scheduled_crossing(problem, optimizer, shape, target, max_steps, tolerance)
 
 
@@ -127,14 +129,20 @@ def risk_curve(
     tolerance = _require_tolerance(tolerance)
     precision = require_number("precision", precision, least=PRECISE, most=0.01)
     if isinstance(optimizer, Adam):
-        level = _adam_level(tolerance)
-        return adam_risks(problem, optimizer, wanted, shape, end, level)
+        from nqm_study.model.adam import adam_risks
+
+        return adam_risks(problem, optimizer, wanted, shape, end, _adam_level(tolerance))
     if _varying(shape) is None:
         return linear_risks(problem, optimizer, wanted, tolerance)
+
+    from nqm_study.model.scheduled import scheduled_risks
+
     return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision)
 
 
 def _adam_level(tolerance: float) -> int | None:
+    from nqm_study.model.adam_nodes import COMPRESSION_LEVEL
+
     return COMPRESSION_LEVEL if tolerance > 0.0 else None
 
 

@@ -25,8 +25,8 @@ import numpy.typing as npt
 from nqm_study.model.crossing import CONSTANT, require_run, risk_curve
 from nqm_study.model.linear import TOLERANCE
 from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.scheduled import PRECISE
 from nqm_study.model.schedules import ScheduleLike
 from nqm_study.model.spectrum import Spectrum
 

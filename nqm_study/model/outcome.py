@@ -10,6 +10,9 @@ Status = Literal["reached", "floor_above_target", "diverged", "max_steps"]
 MOST_STEPS = 2**62
 """The longest run. Twice as many steps still fit a 64-bit integer, as the search's jumps need."""
 
+PRECISE = 1e-6
+"""Relative error that the risk of a long run under a schedule tries to stay below."""
+
 
 @dataclass(frozen=True)
 class Crossing:

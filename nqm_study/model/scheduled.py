@@ -24,7 +24,7 @@ from nqm_study.model.affine import Affine
 from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
 from nqm_study.model.linear import difference, fine_enough, require_met
 from nqm_study.model.optimizers import SGD, is_stable, swing
-from nqm_study.model.outcome import Crossing, Status
+from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 from nqm_study.model.stretches import Stretches, stepped, stretched
@@ -52,9 +52,6 @@ MOST_OF_CURVE = 2**16
 
 STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: LONGEST_STEPPED}
 """Up to so many steps a run under a function is stepped through: it may jump anywhere."""
-
-PRECISE = 1e-6
-"""Relative error of the risk that a good look tries to stay below."""
 
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
