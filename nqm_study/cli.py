@@ -74,7 +74,7 @@ def _show(error: Exception, *, whole: bool) -> None:
     elif isinstance(error, OSError) and not whole:
         complain(reason(error))
     elif type(error).__module__.partition(".")[0] in CLUSTERS and not whole:
-        from nqm_study.study.database import first_line
+        from nqm_study.study.failures import first_line
 
         complain(f"a job was lost, {type(error).__name__}: {first_line(error)}")
     else:

@@ -23,7 +23,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nqm_study import diagnostic_figures
-from nqm_study.study.database import first_line
+from nqm_study.study.failures import first_line
 from nqm_study.study.records import StudyRecord, TrialRecord
 
 NOTE = "about.md"

@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from joblib.externals.loky import get_reusable_executor
-from optuna.exceptions import StorageInternalError
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from nqm_study.exit_status import FAILED, complain
 from nqm_study.planner import CALL
 from nqm_study.progress import Board
 from nqm_study.publish import Published, publish, reported, show, stored_records, unmirrored
-from nqm_study.study.database import first_line
+from nqm_study.study.failures import failures, first_line
 from nqm_study.study.records import StudyRecord
 from nqm_study.worker import told_of
 
@@ -28,7 +26,7 @@ def conclude(board: Board, status: int, *, changed: bool) -> int:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
     try:
         return _report(board, status, changed=changed)
-    except (OSError, SQLAlchemyError, StorageInternalError, ValueError) as error:
+    except failures(ValueError) as error:
         # The storage itself cannot be read any more.
         if CALL.verbose:
             traceback.print_exc()

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nqm_study.mirror_process import MirrorJob, Summary
 from nqm_study.study.backends import Backend
-from nqm_study.study.database import first_line
+from nqm_study.study.failures import first_line
 from nqm_study.study.locks import Lock
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage import ATTRIBUTE, study_record, trial_record

@@ -51,7 +51,7 @@ class Job:
 
 def reason(error: Exception) -> str:
     """One line that says what went wrong, and where all of it is."""
-    from nqm_study.study.database import first_line
+    from nqm_study.study.failures import first_line
     from nqm_study.study.trials import NotStoredError
 
     if isinstance(error, (NotStoredError, ValueError)):

@@ -30,7 +30,7 @@ def main() -> None:
         if arguments.traceback:
             raise
 
-        from nqm_study.study.database import first_line
+        from nqm_study.study.failures import first_line
 
         _complain(f"{error.filename or root}: {first_line(error)}")
         status = FAILED

@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from optuna.storages import BaseStorage, RDBStorage
@@ -22,7 +22,6 @@ from nqm_study.study.frontier import non_dominated
 from nqm_study.study.origin import origin
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.run import run
-from nqm_study.study.shared import PATIENCE, Sharing, patiently, run_shared
 from nqm_study.study.storage import (
     frontier_known,
     note_frontier,
@@ -39,11 +38,16 @@ from nqm_study.study.trials import OnTrial
 from nqm_study.training import keep_training
 from nqm_study.truth import frontier_wanted, true_frontier, true_optimum, wanted
 
+if TYPE_CHECKING:
+    from nqm_study.study.shared import Sharing
+
 
 def run_job(plan: StudyPlan) -> None:
     """Run one study."""
     root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
     if plan.backend.shared:
+        from nqm_study.study.shared import PATIENCE, patiently
+
         # The server was there when the call began, and may be away for a moment now.
         _run(plan, *patiently(lambda: _open_shared(plan, root), PATIENCE))
         return
@@ -59,6 +63,8 @@ def run_job(plan: StudyPlan) -> None:
 
 def _open_shared(plan: StudyPlan, root: Path) -> tuple[Study, Sharing]:
     """The study of a plan on a server, and how it is shared."""
+    from nqm_study.study.shared import Sharing
+
     storage = plan.backend.open(root)
     assert isinstance(storage, RDBStorage)  # noqa: S101 (all servers are)
     turn = plan.backend.lock(root, "turn", plan.name)
@@ -72,6 +78,9 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
     def record() -> StudyRecord:
         if sharing is None:
             return study_record(stored)
+
+        from nqm_study.study.shared import patiently
+
         return patiently(lambda: study_record(stored), sharing.patience)
 
     told = told_of(plan, record(), 0)
@@ -159,6 +168,8 @@ def run_planned(
     if sharing is None:
         run(stored, made, search, evaluate, **keywords)
     else:
+        from nqm_study.study.shared import run_shared
+
         run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
     turn = sharing.turn if sharing is not None else contextlib.nullcontext()
     keep_training(stored, plan.problem, plan.algorithm, turn)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
+from nqm_study.study.failures import first_line
 from nqm_study.study.journal import DamagedError
-from nqm_study.study.locks import LockServer, ServerLock
+from nqm_study.study.server_locks import LockServer, ServerLock
 
 _CONNECT_SECONDS = 10
 """A server that has not answered by then is taken to be down."""
@@ -108,14 +109,3 @@ def open_postgresql(url: sqlalchemy.URL, heartbeat_interval: int, grace_period: 
             )
     finally:
         engine.dispose()
-
-
-def first_line(error: BaseException) -> str:
-    """What a driver, or a system call, says is wrong, without the rest."""
-    if isinstance(error, StorageInternalError) and error.__cause__ is not None:
-        error = error.__cause__
-    cause = getattr(error, "orig", None) or error
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    lines = str(cause).strip().splitlines()
-    return lines[0] if lines else type(cause).__name__

@@ -7,13 +7,11 @@ import warnings
 from dataclasses import replace
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from nqm_study.study.database import first_line
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.failures import failures, first_line
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers import make_sampler
 from nqm_study.study.space import Search
@@ -87,7 +85,7 @@ def run(
                     # Before the last trial: whoever sees that one sees what all of them cost.
                     add_cost(stored, replace(clock.cost, trials=remaining))
                 stored.add_trial(trial)
-            except (OSError, SQLAlchemyError, StorageInternalError) as error:
+            except failures() as error:
                 raise NotStoredError(
                     f"trial {trial.number} could not be stored: {first_line(error)}"
                 ) from error

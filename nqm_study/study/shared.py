@@ -25,8 +25,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from nqm_study.study.database import UnreachableError, first_line
+from nqm_study.study.database import UnreachableError
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.failures import first_line
 from nqm_study.study.locks import Lock
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers import asks_in_turn, make_sampler

@@ -40,6 +40,7 @@ def test_the_preset_runs_repeats_nothing_and_is_reported_again(tmp_path: Path) -
     assert again.stdout == done.stdout
     more = run(tmp_path, *PARETO, "study.n_trials=30")
     assert "30 trials (5 new)" in more.stderr
+    run(tmp_path, *PARETO, "study.n_trials=25")
     report = run(tmp_path, module="nqm_study.report")
     assert "Frontier of steps and examples, sgd" in report.stdout
     assert (folder / "pareto.svg").read_bytes() != figure

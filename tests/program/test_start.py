@@ -26,6 +26,7 @@ sys.argv = ["nqm_study", *{arguments}]
 """
 PROGRAM = 'runpy.run_module("{module}", run_name="__main__", alter_sys=True)'
 PROBLEM = "import nqm_study as nqm; problem = nqm.NoisyQuadratic(nqm.power_law(100), batch_size=4)"
+STUDY = f"{PROBLEM}; nqm.run_study(problem, 'sgd', target=0.5, n_trials=2)"
 STEPS = f"{PROBLEM}; nqm.steps_to_target(problem, nqm.SGD(0.1), target=0.5)"
 
 
@@ -66,6 +67,7 @@ def test_help_and_refusals_import_hardly_anything(
         (PROBLEM, {"numpy"}),
         # The compiler looks into scipy for its linear algebra.
         (STEPS, {"numpy", "numba", "scipy"}),
+        (STUDY, {"numpy", "numba", "scipy", "scipy.optimize", "scipy.special", "optuna", "rich"}),
         ("from nqm_study import Linear, SGD, load_spectrum", {"numpy"}),
     ],
 )
