@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what is slow, and say so, unless it is asked for: with -m, or by its own name."""
-    if config.option.markexpr or any("::" in argument for argument in config.args):
+    if "slow" in config.option.markexpr or any("::" in argument for argument in config.args):
         return
     for item in items:
         if item.get_closest_marker("slow") is not None:
