@@ -33,8 +33,13 @@ from nqm_study.parts import (
     switch,
     truth_of,
 )
-from nqm_study.schedule_parts import NAMES as SCHEDULES
-from nqm_study.schedule_parts import ScheduleSpace, belongs, schedule_space, trained
+from nqm_study.schedule_parts import (
+    NAMES as SCHEDULES,
+    ScheduleSpace,
+    belongs,
+    schedule_space,
+    trained,
+)
 from nqm_study.study.backends import Backend
 from nqm_study.study.definition import BATCH_SIZE, Hyperparameter, Range, StudyDefinition
 from nqm_study.tracking.settings import Tracking

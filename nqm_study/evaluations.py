@@ -10,10 +10,9 @@ from dataclasses import fields, replace
 
 from nqm_study.model.bounds import bayes_bound, classical_bound
 from nqm_study.model.crossing import steps_to_target
-from nqm_study.model.greedy import LONGEST as GREEDY_LONGEST
-from nqm_study.model.greedy import greedy_schedule
-from nqm_study.model.optimal import LONGEST as OPTIMAL_LONGEST
+from nqm_study.model.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.optimal import (
+    LONGEST as OPTIMAL_LONGEST,
     NotReachedError,
     OptimalSchedule,
     TooManyPiecesError,

@@ -1,8 +1,7 @@
 """Hypothesis strategies for random problems and optimizers, shared by the tests of the model."""
 
 import numpy as np
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 
 import nqm_study as nqm
 

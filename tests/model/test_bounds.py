@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import textbook
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from strategies import logarithmic, problems, repeatable, spectra
 from textbook import first_at_most
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import textbook
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from strategies import linear_optimizers, problems, repeatable
 
 import nqm_study as nqm

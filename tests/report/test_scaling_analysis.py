@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import optuna
 import pytest
 from fake_records import POWERS, adam, optimal, sgd, study, sweep, trial, with_optima
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import nqm_study as nqm
 from nqm_study.report.analysis import Analysis, Source, analyses, analysis

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nqm_study.report.files import write_figures
-from nqm_study.report.noise_scale import COLUMNS as SCALE_COLUMNS
 from nqm_study.report.noise_scale import (
+    COLUMNS as SCALE_COLUMNS,
     course,
     noise_scale_csv,
     noise_scale_figure,

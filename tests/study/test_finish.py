@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from optuna.trial import TrialState
 from studies import definition, journal, run_in
 
