@@ -148,10 +148,12 @@ class Mirrors:
         places = range(len(job.dealt))
         # A rebuild deletes before it writes, which one process has to do.
         count = 1 if job.rebuild else max(1, min(self.MOST, cores, len(places)))
-        self._processes = [
-            MirrorProcess(self._changed, job.part(places[start::count])) for start in range(count)
-        ]
+        # One by one, since the first may tell something while the next is started.
+        self._processes: list[MirrorProcess] = []
         self._sharing: list[MirrorProcess] = []
+        for start in range(count):
+            part = job.part(places[start::count])
+            self._processes.append(MirrorProcess(self._changed, part))
 
     def hurry(self, cores: int) -> None:
         """Let more processes write what is left, now that the studies are over.

@@ -95,7 +95,6 @@ class Planner(Callback):
             traceback.print_exc()
             raise SystemExit(FAILED) from None
         CALL.root, CALL.plans, CALL.verbose = root, plans, bool(config.hydra.verbose)
-        CALL.mirror = _mirrors(root, plans)
         JOB.planned = marks(plans)
 
         from rich.console import Console
@@ -104,6 +103,7 @@ class Planner(Callback):
 
         CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
+        CALL.mirror = _mirrors(root, plans)
 
 
 class _Composed:
