@@ -72,6 +72,7 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
 
 def _settle(board: Board, records: Mapping[str, StudyRecord]) -> None:
     """Tell the board of studies that ended where it could not be told."""
+    board.hear_out()
     for plan in CALL.plans:
         record = records.get(plan.name)
         complete = record is not None and len(record.trials) >= plan.n_trials

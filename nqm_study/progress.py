@@ -159,11 +159,17 @@ class Board:
         """Show what has arrived, and leave the terminal to others; nothing the second time."""
         if os.environ.pop(ADDRESS, None) is None:
             return
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-            channel.sendto(b"", self._socket.getsockname())
-        self._thread.join()
+        self.hear_out()
         self._progress.stop()
         self._socket.close()
+
+    def hear_out(self) -> None:
+        """Show all that was sent until now, when every study has ended; listen no longer."""
+        if self._thread.is_alive():
+            # Messages arrive in the order in which they were sent, and this one ends listening.
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+                channel.sendto(b"", self._socket.getsockname())
+            self._thread.join()
 
     def settle(self, message: Message) -> None:
         """Show what a study on another machine could not send itself."""

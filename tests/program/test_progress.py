@@ -25,3 +25,17 @@ def test_a_study_that_is_over_says_where_its_steps_may_not_be_exact(
     send(Message("long-name", done=5, total=5, steps=12, risk_error=error, new=5, over=True))
     board.stop()
     assert output.getvalue() == f"1/1  sgd B=4: {said}"
+
+
+def test_what_was_sent_is_heard_before_a_study_is_settled() -> None:
+    output = io.StringIO()
+    board = Board(Console(file=output), {"long-name": "sgd B=4"})
+    board.start()
+    for done in range(1, 100):
+        send(Message("long-name", done=done, total=100))
+    send(Message("long-name", done=100, total=100, steps=12, new=100, over=True))
+    board.hear_out()
+    assert board.unfinished == []
+    board.settle(Message("long-name", done=100, total=100, steps=12, new=None, over=True))
+    board.stop()
+    assert output.getvalue() == "1/1  sgd B=4: 12 steps, 100 trials (100 new)\n"
