@@ -1,4 +1,4 @@
-"""One study, run by the process that has it: opened, brought to its budget, told of."""
+"""Runs one study: opens it, brings it to its budget, and sends its progress."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 
 
 def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
-    """What there is to tell of a study, of which this call added so many trials."""
+    """Progress message of a study: trials done, of them new, and the fewest steps so far."""
     done = len(record.trials)
     found = non_dominated(record.trials) if record.definition.two_objectives else ()
     return Message(
