@@ -43,7 +43,7 @@ def adam_run(
     weight: Array,
     state: Array,
     target: float,
-) -> tuple[int, float, int]:
+) -> tuple[int, float, float, int]:
     """Advance the conditional moments of adam.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
@@ -51,11 +51,11 @@ def adam_run(
     to come; an empty array stands for 1.
 
     Returns:
-        steps taken, the smallest risk seen, 1 if the target was reached.
+        steps taken, the smallest and the largest risk seen, 1 if the target was reached.
     """
     learning_rate, b1, b2, eps = optimizer
     n = curvature.size
-    best = np.inf
+    best, highest = np.inf, 0.0
     for i in range(n_steps):
         t = first_step + i + 1
         root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
@@ -81,9 +81,11 @@ def adam_run(
             state[3, k] = v
             risk += weight[k] * a
         best = min(best, risk)
+        if not risk <= highest:  # an overflow is the highest
+            highest = risk
         if risk <= target:
-            return i + 1, best, 1
-    return n_steps, best, 0
+            return i + 1, best, highest, 1
+    return n_steps, best, highest, 0
 
 
 @compiled

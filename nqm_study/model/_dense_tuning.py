@@ -16,7 +16,7 @@ from nqm_study.model.last_risk import last_risk
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.scheduled import largest_factor
+from nqm_study.model.runs import largest_factor
 from nqm_study.model.schedules import Schedule
 from nqm_study.model.shape_family import ShapeFamily
 

@@ -37,6 +37,13 @@ LONGEST_SCAN = 6
 BLOCK = 32
 """Modes that a scan steps through together; they stay in the processor's first cache."""
 
+HURRY = 10
+"""A search that has spent its work jumps its steps over two to this power at a time, and only
+looks at where it lands."""
+
+PER_LOOK = 64
+"""Work of a look at where to jump to, beside that of its modes: as measured, in steps of a mode."""
+
 ENOUGH = 1.005
 """A scan leaves out the remaining modes where the others keep the risk this far above the target;
 nearer, every mode is looked at, so that near misses are seen as they are."""
@@ -159,6 +166,22 @@ def bound_signals(
         nearest = max(bottom, 0.0) + min(top, 0.0)
         bounds[m] = weight[m] * nearest * nearest
         total += bounds[m]
+    return total
+
+
+@compiled_within
+def _signal_above(like: Like, low: Array, high: Array, z: Array, weight: Array) -> float:
+    """An upper bound of the sum of w (row of A^i . z)^2 over all the i covered."""
+    total = 0.0
+    for m in range(weight.size):
+        bottom = 0.0
+        top = 0.0
+        for c in range(len(like)):
+            one = low[c, m] * z[c, m]
+            other = high[c, m] * z[c, m]
+            bottom += min(one, other)
+            top += max(one, other)
+        total += weight[m] * max(bottom * bottom, top * top)
     return total
 
 
@@ -386,7 +409,8 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     sums: Array,
     now: Array,
     following: Array,
-) -> tuple[int, int, float, int]:
+    most_work: int,
+) -> tuple[int, int, float, int, int]:
     """The first step whose risk is at most the target, jumping only where none can be.
 
     Over the next K steps the noise part of the risk cannot fall, and the signal part cannot fall
@@ -395,13 +419,17 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     steps can be jumped, they are scanned: the modes that move too fast for a bound are stepped
     through. A step that may have crossed is looked at.
 
+    A search that has done ``most_work`` (steps of a mode that were scanned, about) only jumps from
+    then on, by a small share of its steps, and looks at where it lands.
+
     ``start`` is a mode's state before the first step. Of every stretch between steps 2^i and
     2^(i+1) the step that came nearest to the target is kept (-1 where none was seen). From ``low``
     on the arguments are workspace: two tables of bounds, and for ``scan`` bounds (n,), sums
     (2^LONGEST_SCAN,) and two of (k, BLOCK).
 
     Returns:
-        reason to stop, step, risk there (with no crossing: the smallest risk seen), its step.
+        reason to stop, step, risk there (with no crossing: the smallest risk seen), its step, and
+        the work done.
     """
     levels = len(signal_power)
     bounded = 0 * levels  # of the type it keeps: a literal 0 would be compiled for as well
@@ -412,14 +440,22 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     noise = 0.0
     risk = signal
     best, best_step = risk, 0
+    work = 0 * levels
     if risk <= target:
-        return REACHED, 0, risk, 0
+        return REACHED, 0, risk, 0, work
     while step < max_steps:
         # Try the jump, then shorter ones; where none can be taken, scan a window instead.
         room = max_steps - step
         jump = min(level, levels - 1)
         scanning = False
-        while True:
+        hurried = work > most_work
+        if hurried:
+            jump = 0 * levels
+            while 2 << jump <= min(step >> HURRY, room):
+                jump += 1
+            if filled[0] <= jump:
+                _extend(like, signal_power, noise_power, spread, filled, shared, jump + 1)
+        while not hurried:
             scanning = jump < SHORTEST_JUMP
             if scanning:
                 while (1 << window) > room:
@@ -432,14 +468,15 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
                     extend_bounds(like, signal_power, readout, low, high, bounded, jump + 1)
                     bounded = jump + 1
                 total = bound_signals(like, low[jump], high[jump], z, signal_weight, bounds)
+                work += signal_weight.size + PER_LOOK
                 if scanning or total + noise > target:
                     break
             jump -= 1
         ahead = 1 << jump
         level = jump + 1
-        suspect = False
         if scanning:
             level = SHORTEST_JUMP
+            work += ahead * signal_weight.size
             coming = sums[:ahead]
             enough = ENOUGH * target - noise
             scan(
@@ -455,8 +492,7 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
                 following,
             )
             first, least = _first_at_most(coming, target - noise)
-            suspect = first >= 0
-            if suspect:
+            if first >= 0:
                 ahead = first + 1
                 # Where the risk stays close above the target, each step is one of these.
                 window = 0
@@ -477,13 +513,74 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
             digit += 1
         step += ahead
         risk = signal + noise
-        if suspect and risk <= target:
-            return REACHED, step, risk, step
+        if risk <= target:
+            return REACHED, step, risk, step, work
         _keep_nearest(step, risk, nearest_step, nearest_risk)
         if risk < best:
             best, best_step = risk, step
         if noise > target:
-            return NOISE_ABOVE_TARGET, step, best, best_step
+            return NOISE_ABOVE_TARGET, step, best, best_step, work
         if not risk < 1e290:
-            return OVERFLOW, step, best, best_step
-    return MAX_STEPS, step, best, best_step
+            return OVERFLOW, step, best, best_step, work
+    return MAX_STEPS, step, best, best_step, work
+
+
+@compiled
+def rises_above(
+    like: Like,
+    signal_power: Array,
+    start: Array,
+    signal_weight: Array,
+    noise_power: Array,
+    spread: Array,
+    noise_weight: Array,
+    filled: Integers,
+    shared: bool,
+    readout: int,
+    z: Array,
+    scratch: Array,
+    covariance: Array,
+    noise_scratch: Array,
+    limit: float,
+    steps: int,
+    last: float,
+    low: Array,
+    high: Array,
+    most_work: int,
+) -> bool:
+    """Whether the risk is above a limit after any number of steps up to ``steps``.
+
+    ``last`` is the risk after all of them: at least the noise part, which never falls. Where that
+    and the upper bound of the signal part over the next K steps stay within the limit, K steps are
+    jumped; where no jump can be taken, a step is. ``low`` and ``high`` are workspace.
+    """
+    levels = len(signal_power)
+    bounded = 0 * levels
+    signal = _start(like, start, readout, signal_weight, z, covariance)
+    noise = 0.0
+    step, level, work = 0 * levels, 0 * levels, 0 * levels
+    while step < steps:
+        jump = min(level, levels - 1)
+        while 1 << jump > steps - step:
+            jump -= 1
+        while jump > 0:
+            if filled[0] <= jump:
+                _extend(like, signal_power, noise_power, spread, filled, shared, jump + 1)
+            if bounded <= jump:
+                extend_bounds(like, signal_power, readout, low, high, bounded, jump + 1)
+                bounded = jump + 1
+            work += signal_weight.size + PER_LOOK
+            if work > most_work and 1 << jump <= step >> HURRY:
+                break
+            if _signal_above(like, low[jump], high[jump], z, signal_weight) + last <= limit:
+                break
+            jump -= 1
+        signal = advance_signal(like, signal_power[jump], readout, signal_weight, z, scratch)
+        noise = advance_noise(
+            like, noise_power[jump], spread[jump], readout, noise_weight, covariance, noise_scratch
+        )
+        step += 1 << jump
+        level = jump + 1
+        if not signal + noise <= limit:
+            return True
+    return False

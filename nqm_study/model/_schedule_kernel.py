@@ -213,3 +213,66 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                                     entry += a[i, c, m] * a[c, j, m]
                                 square[i, j, m] = entry
                     a, square = square, a
+
+
+@compiled
+def first_horizon(
+    like: Like,
+    base: Array,
+    slope: Array,
+    noise_base: Array,
+    noise_slope: Array,
+    start: Array,
+    readout: int,
+    first_noise: int,
+    signal_weight: Array,
+    noise_weight: Array,
+    rates: Array,
+    horizons: Integers,
+    enough: float,
+    most_work: int,
+) -> tuple[int, int]:
+    """The first of some ascending runs whose last risk is at most ``enough``: its index, or -1.
+
+    ``rates`` has the rates of all steps of the first run, then those of the second, and so on. The
+    parts of a risk are at least 0, so a run is passed as soon as some of its modes have enough:
+    those of small curvature come first, since they fall last. It ends, as if it had found a run,
+    where it has done ``most_work`` (steps of a block of modes).
+
+    Returns:
+        The index, and the work done.
+    """
+    lengths = np.ones(horizons[-1], dtype=np.int64)
+    mark = np.empty(1, dtype=np.int64)
+    part = np.empty(1)
+    offset = 0
+    work = 0 * horizons.size
+    for index in range(horizons.size):
+        horizon = horizons[index]
+        run, length = rates[offset : offset + horizon], lengths[:horizon]
+        offset += horizon
+        mark[0] = horizon
+        risk = 0.0
+        end = signal_weight.size
+        while end > 0 and risk <= enough:
+            begin = max(0, end - BLOCK)
+            run_signal(
+                like, base, slope, begin, start, readout, signal_weight[begin:end], run, length,
+                mark, part,
+            )  # fmt: skip
+            risk += part[0]
+            end = begin
+            work += horizon
+        end = noise_weight.size
+        while end > 0 and risk <= enough:
+            begin = max(0, end - BLOCK)
+            run_noise(
+                like, base, slope, noise_base, noise_slope, first_noise + begin, readout,
+                noise_weight[begin:end], run, length, mark, part,
+            )  # fmt: skip
+            risk += part[0]
+            end = begin
+            work += 2 * horizon
+        if risk <= enough or work > most_work:
+            return index, work
+    return -1, work

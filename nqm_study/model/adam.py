@@ -29,7 +29,7 @@ move by an affine map whose powers are cheap (``_adam_kernel.adam_jump``).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,7 +38,7 @@ import numpy.typing as npt
 from nqm_study.model.adam_chains import sampled_crossing
 from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, TINY, USUAL
 from nqm_study.model.adam_run import DECAYED, STEPPED, Closure
-from nqm_study.model.adam_search import Found, first_step, shortest_run
+from nqm_study.model.adam_search import Found, every_horizon, first_step, shortest_run
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
@@ -75,6 +75,9 @@ def adam_crossing(
     max_steps: int,
     schedule: Schedule,
     level: int | None = COMPRESSION_LEVEL,
+    max_growth: float | None = None,
+    *,
+    thorough: bool = False,
 ) -> Crossing:
     """The fewest steps to the target, by the closure or, where that is in doubt, by sampling.
 
@@ -86,7 +89,7 @@ def adam_crossing(
         return Crossing(0, "reached", initial)
     if max_steps == 0:
         return Crossing(None, "max_steps", initial)
-    case = _Case(problem, optimizer, schedule, level, target)
+    case = _Case(problem, optimizer, schedule, level, target, max_growth, thorough)
     # Rates without bounds overflow, which the risk tells.
     with np.errstate(over="ignore", invalid="ignore"):
         crossing, doubtful = case.crossing(max_steps)
@@ -95,7 +98,10 @@ def adam_crossing(
             _, doubtful = case.crossing(2 * max_steps + MORE)
         if not doubtful:
             return crossing
-        return sampled_crossing(problem, optimizer, schedule, target, max_steps, crossing, level)
+        likely = case.likely(max_steps) if schedule.needs_horizon else None
+        return sampled_crossing(
+            problem, optimizer, schedule, target, max_steps, crossing, level, max_growth, likely
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +113,22 @@ class _Case:
     schedule: Schedule
     level: int | None
     target: float
+    max_growth: float | None
+    thorough: bool
+
+    def likely(self, max_steps: int) -> tuple[int, Iterator[int]]:
+        """Horizons at which the target may be reached, ascending, and up to which there are more.
+
+        They are those where the closure, with what it may be off by, says so.
+        """
+        closure = self._closure(USUAL)
+        every = min(max_steps, every_horizon(closure, thorough=self.thorough))
+        off = (memory_error(self.optimizer, steps) + DOUBT for steps in range(1, every + 1))
+        return every, (
+            horizon
+            for horizon, error in enumerate(off, start=1)
+            if not closure.within(horizon).risk_after(horizon) * (1.0 - error) > self.target
+        )
 
     def crossing(self, max_steps: int) -> tuple[Crossing, bool]:
         """The closure's crossing, and whether it is in doubt."""
@@ -129,9 +151,12 @@ class _Case:
         return Closure.of(self.problem, self.optimizer, self.schedule, self.level, refinement)
 
     def _find(self, refinement: int, max_steps: int) -> Found:
-        search = shortest_run if self.schedule.needs_horizon else first_step
-        initial = self.problem.spectrum.initial_risk
-        return search(self._closure(refinement), self.target, max_steps, initial)
+        closure, initial = self._closure(refinement), self.problem.spectrum.initial_risk
+        if not self.schedule.needs_horizon:
+            return first_step(closure, self.target, max_steps, initial, self.max_growth)
+        return shortest_run(
+            closure, self.target, max_steps, initial, self.max_growth, thorough=self.thorough
+        )
 
     def _refined(self, max_steps: int) -> tuple[Found, float]:
         """The search on rules so fine that coarser ones hardly differ, and by how much these do."""
@@ -182,8 +207,12 @@ def adam_risks(
     schedule: Schedule,
     horizon: int,
     level: int | None = COMPRESSION_LEVEL,
+    max_growth: float | None = None,
 ) -> Array:
-    """Adam's risks after the given numbers of steps of one run, in the order given."""
+    """Adam's risks after the given numbers of steps of one run, in the order given.
+
+    They are infinite from where one was above ``max_growth`` times the first.
+    """
     if len(steps) == 0:
         return np.empty(0)
     ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
@@ -191,23 +220,25 @@ def adam_risks(
     with np.errstate(over="ignore", invalid="ignore"):
         for refinement in range(USUAL - 1, len(REFINEMENTS)):
             closure = Closure.of(problem, optimizer, schedule, level, refinement).within(horizon)
-            fine = _risks(closure, ordered.tolist())
+            fine, highest = _risks(closure, ordered.tolist())
             alike = np.all((fine == coarse) | (np.abs(fine - coarse) <= ALIKE * fine))
             costly = _work(closure, int(ordered[-1])) > MOST_WORK
             if alike or (refinement >= USUAL and costly):
                 break
             coarse = fine
+    if max_growth is not None:
+        fine[~(highest <= max_growth * problem.spectrum.initial_risk)] = np.inf
     return np.asarray(fine[position])
 
 
-def _risks(closure: Closure, steps: Sequence[int]) -> Array:
-    """The risks after ascending numbers of steps."""
+def _risks(closure: Closure, steps: Sequence[int]) -> tuple[Array, Array]:
+    """The risks after ascending numbers of steps, and the highest ones on the way to each."""
     moments = closure.start()
-    risks = np.empty(len(steps))
+    risks, highest = np.empty(len(steps)), np.empty(len(steps))
     for index, step in enumerate(steps):
         closure.advance(moments, step)
-        risks[index] = closure.risk(moments)
-    return risks
+        risks[index], highest[index] = closure.risk(moments), moments.highest
+    return risks, highest
 
 
 def _work(closure: Closure, steps: int) -> int:

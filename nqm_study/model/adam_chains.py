@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from nqm_study.model._chains_kernel import adam_chains
 from nqm_study.model.adam_nodes import TINY, modes
-from nqm_study.model.horizon import Look, Search
+from nqm_study.model.horizon import Look, Search, counted
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
@@ -90,18 +90,27 @@ def sampled_crossing(
     max_steps: int,
     closure: Crossing,
     level: int | None,
+    max_growth: float | None = None,
+    likely: tuple[int, Iterator[int]] | None = None,
 ) -> Crossing:
-    """The fewest steps to the target by sampling; the closure's where it would take too long."""
+    """The fewest steps to the target by sampling; the closure's where it would take too long.
+
+    Where each number of steps is a run of its own, ``likely`` says up to where all of them are to
+    be looked at, and which of them need be.
+    """
     count = modes(problem, level)[0].size
-    most = MOST_WORK // (count * GROUPS * _replicas(count))
+    affordable = MOST_WORK // (count * GROUPS * _replicas(count))
     run = functools.partial(sampled_risks, problem, optimizer, schedule, level=level)
-    search = _shortest_run if schedule.needs_horizon else _first_step
-    if schedule.needs_horizon:
-        most //= RUNS
+    highest = math.inf if max_growth is None else max_growth * problem.spectrum.initial_risk
+    most = affordable // RUNS if likely else affordable
     long = 2 * (closure.steps or 1) > most
     if most == 0 or (long and not _says_nothing(closure)):
         return closure
-    sampled = search(run, target, min(max_steps, most))
+    if likely:
+        work = RUNS * affordable
+        sampled = _shortest_run(run, target, min(max_steps, most), highest, *likely, work)
+    else:
+        sampled = _first_step(run, target, min(max_steps, most), highest)
     if sampled.steps is not None or sampled.status == "diverged":
         return sampled
     if max_steps <= most:
@@ -116,10 +125,14 @@ def _says_nothing(closure: Crossing) -> bool:
     return closure.error is not None and closure.error >= 1.0
 
 
-def _first_step(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing:
+def _first_step(
+    run: Callable[..., Sampled], target: float, max_steps: int, highest: float
+) -> Crossing:
     """The first step of a run whose risk is at most the target."""
     sampled = run(n_steps=max_steps, target=target)
     if sampled.risks[-1] <= target:
+        if not sampled.risks.max() <= highest:
+            return _at(sampled, sampled.risks.size - 1, "diverged")
         return _at(sampled, sampled.risks.size - 1, "reached")
     least = int(np.argmin(sampled.risks))
     if not sampled.risks[-1] <= DIVERGED * sampled.risks[0]:
@@ -130,8 +143,20 @@ def _first_step(run: Callable[..., Sampled], target: float, max_steps: int) -> C
     return _at(sampled, least, "floor_above_target" if flat else "max_steps")
 
 
-def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) -> Crossing:
-    """The smallest horizon whose last risk is at most the target."""
+def _shortest_run(
+    run: Callable[..., Sampled],
+    target: float,
+    max_steps: int,
+    highest: float,
+    every: int,
+    likely: Iterator[int],
+    work: int,
+) -> Crossing:
+    """The smallest horizon whose last risk is at most the target.
+
+    Up to ``every``, the likely ones are looked at, as long as the steps of their runs add up to no
+    more than ``work``.
+    """
     runs: dict[int, Sampled] = {}
 
     def look(horizon: int, _: int) -> Look:
@@ -140,12 +165,27 @@ def _shortest_run(run: Callable[..., Sampled], target: float, max_steps: int) ->
         risk = float(runs[horizon].risks[-1])
         return Look(risk, risk, 0.0, 0.0)
 
-    found = Search(look, target, max_steps).smallest()
-    if found.steps is None:
-        at = max(found.at, 1)
-        look(at, 0)
-        return _at(runs[at], at, "max_steps")
-    return _at(runs[found.steps], found.steps, "reached")
+    def counts(horizon: int) -> bool:
+        return bool(runs[horizon].risks.max() <= highest)
+
+    looked = every = min(every, max_steps)
+    for horizon in likely:
+        work -= horizon
+        if horizon > every:
+            break
+        if work < 0:
+            looked = horizon - 1
+            break
+        if look(horizon, 0).risk <= target and counts(horizon):
+            return _at(runs[horizon], horizon, "reached")
+    found = Search(counted(look, target, counts), target, max_steps, above=looked).smallest()
+    if found.steps is not None:
+        return replace(_at(runs[found.steps], found.steps, "reached"), smallest=False)
+    at = max(found.at, 1)
+    look(at, 0)
+    grown = any(each.risks[-1] <= target for each in runs.values())
+    missed = _at(runs[at], at, "diverged" if grown else "max_steps")
+    return replace(missed, smallest=looked >= max_steps)
 
 
 def _at(sampled: Sampled, step: int, status: Status) -> Crossing:

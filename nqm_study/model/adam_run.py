@@ -72,15 +72,22 @@ class Moments:
         values: shape (4, n).
         steps: steps taken.
         sizes: the length of each node's next stretch; 0 where it is held at a mean.
+        highest: the largest risk on the way, after every step or jump.
     """
 
     values: Array
     steps: int
     sizes: Integers
+    highest: float
 
     def copy(self) -> Moments:
         """The same, to go on from more than once."""
-        return Moments(self.values.copy(), self.steps, self.sizes.copy())
+        return replace(self, values=self.values.copy(), sizes=self.sizes.copy())
+
+    def rise(self, risk: float) -> None:
+        """Take a risk on the way for the highest, if it is."""
+        if not risk <= self.highest:  # an overflow is
+            self.highest = risk
 
     @property
     def held(self) -> npt.NDArray[np.bool_]:
@@ -124,7 +131,9 @@ class Closure:
 
     def start(self) -> Moments:
         """The moments before the first step."""
-        return Moments(self.nodes.start(), 0, np.full(self.nodes.curvature.size, SHORTEST))
+        values = self.nodes.start()
+        sizes = np.full(self.nodes.curvature.size, SHORTEST)
+        return Moments(values, 0, sizes, self.nodes.risk(values[0]))
 
     def risk(self, moments: Moments) -> float:
         """The expected loss."""
@@ -148,11 +157,12 @@ class Closure:
             steps = np.arange(moments.steps, moments.steps + count, dtype=np.float64)
             factors = self.schedule.at_steps(steps, self.horizon)
         nodes = self.nodes
-        taken, least, reached = adam_run(
+        taken, least, highest, reached = adam_run(
             count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
             nodes.weight, moments.values, target,
         )  # fmt: skip
         moments.steps += taken
+        moments.rise(highest)
         return bool(reached), least
 
     def jump(self, moments: Moments, length: int) -> None:
@@ -172,6 +182,7 @@ class Closure:
             moments.values, moments.sizes, CHANGE,
         )  # fmt: skip
         moments.steps += length
+        moments.rise(self.risk(moments))
 
     def advance(self, moments: Moments, end: int) -> None:
         """Go on to so many steps in all."""
@@ -182,11 +193,15 @@ class Closure:
             else:
                 self.step(moments, min(STEPS_AT_ONCE, end - moments.steps))
 
-    def risk_after(self, steps: int) -> float:
-        """The expected loss after so many steps."""
+    def after(self, steps: int) -> Moments:
+        """The moments after so many steps."""
         moments = self.start()
         self.advance(moments, steps)
-        return self.risk(moments)
+        return moments
+
+    def risk_after(self, steps: int) -> float:
+        """The expected loss after so many steps."""
+        return self.risk(self.after(steps))
 
     def stretch(self, moments: Moments, end: int) -> int:
         """How far one may jump at once: a power of two; 0 where it is better to step."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from nqm_study.model.adam_rest import Rest
 from nqm_study.model.adam_run import Closure, Moments
-from nqm_study.model.horizon import GOOD, ROUGH, Look, Search
+from nqm_study.model.horizon import GOOD, ROUGH, Look, Search, counted
 from nqm_study.model.outcome import Crossing, Status
 
 STEPS_PER_CHECK = 256
@@ -14,6 +16,12 @@ STEPS_PER_CHECK = 256
 
 CLOSE_BY = 512
 """The last steps before a crossing, which are stepped through."""
+
+EVERY, THOROUGH = 320, 8192
+"""Up to so many steps every horizon is looked at, and where a thorough search is asked for."""
+
+WORK, THOROUGH_WORK = 2**21, 2**26
+"""What that may cost, in steps of a node: 20 ms and 0.7 s."""
 
 
 class Found(NamedTuple):
@@ -29,24 +37,34 @@ class Found(NamedTuple):
     change: float = 0.0
 
 
-def first_step(closure: Closure, target: float, max_steps: int, initial: float) -> Found:
+def first_step(
+    closure: Closure,
+    target: float,
+    max_steps: int,
+    initial: float,
+    max_growth: float | None = None,
+) -> Found:
     """The first step of a run whose risk is at most the target."""
     closure = closure.within(max_steps)
     here, best, rest = closure.start(), initial, None
+    stepped = True
     while here.steps < max_steps:
         length = closure.stretch(here, max_steps)
+        stepped = stepped and length == 0
         count = min(STEPS_PER_CHECK, max_steps - here.steps)
         if length > 0:
             here, count = _onwards(closure, here, length, target, max_steps)
         reached, least = closure.step(here, count, target)
         best = min(best, least, closure.risk(here))
         if reached:
-            crossing = Crossing(here.steps, "reached", closure.risk(here))
+            if max_growth is not None and not here.highest <= max_growth * initial:
+                return Found(Crossing(None, "diverged", closure.risk(here)))
+            crossing = Crossing(here.steps, "reached", closure.risk(here), smallest=stepped)
             return Found(crossing, _slope(closure, here))
         rest = rest or Rest.of(closure)
         if rest.above(target, here):
-            return Found(Crossing(None, "floor_above_target", best))
-    return Found(Crossing(None, "max_steps", best))
+            return Found(Crossing(None, "floor_above_target", best, smallest=stepped))
+    return Found(Crossing(None, "max_steps", best, smallest=stepped))
 
 
 def _onwards(
@@ -114,7 +132,21 @@ def _slope(closure: Closure, moments: Moments) -> float:
     return closure.risk(after) - closure.risk(moments)
 
 
-def shortest_run(closure: Closure, target: float, max_steps: int, initial: float) -> Found:
+def every_horizon(closure: Closure, *, thorough: bool) -> int:
+    """Up to which horizon it costs little to look at every one."""
+    most, work = (THOROUGH, THOROUGH_WORK) if thorough else (EVERY, WORK)
+    return min(most, math.isqrt(2 * work // closure.nodes.curvature.size))
+
+
+def shortest_run(
+    closure: Closure,
+    target: float,
+    max_steps: int,
+    initial: float,
+    max_growth: float | None = None,
+    *,
+    thorough: bool = False,
+) -> Found:
     """The smallest horizon whose last risk is at most the target."""
     floor = Rest.of(closure).floor
     looks: dict[tuple[int, bool], Look] = {}
@@ -122,13 +154,40 @@ def shortest_run(closure: Closure, target: float, max_steps: int, initial: float
     def look(horizon: int, quality: int) -> Look:
         roughly = quality == ROUGH and horizon > closure.stepped
         if (horizon, roughly) not in looks:
-            risk = closure.within(horizon, roughly=roughly).risk_after(horizon)
+            run = closure.within(horizon, roughly=roughly)
+            moments = run.after(horizon)
+            risk = run.risk(moments)
             looks[horizon, roughly] = Look(risk, risk, 0.0, floor)
+            grown[horizon, roughly] = not moments.highest <= limit
         return looks[horizon, roughly]
 
-    found = Search(look, target, max_steps).smallest()
-    if found.steps is None:
-        status: Status = "floor_above_target" if found.settled else "max_steps"
-        return Found(Crossing(None, status, min(initial, found.risk)))
-    shorter = look(found.steps - 1, GOOD).risk if found.steps > 1 else initial
-    return Found(Crossing(found.steps, "reached", found.risk), found.risk - shorter)
+    def counts(horizon: int) -> bool:
+        look(horizon, GOOD)
+        return not grown[horizon, False]
+
+    grown: dict[tuple[int, bool], bool] = {}
+    limit = math.inf if max_growth is None else max_growth * initial
+    every = min(max_steps, every_horizon(closure, thorough=thorough))
+    for horizon in range(1, every + 1):
+        if look(horizon, GOOD).risk <= target and counts(horizon):
+            return _found(look, horizon, initial, smallest=True)
+    search = Search(look, target, max_steps, above=every)
+    found = search.smallest()
+    if found.steps is not None and not counts(found.steps):
+        found = Search(counted(look, target, counts), target, max_steps, above=every).smallest()
+    if found.steps is not None:
+        return _found(look, found.steps, initial, smallest=False)
+    status: Status = "floor_above_target" if found.settled else "max_steps"
+    if any(seen.risk <= target for seen in looks.values()):
+        status = "diverged"
+    best = min(initial, found.risk)
+    return Found(Crossing(None, status, best, smallest=every >= max_steps))
+
+
+def _found(
+    look: Callable[[int, int], Look], horizon: int, initial: float, *, smallest: bool
+) -> Found:
+    """What a search came to that found a horizon."""
+    risk = look(horizon, GOOD).risk
+    shorter = look(horizon - 1, GOOD).risk if horizon > 1 else initial
+    return Found(Crossing(horizon, "reached", risk, smallest=smallest), risk - shorter)

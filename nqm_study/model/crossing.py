@@ -27,6 +27,8 @@ def steps_to_target(
     target: float = 0.01,
     max_steps: int = 10**9,
     tolerance: float = TOLERANCE,
+    max_growth: float | None = None,
+    thorough: bool = False,
 ) -> Crossing:
     """The fewest steps after which the expected loss is at most the target.
 
@@ -36,14 +38,20 @@ def steps_to_target(
     risk L_T is at most the target.
 
     SGD in all its forms is exact at a constant rate, and under a schedule in runs of up to 8192
-    steps: the integer is the one the step-by-step recursion over all modes gives. The risks of
-    longer runs are extrapolated from stretches of constant rate. ``Crossing.error`` is the relative
-    error of the risk, by that and by the compression of the spectrum. Adam is the conditional
-    closure of ``nqm_study.model.adam``. In short runs where it may be more than 3 % off the risk is
-    sampled instead, on the same noise at every call, and ``Crossing.sampled`` is true; in longer
-    ones, and where more than some thousand modes have to be drawn, ``Crossing.error`` says what it
-    may be off by. Where a risk under a schedule swings with the horizon, a shorter one than that
-    found may be at the target with Adam.
+    steps: the integer is one that the step-by-step recursion over all modes gives. Longer runs are
+    extrapolated from stretches of constant rate. ``Crossing.error`` is the relative error of the
+    risk, by that and by the compression of the spectrum.
+
+    L_T may dip below the target and rise again, so that the smallest horizon is certain only where
+    every smaller one was excluded. That is done up to 320 steps where it costs little, and
+    ``Crossing.smallest`` says whether it was; ``thorough`` goes up to 8192 steps, in a second or
+    so. Along a single run every step is excluded; beyond 8192 steps that is so at a constant rate
+    only. ``Crossing.tie`` says that rounding may have decided.
+
+    Adam is the conditional closure of ``nqm_study.model.adam``. In short runs where it may be more
+    than 3 % off the risk is sampled instead, on the same noise at every call, and
+    ``Crossing.sampled`` is true; in longer ones, and where more than some thousand modes have to be
+    drawn, ``Crossing.error`` says what it may be off by.
 
     Args:
         problem: spectrum and batch size.
@@ -55,6 +63,11 @@ def steps_to_target(
         tolerance: relative error of the risk that a compression of the spectrum may have, from 0 to
             1e-6; 0 computes with every mode. A power law of more than 2^17 modes may miss it where
             it oscillates fast, and ``Crossing.error`` then says by how much.
+        max_growth: a run does not count if its expected loss rises above this many times the first
+            one before the crossing, >= 1: where it would have reached the target, and no other
+            does, the status is ``diverged``. In runs of up to 8192 steps every step is looked at.
+            None: any rise counts.
+        thorough: under a schedule, look at every horizon in runs of up to 8192 steps.
 
     Returns:
         Steps, status and risk. A target that is met before the first step gives 0 steps.
@@ -65,18 +78,23 @@ def steps_to_target(
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=MOST_STEPS)
     tolerance = _require_tolerance(tolerance)
+    max_growth = require_growth(max_growth)
     shape = require_run(problem, optimizer, schedule)
     if isinstance(optimizer, Adam):
         from nqm_study.model.adam import adam_crossing
 
         level = _adam_level(tolerance)
-        return adam_crossing(problem, optimizer, target, max_steps, shape, level)
+        return adam_crossing(
+            problem, optimizer, target, max_steps, shape, level, max_growth, thorough=thorough
+        )
     if _varying(shape) is None:
-        return linear_crossing(problem, optimizer, target, max_steps, tolerance)
+        return linear_crossing(problem, optimizer, target, max_steps, tolerance, max_growth)
 
     from nqm_study.model.scheduled import scheduled_crossing
 
-    return scheduled_crossing(problem, optimizer, shape, target, max_steps, tolerance)
+    return scheduled_crossing(
+        problem, optimizer, shape, target, max_steps, tolerance, max_growth, thorough=thorough
+    )
 
 
 def risk_curve(
@@ -88,6 +106,7 @@ def risk_curve(
     horizon: int | None = None,
     tolerance: float = TOLERANCE,
     precision: float = PRECISE,
+    max_growth: float | None = None,
 ) -> Array:
     """The expected loss after each of the given numbers of steps; Adam's is always its closure's.
 
@@ -102,6 +121,8 @@ def risk_curve(
             ``steps_to_target``.
         precision: estimated relative error of SGD under a schedule, in runs so long that their
             risks are extrapolated, from 1e-6 to 0.01. 1e-3 takes a tenth of the time or less.
+        max_growth: losses are infinite from where one was above this many times the first, >= 1;
+            None: they are as they are.
 
     Returns:
         Array of the risks, in the order of ``steps``.
@@ -128,16 +149,19 @@ def risk_curve(
         end = max(wanted, default=0)
     tolerance = _require_tolerance(tolerance)
     precision = require_number("precision", precision, least=PRECISE, most=0.01)
+    max_growth = require_growth(max_growth)
     if isinstance(optimizer, Adam):
         from nqm_study.model.adam import adam_risks
 
-        return adam_risks(problem, optimizer, wanted, shape, end, _adam_level(tolerance))
+        return adam_risks(
+            problem, optimizer, wanted, shape, end, _adam_level(tolerance), max_growth
+        )
     if _varying(shape) is None:
-        return linear_risks(problem, optimizer, wanted, tolerance)
+        return linear_risks(problem, optimizer, wanted, tolerance, max_growth)
 
     from nqm_study.model.scheduled import scheduled_risks
 
-    return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision)
+    return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision, max_growth)
 
 
 def _adam_level(tolerance: float) -> int | None:
@@ -148,6 +172,15 @@ def _adam_level(tolerance: float) -> int | None:
 
 def _require_tolerance(value: object) -> float:
     return require_number("tolerance", value, least=0.0, most=1e-6)
+
+
+def require_growth(value: object) -> float | None:
+    """A limit of growth, or None for none.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    return None if value is None else require_number("max_growth", value, least=1.0)
 
 
 def _varying(schedule: Schedule) -> Schedule | None:

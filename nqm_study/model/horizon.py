@@ -13,14 +13,15 @@ is smooth is its lower bound by the modes that do not swing. So:
 3. Where the schedule jumps, look at some horizons before.
 
 What can be missed is a dip that is no swing, deep, and narrower than an octave of horizons, and a
-swing's dip that only just reaches the target.
+swing's dip that only just reaches the target. So the horizon found is not proved the smallest; up
+to ``above`` others have looked at every one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,22 +44,14 @@ NEAR = 2.0
 PER_SWING = 8
 """Looks for each swing of a walk."""
 
-CLOSELY, WALKED = 128, 512
-"""Up to these horizons, where modes swing, every one is looked at as it is, and every octave walked
-through."""
+WALKED = 512
+"""Up to this horizon, where modes swing, every octave is walked through."""
 
 PROBES, FAR = 8, 30.0
 """A walk is worth its cost where one of so many looks is within this times the target."""
 
 MARGIN = 1.1
 """On a walk, what seems to be within this times the target is looked at as it is."""
-
-MOST_WALKED, MOST_FAR = 400, 100
-"""The most looks of a walk through an octave, and through one beyond FAR_OUT, where they cost more;
-its steps grow where swings would ask for more."""
-
-FAR_OUT = 8192
-"""Beyond this horizon walks have fewer looks."""
 
 SETTLED = 1e-6
 """A risk that changes by less over two octaves does not change any more."""
@@ -118,6 +111,9 @@ class Search:
         swing: horizons from one of the fastest swings of it to the next.
         jitter: horizons over which what jumps in the schedule makes L_T jitter.
         rests: in runs this long every part of the schedule shows; a risk can be at rest from there.
+        above: up to this horizon none reaches the target, as is known.
+        most_walked: the most looks of a walk through an octave; its steps grow where swings would
+            ask for more, and an eighth as many dips are looked into.
     """
 
     look: Callable[[int, int], Look]
@@ -127,6 +123,8 @@ class Search:
     swing: float = math.inf
     jitter: int = 0
     rests: int = 1024
+    above: int = 0
+    most_walked: int = 400
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -135,34 +133,43 @@ class Search:
         while True:
             found = self.look(horizon, ROUGH)
             seen.append((horizon, found))
-            low = seen[-2][0] if len(seen) > 1 else 0
-            walked = self._walk(seen[-2:])
-            if walked is not None:
-                return self._narrow(*walked, FAIR)
-            dip = self._dip([(t, each.risk) for t, each in seen[-3:]])
-            if dip is not None:
-                return self._narrow(max(t for t, _ in seen if t < dip), dip, FAIR)
-            if found.risk <= self.target:
-                return self._narrow(low, horizon, ROUGH)
+            if horizon > self.above:
+                narrowed = self._bracketed(seen)
+                if narrowed is not None:
+                    return narrowed
             settled = seen[-3:][0][0] >= self.rests and _settled(seen[-3:])
             if horizon == self.max_steps or settled or _diverged(seen[-3:]):
                 return self._given_up(seen, settled=settled)
             horizon = min(2 * horizon, self.max_steps)
 
+    def _bracketed(self, seen: Seen) -> Horizon | None:
+        """The horizon of a bracket that the last looks show, if they do."""
+        walked = self._walk(seen[-2:])
+        if walked is not None:
+            return self._narrow(*walked, FAIR)
+        dip = self._dip([(t, each.risk) for t, each in seen[-3:]])
+        if dip is not None and dip > self.above:
+            low = max((t for t, _ in seen if t < dip), default=0)
+            return self._narrow(max(low, self.above), dip, FAIR)
+        horizon, found = seen[-1]
+        if found.risk <= self.target:
+            low = seen[-2][0] if len(seen) > 1 else 0
+            return self._narrow(max(low, self.above), horizon, ROUGH)
+        return None
+
     def _given_up(self, seen: Seen, *, settled: bool) -> Horizon:
         """No horizon; unless a better look at the best one, or at the last one, finds it so."""
         at, _ = min(seen, key=lambda each: _order(each[1].risk))
         for horizon in sorted({at, seen[-1][0]}):
-            if self.look(horizon, GOOD).risk <= self.target:
-                return self._narrow(
-                    max((t for t, _ in seen if t < horizon), default=0), horizon, FAIR
-                )
+            if horizon > self.above and self.look(horizon, GOOD).risk <= self.target:
+                low = max((t for t, _ in seen if t < horizon), default=0)
+                return self._narrow(max(low, self.above), horizon, FAIR)
         best = self.look(at, GOOD)
         return Horizon(None, best.risk, best.error, at, settled, seen[-1][1].risk)
 
     def around(self, steps: int) -> Horizon:
         """The horizon that good looks find where others found it."""
-        return self._at(self._halve(*self._move(steps - 1, steps, GOOD), GOOD)[1])
+        return self._narrow(steps - 1, steps, FAIR)
 
     def _walk(self, octave: Seen) -> tuple[int, int] | None:
         """The first neighbours on a walk between which L_T gets below the target, if it does."""
@@ -170,6 +177,8 @@ class Search:
         if swinging is None or len(octave) < 2:
             return None
         (low, start), (high, end) = octave
+        if low < self.above:
+            low, start = self.above, self.look(self.above, FAIR)
         if max(each.risk - each.steady for each in (start, end)) <= SETTLED * self.target:
             return None
         # What is smooth needs few looks; what swings is cheap to see.
@@ -177,25 +186,23 @@ class Search:
         steady = [self.look(place, FAIR).steady for place in places]
 
         def seems(place: int) -> float:
-            if high <= CLOSELY:
-                return self.look(place, FAIR).risk
             return swinging(place) + float(np.interp(place, places, steady))
 
-        if min(steady) > self.target and high > CLOSELY:
+        if min(steady) > self.target:
             return None
         probes = range(high, low, -max(1, (high - low) // PROBES))
         if high > WALKED and min(map(seems, probes)) > FAR * self.target:
             return None
-        stride = 1
-        if high > CLOSELY:
-            period = min(self.swing, float(high))
-            most = MOST_WALKED if high <= FAR_OUT else MOST_FAR
-            stride = max(1, int(period / PER_SWING), (high - low) // most)
+        swing = int(min(self.swing, float(high)) / PER_SWING)
+        stride = max(1, swing, (high - low) // self.most_walked)
+        dips = self.most_walked // PER_SWING
         passed = [(low, start.risk)]
         while passed[-1][0] < high:
             place = min(passed[-1][0] + stride, high)
             passed = [*passed[-2:], (place, seems(place))]
-            below = self._dip(passed)
+            below = None
+            if dips > 0 and _shows_dip(passed, self.target):
+                below, dips = self._dip(passed), dips - 1
             if passed[-1][1] <= MARGIN * self.target and below is None:
                 below = place if self.look(place, FAIR).risk <= self.target else None
             if below is not None:
@@ -204,11 +211,9 @@ class Search:
 
     def _dip(self, last: list[tuple[int, float]]) -> int | None:
         """A horizon below the target in a dip that three risks show, if there is one."""
-        if len(last) < 3:
+        if not _shows_dip(last, self.target):
             return None
-        (low, left), (middle, least), (high, right) = last
-        if not (least < left and least < right and least < NEAR * self.target):
-            return None
+        (low, _), (middle, least), (high, _) = last
         while high - low > 2 and high > 1.001 * low:
             # The wider side is halved; the three always show the dip.
             right_side = high - middle > middle - low
@@ -236,14 +241,14 @@ class Search:
         # A fair look is off by nearly the same share at neighbours: one good look tells it.
         good, fair = self.look(high, GOOD), self.look(high, FAIR)
         if good != fair and 0.0 < good.risk < LARGEST and 0.0 < fair.risk < LARGEST:
-            aiming = Search(self.look, self.target * fair.risk / good.risk, self.max_steps)
+            aiming = replace(self, target=self.target * fair.risk / good.risk)
             low, high = aiming._move(low, high, FAIR)
             low, high = aiming._halve(low, high, FAIR, 0.0)
         low, high = self._move(low, high, GOOD)
         low, high = self._halve(low, high, GOOD)
         # Neighbours share the error of a fair look, which the one just above the target tells.
         share = self.look(low, GOOD).risk / self.look(low, FAIR).risk if low > 0 else 1.0
-        for before in range(max(1, low - self.jitter), low):
+        for before in range(max(1 + self.above, low - self.jitter), low):
             near = share * self.look(before, FAIR).risk <= (1.0 + CLOSE) * self.target
             if near and self.look(before, GOOD).risk <= self.target:
                 return self._at(before)
@@ -257,13 +262,15 @@ class Search:
 
     def _move(self, low: int, high: int, quality: int) -> tuple[int, int]:
         """The bracket, moved and widened until such looks agree that it is one."""
-        width = max(1, high - low)
+        # Nearer than a look is exact there is no telling.
+        doubt = min(self.look(high, quality).error, CLOSE) if quality == GOOD else 0.0
+        width = max(1, high - low, int(doubt * high))
         while high < self.max_steps and not self.look(high, quality).risk <= self.target:
             low, high = high, min(high + width, self.max_steps)
             width *= 2
-        width = max(1, high - low)
-        while low > 0 and self.look(low, quality).risk <= self.target:
-            low, high = max(low - width, 0), low
+        width = max(1, high - low, int(doubt * high))
+        while low > self.above and self.look(low, quality).risk <= self.target:
+            low, high = max(low - width, self.above), low
             width *= 2
         return low, high
 
@@ -306,6 +313,28 @@ class Search:
             if not done() and 2 * (place[True] - place[False]) > width:
                 probe((place[False] + place[True]) // 2)
         return place[False], place[True]
+
+
+def _shows_dip(last: list[tuple[int, float]], target: float) -> bool:
+    """Whether three risks show a dip that may go down to the target."""
+    if len(last) < 3:
+        return False
+    left, least, right = (risk for _, risk in last)
+    return least < left and least < right and least < NEAR * target
+
+
+def counted(
+    look: Callable[[int, int], Look], target: float, counts: Callable[[int], bool]
+) -> Callable[[int, int], Look]:
+    """The same looks, where a horizon at the target that does not count is far above it."""
+
+    def counting(horizon: int, quality: int) -> Look:
+        seen = look(horizon, quality)
+        if seen.risk <= target and not counts(horizon):
+            return seen._replace(risk=math.inf)
+        return seen
+
+    return counting
 
 
 def _order(risk: float) -> float:

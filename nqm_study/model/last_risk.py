@@ -15,7 +15,7 @@ from nqm_study.model.horizon import FAIR, GOOD
 from nqm_study.model.linear import Engine, converged
 from nqm_study.model.optimizers import Adam, Optimizer
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.scheduled import Runs
+from nqm_study.model.runs import Runs
 from nqm_study.model.schedules import Constant, Schedule
 
 LEVEL = 2

@@ -9,9 +9,11 @@ the spectrum itself, or as much of a power law's as can be held.
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +34,25 @@ SAFETY = 8.0
 """How many times the error found may stand between a risk and the target before it is certain on
 which side the risk lies. Each level divides the error by hundreds."""
 
-ROUNDING = 1e-12
-"""Relative error of a risk by rounding, in whatever order it is summed."""
+ROUNDING, ROUNDING_PER_STEP = 1e-11, 4.0 * float(np.finfo(np.float64).eps)
+"""Relative error of a risk by rounding, in whatever order it is summed, and what each step adds: a
+decay of 1 - x a step is known to the last digit of 1 - x."""
 
 HORIZON = 10**9
 """Steps within which an unstable run has shown whether it crosses the target first."""
+
+MOST_WORK = 2**28
+"""Steps of a mode, times the squared number of its components, that a search may scan, over all
+compressions: half a second. Beyond, it only jumps, and its answer is not proved the first."""
+
+
+@overload
+def rounding(steps: int) -> float: ...
+@overload
+def rounding(steps: Steps) -> Array: ...
+def rounding(steps: int | Steps) -> float | Array:
+    """Relative error by rounding of the risks after so many steps."""
+    return np.float64(ROUNDING) + ROUNDING_PER_STEP * steps
 
 
 class Found(NamedTuple):
@@ -47,6 +63,8 @@ class Found(NamedTuple):
         step, risk: where it stopped, and the risk there; with no crossing, the smallest risk seen.
         risk_step: the step of that risk.
         nearest: the step that came nearest to the target in each octave, or -1.
+        nearest_risk: the risk there.
+        work: steps of a mode that were scanned, about.
     """
 
     reason: int
@@ -54,6 +72,8 @@ class Found(NamedTuple):
     risk: float
     risk_step: int
     nearest: Steps
+    nearest_risk: Array
+    work: int
 
     @property
     def checks(self) -> Steps:
@@ -61,6 +81,13 @@ class Found(NamedTuple):
         before = max(0, self.step - 1) if self.reason == _kernels.REACHED else self.step
         ends = (before, self.step, self.risk_step)
         return np.unique(np.concatenate((self.nearest[self.nearest >= 0], ends)))
+
+    def ties(self, target: float) -> bool:
+        """Whether a risk on the way is so near the target that rounding may decide."""
+        seen = self.nearest >= 0
+        steps = np.append(self.nearest[seen], self.risk_step)
+        off = np.abs(np.append(self.nearest_risk[seen], self.risk) - target)
+        return bool(np.any(off <= rounding(steps) * target))
 
 
 class Engine(NamedTuple):
@@ -151,12 +178,12 @@ class Engine(NamedTuple):
         _kernels.risks_at(*self, steps, risks)
         return risks
 
-    def search(self, target: float, max_steps: int) -> Found:
-        """The first crossing on this compression."""
+    def search(self, target: float, max_steps: int, most_work: int = MOST_WORK) -> Found:
+        """The first crossing on this compression, proved as far as the work allows."""
         nearest_step = np.empty(max_steps.bit_length() + 1, dtype=np.int64)
         nearest_risk = np.empty(nearest_step.size)
-        levels = len(self.signal_power)
-        reason, step, risk, risk_step = _kernels.first_crossing(
+        levels, squared = len(self.signal_power), len(self.like) ** 2
+        reason, step, risk, risk_step, work = _kernels.first_crossing(
             *self,
             target,
             max_steps,
@@ -168,8 +195,25 @@ class Engine(NamedTuple):
             np.empty(1 << _kernels.LONGEST_SCAN),
             np.empty((len(self.like), _kernels.BLOCK)),
             np.empty((len(self.like), _kernels.BLOCK)),
+            most_work // squared,
         )
-        return Found(reason, step, risk, risk_step, nearest_step)
+        return Found(reason, step, risk, risk_step, nearest_step, nearest_risk, work * squared)
+
+    def rises_above(self, limit: float, steps: int) -> bool:
+        """Whether the risk is above a limit after any number of steps up to so many."""
+        last = float(self.risks(np.array((steps,)))[0])
+        bounds = (len(self.signal_power), *self.z.shape)
+        return bool(
+            _kernels.rises_above(
+                *self,
+                limit,
+                steps,
+                last,
+                np.empty(bounds),
+                np.empty(bounds),
+                MOST_WORK // len(self.like) ** 2,
+            )
+        )
 
 
 def linear_crossing(
@@ -178,14 +222,19 @@ def linear_crossing(
     target: float,
     max_steps: int,
     tolerance: float = TOLERANCE,
+    max_growth: float | None = None,
 ) -> Crossing:
     """The first crossing of a linear optimizer at a constant learning rate."""
     found = search(problem, optimizer, target, max_steps, tolerance)
-    if found.reason == _kernels.REACHED:
-        return Crossing(found.step, "reached", found.risk, found.error)
-    return Crossing(
-        None, _status(problem, optimizer, target, max_steps, found), found.risk, found.error
-    )
+    crossing = Crossing(None, "max_steps", found.risk, found.error, False, found.proved, found.tie)
+    if found.reason != _kernels.REACHED:
+        return replace(crossing, status=_status(problem, optimizer, target, max_steps, found))
+    if max_growth is not None:
+        limit = max_growth * problem.spectrum.initial_risk
+        run = Engine.build(problem, optimizer, found.level, found.step)
+        if run.rises_above(limit, found.step):
+            return replace(crossing, status="diverged")
+    return replace(crossing, steps=found.step, status="reached")
 
 
 def _status(
@@ -212,6 +261,8 @@ class Answer(NamedTuple):
         step, risk: where it stopped, and the risk there; with no crossing, the smallest risk seen.
         error: relative error of the risk by the compression.
         level: the compression's level.
+        proved: whether no step before was passed without a bound.
+        tie: whether rounding may decide on which side of the target a risk lies.
     """
 
     reason: int
@@ -219,6 +270,18 @@ class Answer(NamedTuple):
     risk: float
     error: float
     level: int
+    proved: bool
+    tie: bool
+
+
+class Runner(Protocol):
+    """What runs on one compression of a spectrum: ``Engine``, or the steps of one run."""
+
+    def search(self, target: float, max_steps: int, most_work: int, /) -> Found:
+        """The first crossing."""
+
+    def risks(self, steps: Steps) -> Array:
+        """The risk after each of some ascending numbers of steps."""
 
 
 def search(
@@ -230,19 +293,43 @@ def search(
     first_level: int = 0,
 ) -> Answer:
     """The first crossing, from a level of compression on, which is refined as far as needed."""
-    spectrum = problem.spectrum
-    last = spectrum.last_level
-    level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
 
     @functools.cache
     def engine(level: int) -> Engine:
         return Engine.build(problem, optimizer, level, max_steps)
 
+    return refined(problem.spectrum, engine, target, max_steps, tolerance, first_level)
+
+
+def refined(
+    spectrum: Spectrum,
+    engine: Callable[[int], Runner],
+    target: float,
+    max_steps: int,
+    tolerance: float,
+    first_level: int = 0,
+) -> Answer:
+    """The first crossing, on as fine a compression as it needs, or the work allows.
+
+    Args:
+        spectrum: what is compressed.
+        engine: level -> what searches there; asked again, it should know.
+        target: risk to reach.
+        max_steps: the most steps that count.
+        tolerance: relative error that the compression may have; 0 is the last level.
+        first_level: the coarsest that may do.
+    """
+    last = spectrum.last_level
+    level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
+    left = MOST_WORK
     while True:
-        found = engine(level).search(target, max_steps)
+        found = engine(level).search(target, max_steps, left)
+        proved = found.work <= left
+        left -= found.work
+        checks, tie = found.checks, found.ties(target)
         if level == last and spectrum.law is None:
-            return Answer(found.reason, found.step, found.risk, 0.0, level)
-        searched, checks = level, found.checks
+            return Answer(found.reason, found.step, found.risk, 0.0, level, proved, tie)
+        searched = level
         # The risk at the end alone tells most levels that are too coarse.
         end = checks[-1:]
         risk = engine(level).risks(end)
@@ -251,22 +338,29 @@ def search(
             if difference(risk, finer) <= tolerance:
                 break
             level, risk = level + 1, finer
-        if level > searched:
+        if level > searched and left > 0:
             continue
         # A law has no finer level than its last; a coarser one then tells more than the error.
-        other = level + 1 if level < last else level - 1
+        level = searched
         risks = engine(level).risks(checks)
-        error = difference(risks, engine(other).risks(checks))
-        certain = np.abs(risks - target) > (ROUNDING + SAFETY * error) * target
-        if level == last or (error <= tolerance and np.all(certain | np.isnan(risks))):
-            return Answer(found.reason, found.step, found.risk, error, level)
+        error = difference(risks, engine(level + 1 if level < last else level - 1).risks(checks))
+        certain = np.abs(risks - target) > (rounding(checks) + SAFETY * error) * target
+        settled = error <= tolerance and np.all(certain | np.isnan(risks))
+        if level == last or settled or left <= 0:
+            return Answer(found.reason, found.step, found.risk, error, level, proved, tie)
         level += 1
 
 
 def linear_risks(
-    problem: NoisyQuadratic, optimizer: SGD, steps: Sequence[int], tolerance: float = TOLERANCE
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    steps: Sequence[int],
+    tolerance: float = TOLERANCE,
+    max_growth: float | None = None,
 ) -> Array:
     """The risks of a linear optimizer after the given numbers of steps, in the order given.
+
+    They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
         ValueError: if a law's finest level does not meet the tolerance.
@@ -276,7 +370,12 @@ def linear_risks(
         return np.zeros(0)
     engine, _, error = converged(problem, optimizer, ordered, tolerance)
     require_met(tolerance, error)
-    return engine.risks(ordered)[position]
+    risks = engine.risks(ordered)
+    if max_growth is not None:
+        limit = max_growth * problem.spectrum.initial_risk
+        grown = bisect.bisect(ordered, False, key=lambda end: engine.rises_above(limit, int(end)))
+        risks[grown:] = np.inf
+    return risks[position]
 
 
 def converged(

@@ -27,6 +27,12 @@ class Crossing:
             itself. For Adam it is what its closure may be off by, or the relative standard error
             where the risk was sampled.
         sampled: whether the risk was sampled, because Adam's closure was in doubt.
+        smallest: whether every smaller number of steps was excluded, within that error. Where it is
+            False, ``steps`` reach the target, and fewer may: not all of them were looked at. With
+            no crossing, it is whether all up to max_steps were.
+        tie: whether a risk on the way is so near the target that rounding may decide on which side
+            it lies: within 1e-11 of it, relative, and 9e-16 more for each step. The first crossing
+            may then be there, and hundreds of steps from the one given.
     """
 
     steps: int | None
@@ -34,3 +40,5 @@ class Crossing:
     risk: float
     error: float | None = None
     sampled: bool = False
+    smallest: bool = True
+    tie: bool = False

@@ -1,241 +1,73 @@
-"""Runs of the linear optimizers under a learning-rate schedule.
+"""The steps to a target of the linear optimizers under a learning-rate schedule.
 
-A short run is stepped through, each step at its own rate: exactly the recursion. A long one is cut
-into stretches of constant rate, the mean of the schedule's over the stretch. On K stretches for
-each smooth part of the schedule, shorter ones towards its ends, the risk is off by a series in
-1/K^2. With momentum there is one in 1/K as well, where a stretch is longer than the buffer's
-memory: the rate multiplies after the buffer, which still holds the stretch before. Runs on K, 2K,
-4K and 8K stretches are extrapolated, and their differences tell the error; where it is too large, K
-doubles. A part of constant rate is one stretch, and exact.
+Where the rate does not depend on the length of the run, there is one run, and it is stepped through
+to its first crossing. Else every number of steps T is a run of its own, and the smallest T whose
+last risk is at most the target is wanted. L_T need not fall with T, so
+
+1. every horizon up to ``EVERY`` is looked at, as long as that costs little. A part of the modes
+   mostly shows that the risk is above the target;
+2. beyond, ``horizon.Search`` brackets the target. What it finds is not proved to be the smallest.
+
+Both begin on a coarse compression of the spectrum. The first asks a finer one about horizons from 1
+to the last one, and looks closer at all that are within the difference; the second is repeated
+where the finer one differs.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model import _schedule_kernel
-from nqm_study.model.affine import Affine
-from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Horizon, Look, Search
-from nqm_study.model.linear import difference, fine_enough, require_met
-from nqm_study.model.optimizers import SGD, is_stable, swing
+from nqm_study.model import _kernels
+from nqm_study.model.horizon import FAIR, GOOD, Horizon, Search, counted
+from nqm_study.model.linear import (
+    MOST_WORK,
+    SAFETY,
+    Found,
+    difference,
+    fine_enough,
+    refined,
+    require_met,
+    rounding,
+)
+from nqm_study.model.optimizers import SGD, is_stable
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.runs import AFFORDABLE, CHEAP, STEPPED, Runs
 from nqm_study.model.schedules import Schedule
-from nqm_study.model.stretches import Stretches, stepped, stretched
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
-"""Up to so many steps a run is stepped through, by how good a look has to be."""
+EVERY, THOROUGH = 320, 8192
+"""Up to so many steps every horizon is looked at, and where a thorough search is asked for."""
 
-ROUGHLY, FAIRLY = 24, 32
-"""Stretches for each smooth part, of a rough look, and of the first run of better ones."""
+WORK, THOROUGH_WORK = 2**18, 2**25
+"""What that may cost, in units of ``Runs.work``: 8 ms and a second."""
 
-LONGEST_STEPPED = 2**18
-"""Up to so many steps a run is stepped through if nothing else gets near the error asked for."""
+SAMPLED = 8
+"""So many horizons tell how far off a compression is."""
 
-MOST_STRETCHES = 2**12
-"""A good look has at most so many for each smooth part."""
+COARSE = 0.01
+"""Relative error of the risks of a compression by which most horizons can be excluded."""
 
-LONGEST_FUNCTION = 2**22
-"""Up to so many steps the risks of a run under a function are stepped through."""
+CHUNK = 64
+"""The first horizons that are looked at together; twice as many come next, and so on."""
 
-MOST_OF_CURVE = 2**16
-"""The same for the risks along one run, whose stretches are cut where they are asked for."""
-
-STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: LONGEST_STEPPED}
-"""Up to so many steps a run under a function is stepped through: it may jump anywhere."""
+WALKED, FEWEST, MOST = 2**14, 25, 400
+"""The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
+half a second at most, and mostly some milliseconds."""
 
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
 
-LONG = 2**20
-"""A horizon at which the shape of any schedule shows."""
-
-SAMPLES = 1024
-"""Fractions of the run at which a schedule's largest factor is looked for."""
-
-
-class Runs:
-    """All the runs of one optimizer under one schedule, on one compression of the spectrum."""
-
-    def __init__(
-        self, problem: NoisyQuadratic, optimizer: SGD, schedule: Schedule, level: int
-    ) -> None:
-        self._schedule = schedule
-        self._rate = optimizer.learning_rate
-        self.largest_factor = largest_factor(schedule)
-        self._affine = Affine.of(problem, optimizer, level)
-        signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
-        largest = self.largest_factor * optimizer.learning_rate
-        # Nodes descend in curvature, and what swings has the larger one.
-        self._swinging = int(np.sum(swing(optimizer, signal, largest) < math.inf))
-        self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
-        self._looks: dict[tuple[int, int], Look] = {}
-        self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
-
-    def look(self, horizon: int, quality: int) -> Look:
-        """The last risk of a run."""
-        limits = STEPPED if self._schedule.knots is not None else STEPPED_FUNCTION
-        exact = horizon <= limits[quality]
-        key = (horizon, GOOD if exact else quality)
-        if key not in self._looks:
-            self._looks[key] = self._stepped(horizon) if exact else self._look(horizon, quality)
-        return self._looks[key]
-
-    def swinging(self, horizon: int) -> float:
-        """The part of the last risk that is not steady, to some digits."""
-        if self._swinging == 0:
-            return 0.0
-        run = (
-            stepped(self._schedule, horizon)
-            if horizon <= STEPPED[FAIR]
-            else stretched(self._schedule, horizon, 2 * FAIRLY)
-        )
-        return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
-
-    def _stepped(self, horizon: int) -> Look:
-        return self._run(stepped(self._schedule, horizon))
-
-    def _look(self, horizon: int, quality: int) -> Look:
-        if quality == ROUGH:
-            found, exact = self._stretched(horizon, ROUGHLY)
-            return found if exact else found._replace(error=math.inf)
-        count = FAIRLY
-        found, exact = self._stretched(horizon, count)
-        if exact:
-            return found
-        series = [found]
-        while True:
-            count *= 2
-            series.append(self._stretched(horizon, count)[0])
-            look = _limit(series[-4:])
-            if quality == FAIR or not math.isfinite(look.risk):
-                return look
-            if len(series) >= 4 and look.error <= PRECISE:
-                return look
-            if count >= MOST_STRETCHES or 4 * count >= horizon:
-                return self._stepped(horizon) if horizon <= LONGEST_STEPPED else look
-
-    def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
-        """The last risk of a run in stretches, and whether it is exact."""
-        key = (horizon, count)
-        if key not in self._runs:
-            run = stretched(self._schedule, horizon, count)
-            self._runs[key] = (self._run(run), run.exact)
-        return self._runs[key]
-
-    def _run(self, run: Stretches) -> Look:
-        """The last risk of a run, with no regard to what is not constant in its stretches."""
-        marks = np.array([run.lengths.size])
-        swinging, steady, noise = (float(part[0]) for part in self._parts(run, marks))
-        return Look(swinging + steady + noise, steady + noise, 0.0, noise)
-
-    def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
-        """The risks after the stretches that are marked: swinging and other signal, and noise."""
-        with_signal = self._affine.signal_weight.size
-        swinging = self._signal(run, marks, 0, self._swinging)
-        steady = self._signal(run, marks, self._swinging, with_signal)
-        a = self._affine
-        noise = np.empty(marks.size)
-        _schedule_kernel.run_noise(
-            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
-            a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
-        )  # fmt: skip
-        return swinging, steady, noise
-
-    def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
-        """The signal part of some of the modes after the stretches that are marked."""
-        a = self._affine
-        sums = np.empty(marks.size)
-        _schedule_kernel.run_signal(
-            a.like, a.base, a.slope, first, a.start, a.readout, a.signal_weight[first:last],
-            self._rate * run.factors, run.lengths, marks, sums,
-        )  # fmt: skip
-        return sums
-
-    def risks(self, steps: Integers, horizon: int, precision: float = PRECISE) -> Array:
-        """The risks after some ascending numbers of steps of one run, to a relative error."""
-        last = int(steps[-1])
-        longest = LONGEST_FUNCTION
-        if self._schedule.knots is not None:
-            longest = LONGEST_STEPPED if precision <= PRECISE else STEPPED[GOOD]
-        if last <= longest:
-            run = stepped(self._schedule, horizon, last)
-            parts = self._parts(run, steps)
-            return np.asarray(sum(parts))
-        count = FAIRLY
-        series: list[Array] = []
-        while True:
-            run = stretched(self._schedule, horizon, count, steps.tolist())
-            marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
-            parts = self._parts(run, marks)
-            series.append(np.asarray(sum(parts)))
-            if run.exact:
-                return series[-1]
-            if len(series) >= 4:
-                looks = [
-                    _limit([Look(risk, risk, 0.0, 0.0) for risk in each])
-                    for each in zip(*series[-4:], strict=True)
-                ]
-                error = max(look.error for look in looks)
-                if not error > precision or count >= MOST_OF_CURVE:
-                    return np.array([look.risk for look in looks])
-            count *= 2
-
-
-def _limit(series: Sequence[Look]) -> Look:
-    """The limit of runs on K, 2K, ... stretches, and how far off it may be.
-
-    Of two runs it is that of a series in 1/K^2. What is left of four shrinks by a ratio that they
-    tell: 16 where 1/K^4 is next, 2 where it is 1/K. The steady part and the floor are given the
-    same share as in the last run: of a bound, few digits matter.
-    """
-    last = series[-1]
-    risks = [each.risk for each in series]
-    second = [(4.0 * after - before) / 3.0 for before, after in itertools.pairwise(risks)]
-    limit = second[-1]
-    if not 0.5 * last.risk <= limit <= 2.0 * last.risk:
-        return last._replace(error=math.inf)
-    error = abs(limit - last.risk)
-    if len(second) >= 3:
-        before, after = second[1] - second[0], second[2] - second[1]
-        ratio = min(max(abs(before / after), 2.0), 16.0) if after else 16.0
-        left = after / (ratio - 1.0)
-        limit += left
-        error = 0.5 * abs(left) + 0.1 * abs(after)
-    share = limit / last.risk if last.risk > 0.0 else 1.0
-    return Look(limit, share * last.steady, error / (abs(limit) or 1.0), share * last.floor)
-
-
-def _shows(schedule: Schedule) -> int:
-    """A horizon in which each part of a schedule has some steps, as far as its parts are known."""
-    ends = (0.0, *(schedule.knots or ()), 1.0)
-    shortest = min(after - before for before, after in itertools.pairwise(ends) if after > before)
-    return int(min(max(1024.0, 8.0 / shortest), 2.0**40))
-
-
-def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
-    """Horizons from one swing of the last risk to the next: a step more adds the mean angle."""
-    fractions = np.linspace(0.0, 1.0, 64, endpoint=False)
-    rates = optimizer.learning_rate * schedule.at_steps(fractions * LONG, LONG)
-    if not schedule.needs_horizon:  # a step more is a step at the end, and first comes the largest
-        rates = rates[:1]
-    angle = float(np.mean(1.0 / swing(optimizer, np.full_like(rates, curvature), rates)))
-    return 1.0 / angle if angle > 0.0 else 2.0  # no sample swings, but a largest rate may
-
-
-def largest_factor(schedule: Schedule) -> float:
-    """The largest factor of a schedule, as far as samples tell."""
-    fractions = np.linspace(0.0, 1.0, SAMPLES, endpoint=False)
-    return float(schedule.at_steps(fractions * LONG, LONG).max())
+OneLevel = Callable[[int], Runs]
 
 
 def scheduled_crossing(
@@ -245,41 +77,304 @@ def scheduled_crossing(
     target: float,
     max_steps: int,
     tolerance: float,
+    max_growth: float | None = None,
+    *,
+    thorough: bool = False,
 ) -> Crossing:
-    """The smallest horizon whose last risk is at most the target."""
-    spectrum = problem.spectrum
-    initial = spectrum.initial_risk
+    """The fewest steps whose risk is at most the target.
+
+    Args:
+        problem: spectrum and batch size.
+        optimizer: its rate is multiplied by the schedule.
+        schedule: not the constant one.
+        target: risk to reach.
+        max_steps: the most steps that count.
+        tolerance: relative error that a compression may have.
+        max_growth: a run whose risk on the way is above so many times the first one does not count.
+        thorough: look at every horizon in longer runs, too.
+    """
+    initial = problem.spectrum.initial_risk
     if initial <= target:
         return Crossing(0, "reached", initial, 0.0)
     if max_steps == 0:
         return Crossing(None, "max_steps", initial, 0.0)
-    last = spectrum.last_level
-    level = spectrum.first_level if tolerance > 0.0 else last
-    runs = Runs(problem, optimizer, schedule, level)
-    jitter = 0 if schedule.knots is None else min(2 * len(schedule.knots) + 1, MOST_JITTER)
-    search = Search(
-        runs.look, target, max_steps, runs.swinging, runs.swing, jitter, _shows(schedule)
-    )
-    found = search.smallest()
-    error = 0.0
-    while level < last:
-        # What the compression does to the risk shows in runs of any quality, if it is the same.
-        finer = Runs(problem, optimizer, schedule, level + 1)
-        error = _difference(runs, finer, found.at)
-        if error <= tolerance:
-            break
-        level, runs = level + 1, finer
-        if found.steps is not None:
-            found = Search(runs.look, target, max_steps).around(found.steps)
-    else:
+    case = _Case(problem, optimizer, schedule, target, max_steps, tolerance, max_growth)
+    first = case.every_horizon(thorough) if schedule.needs_horizon else case.one_run()
+    if first.crossing is not None:
+        return first.crossing
+    return case.beyond(first)
+
+
+class _Looked(NamedTuple):
+    """What is known of the shortest runs.
+
+    Attributes:
+        last: none up to this horizon reaches the target.
+        tie: whether rounding may have decided so.
+        crossing: unless this one does.
+    """
+
+    last: int
+    tie: bool
+    crossing: Crossing | None = None
+
+
+class _Case:
+    """One search: for what, and the runs on each compression of the spectrum."""
+
+    def __init__(
+        self,
+        problem: NoisyQuadratic,
+        optimizer: SGD,
+        schedule: Schedule,
+        target: float,
+        max_steps: int,
+        tolerance: float,
+        max_growth: float | None,
+    ) -> None:
+        self.problem, self.optimizer, self.schedule = problem, optimizer, schedule
+        self.target, self.max_steps, self.tolerance = target, max_steps, tolerance
+        self.max_growth = max_growth
+        self._grown: dict[tuple[int, int], bool] = {}
+        spectrum = problem.spectrum
+        self.last_level = spectrum.last_level
+        self.first_level = spectrum.first_level if tolerance > 0.0 else self.last_level
+
+    @functools.cache  # noqa: B019 (it lives as long as the search)
+    def runs(self, level: int) -> Runs:
+        """The runs on a level of compression."""
+        return Runs(self.problem, self.optimizer, self.schedule, level)
+
+    def grows(self, level: int, horizon: int) -> bool:
+        """Whether the risk on the way through a run is above what may be."""
+        if self.max_growth is None:
+            return False
+        if (level, horizon) not in self._grown:
+            growth = self.runs(level).growth(np.array([horizon]), horizon)
+            self._grown[level, horizon] = bool(growth[0] > self.max_growth)
+        return self._grown[level, horizon]
+
+    def one_run(self) -> _Looked:
+        """The first crossing of the one run that there is, as far as it is stepped through."""
+        work = self.runs(self.first_level).work
+        most = min(self.max_steps, max(STEPPED[GOOD], CHEAP // work))
+        stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
+        spectrum = self.problem.spectrum
+        found = refined(spectrum, stepper, self.target, most, self.tolerance)
+        if found.reason != _kernels.REACHED:
+            return _Looked(most, found.tie)
+        if self.grows(found.level, found.step):
+            crossing = Crossing(None, "diverged", found.risk, found.error, tie=found.tie)
+        else:
+            crossing = Crossing(found.step, "reached", found.risk, found.error, tie=found.tie)
+        return _Looked(most, found.tie, crossing)
+
+    def every_horizon(self, thorough: bool) -> _Looked:
+        """The smallest of the horizons that are all looked at."""
+        every, work = (THOROUGH, THOROUGH_WORK) if thorough else (EVERY, WORK)
+        last = min(self.max_steps, every)
+        return self._between(self._excluded(last), last, work)
+
+    def _between(self, looked: int, last: int, left: int) -> _Looked:
+        """The smallest horizon above one and up to another, as far as the work goes."""
+        if looked == last:
+            return _Looked(last, tie=False)
+        level, error = self._screen(last, left)
+        if not error <= COARSE:
+            return _Looked(looked, tie=False)
+        enough = (1.0 + SAFETY * error + rounding(last)) * self.target
+        tie, size = False, CHUNK
+        while looked < last:
+            end = min(looked + size, last)
+            found, looked, work = self.runs(level).first_horizon(looked + 1, end, enough, left)
+            left -= work
+            if found is not None:
+                risk, off, at = self._settled(level, found)
+                tie = tie or self._ties(risk, found)
+                if risk <= self.target and not self.grows(at, found):
+                    return _Looked(found, tie, Crossing(found, "reached", risk, off, tie=tie))
+            elif looked < end:
+                break  # the work is done
+            else:
+                size *= 2
+        return _Looked(looked, tie)
+
+    def _excluded(self, last: int) -> int:
+        """The longest run, up to so many steps, that a bound excludes with all shorter ones."""
+        runs = self.runs(self.first_level)
+        if runs.excludes(last, self.target):
+            return last
+        low, high = 0, last
+        while high - low > max(1, high // 16):
+            middle = (low + high) // 2
+            low, high = (middle, high) if runs.excludes(middle, self.target) else (low, middle)
+        return low
+
+    def _screen(self, last: int, work: int) -> tuple[int, float]:
+        """The coarsest level whose risks are good enough to exclude most horizons; their error."""
+        samples = np.unique(np.geomspace(1, last, SAMPLED).astype(np.int64)).tolist()
+
+        def risks(level: int) -> Array:
+            return np.array([self.runs(level).look(sample, GOOD).risk for sample in samples])
+
+        level, error = self.first_level, 0.0
+        ours = risks(level) if level < self.last_level else np.zeros(0)
+        while level < self.last_level:
+            finer = risks(level + 1)
+            error = difference(ours, finer)
+            if error <= COARSE or sum(samples) * self.runs(level + 1).work > work:
+                return level, error
+            level, ours, error = level + 1, finer, 0.0
+        return level, error
+
+    def _settled(self, level: int, horizon: int) -> tuple[float, float, int]:
+        """The last risk of a run, its relative error, and the level of compression it is from."""
+        look = self.runs(level).look(horizon, GOOD)
         error = 0.0
-        if spectrum.law is not None:
-            error = _difference(runs, Runs(problem, optimizer, schedule, level - 1), found.at)
-    error += found.error
-    if found.steps is not None:
-        return Crossing(found.steps, "reached", found.risk, error)
-    status = _status(problem, optimizer, runs.largest_factor, found)
-    return Crossing(None, status, min(initial, found.risk), error)
+        while level < self.last_level:
+            finer = self.runs(level + 1).look(horizon, GOOD)
+            error = difference(np.array([look.risk]), np.array([finer.risk]))
+            off = abs(finer.risk - self.target)
+            level, look = level + 1, finer
+            if error <= self.tolerance and off > (rounding(horizon) + SAFETY * error) * self.target:
+                break
+            if 2 * horizon * self.runs(level).work > AFFORDABLE:
+                break
+        else:
+            error = self._at_last(horizon)
+        return look.risk, error + look.error, level
+
+    def _at_last(self, horizon: int) -> float:
+        """The relative error of a risk on the last level: a law has no finer one."""
+        if self.problem.spectrum.law is None:
+            return 0.0
+        pair = (self.runs(self.last_level - step).look(horizon, FAIR).risk for step in (0, 1))
+        return difference(*(np.array([risk]) for risk in pair))
+
+    def beyond(self, first: _Looked) -> Crossing:
+        """The smallest horizon that a search finds beyond those that were looked at."""
+        level, found, error = self._found(first.last, limited=False)
+        if found.steps is not None and self.grows(level, found.steps):
+            # Growth is costly to look at, and few runs grow: now it is looked at everywhere.
+            level, found, error = self._found(found.steps, limited=True)
+        elif found.steps is not None and found.steps <= THOROUGH and self.schedule.needs_horizon:
+            first = self._before(first, found.steps)
+        error += found.error
+        proved = first.last >= (found.steps or self.max_steps + 1) - 1
+        tie = first.tie or self._ties(found.risk, found.at)
+        if first.crossing is not None:
+            return first.crossing
+        if found.steps is not None:
+            return Crossing(found.steps, "reached", found.risk, error, False, proved, tie)
+        risk = min(self.problem.spectrum.initial_risk, found.risk)
+        return Crossing(None, self._status(level, found), risk, error, False, proved, tie)
+
+    def _before(self, first: _Looked, steps: int) -> _Looked:
+        """What is known of shorter runs than one that was found, if that costs little."""
+        excluded = max(first.last, self._excluded(steps - 1))
+        runs = self.runs(self.first_level)
+        if (steps - excluded) * steps * runs.work > WORK:
+            return first
+        looked = self._between(excluded, steps - 1, WORK)
+        return looked._replace(tie=first.tie or looked.tie)
+
+    def _ties(self, risk: float, horizon: int) -> bool:
+        """Whether rounding may decide on which side of the target a risk lies."""
+        return bool(abs(risk - self.target) <= rounding(horizon) * self.target)
+
+    def _found(self, above: int, *, limited: bool) -> tuple[int, Horizon, float]:
+        """What a search comes to on a level that is fine enough; the level, and its error."""
+        level = searched = self.first_level
+        found = self._search(level, above, limited=limited).smallest()
+        while True:
+            error = self._at_last(found.at)
+            while level < self.last_level:
+                # What the compression does shows in runs of any quality, if it is the same.
+                finer = self.runs(level + 1)
+                error = _difference(self.runs(level), finer, found.at)
+                dear = min(found.at, STEPPED[GOOD]) * finer.work > AFFORDABLE
+                if error <= self.tolerance or dear:
+                    break
+                level += 1
+                error = self._at_last(found.at)
+            if level == searched or found.steps is None:
+                return level, found, error
+            searched = level
+            found = self._search(level, above, limited=limited).around(found.steps)
+
+    def _search(self, level: int, above: int, *, limited: bool) -> Search:
+        runs = self.runs(level)
+
+        def counts(horizon: int) -> bool:
+            return not self.grows(level, horizon)
+
+        look = counted(runs.look, self.target, counts) if limited else runs.look
+        # Where growth decides, what swings is not walked through.
+        swinging = None if limited else runs.swinging
+        knots = self.schedule.knots
+        jitter = 0 if knots is None else min(2 * len(knots) + 1, MOST_JITTER)
+        rests = _shows(self.schedule)
+        most_walked = min(max(WALKED // runs.work, FEWEST), MOST)
+        return Search(
+            look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
+            most_walked,
+        )  # fmt: skip
+
+    def _status(self, level: int, found: Horizon) -> Status:
+        """Why no horizon reaches the target."""
+        if found.settled:
+            return "floor_above_target"
+        if any(self._grown.values()):
+            return "diverged"
+        largest = max(self.runs(level).largest_factor, 1e-300)
+        fastest = replace(self.optimizer, learning_rate=largest * self.optimizer.learning_rate)
+        moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
+        stable = all(is_stable(fastest, measure.curvature) for measure in moving)
+        risen = not found.last <= self.problem.spectrum.initial_risk
+        return "diverged" if risen and not stable else "max_steps"
+
+
+class _Stepper:
+    """The steps of one run, as a search for its first crossing takes them."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._curve = np.zeros(0)
+
+    def risks(self, steps: Integers) -> Array:
+        """The risk after each of some numbers of steps."""
+        last = int(steps[-1])
+        if last >= self._curve.size:
+            self._curve = self._runs.curve(last, last)
+        return np.asarray(self._curve[steps])
+
+    def search(self, target: float, max_steps: int, _: int = MOST_WORK) -> Found:
+        """The first crossing; every step is looked at, whatever the work."""
+        length = min(4 * CHUNK, max_steps)
+        while True:
+            risks = self.risks(np.array([length]))
+            risks = self._curve[: length + 1]
+            below = np.flatnonzero(risks <= target)
+            if below.size or length == max_steps:
+                break
+            length = min(4 * length, max_steps)
+        stop = int(below[0]) if below.size else length
+        passed = np.where(np.isnan(risks[:stop]), np.inf, risks[:stop])
+        starts = [2**i for i in range(stop.bit_length()) if 2**i < stop]
+        nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
+        at = stop if below.size else int(np.argmin(passed))
+        reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
+        return Found(
+            reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
+            passed[nearest], 0,
+        )  # fmt: skip
+
+
+def _shows(schedule: Schedule) -> int:
+    """A horizon in which each part of a schedule has some steps, as far as its parts are known."""
+    ends = (0.0, *(schedule.knots or ()), 1.0)
+    shortest = min(after - before for before, after in itertools.pairwise(ends) if after > before)
+    return int(min(max(1024.0, 8.0 / shortest), 2.0**40))
 
 
 def _difference(ours: Runs, theirs: Runs, horizon: int) -> float:
@@ -287,21 +382,6 @@ def _difference(ours: Runs, theirs: Runs, horizon: int) -> float:
     checks = [max(1, horizon), max(1, horizon - 1)]
     risks = [np.array([runs.look(check, FAIR).risk for check in checks]) for runs in (ours, theirs)]
     return difference(*risks)
-
-
-def _status(
-    problem: NoisyQuadratic, optimizer: SGD, largest_factor: float, found: Horizon
-) -> Status:
-    """Why no horizon reaches the target."""
-    if found.settled:
-        return "floor_above_target"
-    fastest = replace(
-        optimizer, learning_rate=max(largest_factor, 1e-300) * optimizer.learning_rate
-    )
-    moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
-    stable = all(is_stable(fastest, measure.curvature) for measure in moving)
-    grown = not found.last <= problem.spectrum.initial_risk
-    return "diverged" if grown and not stable else "max_steps"
 
 
 def scheduled_risks(
@@ -312,8 +392,11 @@ def scheduled_risks(
     horizon: int,
     tolerance: float,
     precision: float = PRECISE,
+    max_growth: float | None = None,
 ) -> Array:
     """The risks after the given numbers of steps of one run, in the order given.
+
+    They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
         ValueError: if a law's finest level does not meet the tolerance.
@@ -325,6 +408,9 @@ def scheduled_risks(
     def risks(level: int) -> Array:
         return Runs(problem, optimizer, schedule, level).risks(ordered, horizon, precision)
 
-    _, found, error = fine_enough(problem.spectrum, risks, tolerance)
+    level, found, error = fine_enough(problem.spectrum, risks, tolerance)
     require_met(tolerance, error)
+    if max_growth is not None:
+        run = Runs(problem, optimizer, schedule, level)
+        found[run.growth(ordered, horizon) > max_growth] = np.inf
     return np.asarray(found[position])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.scheduled import Runs
+from nqm_study.model.runs import Runs
 from nqm_study.model.stretches import stepped
 
 # A benchmark that stops at an assertion has nothing more to be told.

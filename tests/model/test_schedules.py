@@ -13,7 +13,7 @@ import nqm_study as nqm
 from nqm_study.model.adam_nodes import Nodes
 from nqm_study.model.horizon import GOOD
 from nqm_study.model.moments import recursion
-from nqm_study.model.scheduled import Runs
+from nqm_study.model.runs import Runs
 from nqm_study.model.schedules import as_schedule
 
 PAPER = nqm.power_law(10_000)

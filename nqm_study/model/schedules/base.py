@@ -29,12 +29,12 @@ class Schedule(ABC):
         """Fractions of the run, ascending, between which the factor is smooth; None: unknown."""
 
     @abstractmethod
-    def at_steps(self, steps: Array, horizon: float) -> Array:
+    def at_steps(self, steps: Array, horizon: float | Array) -> Array:
         """The factors at some steps of a run; the steps need not be integers.
 
         Args:
             steps: shape (n,), each in [0, horizon).
-            horizon: steps of the whole run.
+            horizon: steps of the whole run; of each, where the steps are of several runs.
         """
 
 
@@ -67,7 +67,7 @@ class Shaped(Schedule):
         body = tuple(w + (1.0 - w) * knot for knot in self._body_knots)
         return (w, *body) if w > 0.0 else body
 
-    def at_steps(self, steps: Array, horizon: float) -> Array:
+    def at_steps(self, steps: Array, horizon: float | Array) -> Array:
         """The factors at some steps of a run."""
         return self._at(steps / horizon)
 

@@ -30,7 +30,7 @@ class Custom(Schedule):
     def knots(self) -> None:
         """Unknown."""
 
-    def at_steps(self, steps: Array, horizon: float) -> Array:
+    def at_steps(self, steps: Array, horizon: float | Array) -> Array:
         """The factors at some steps of a run.
 
         Raises:

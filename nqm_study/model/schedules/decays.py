@@ -128,12 +128,12 @@ class InverseSqrt(Schedule):
         """The end of the warm-up."""
         return (self.warmup_fraction,) if self.warmup_fraction > 0.0 else ()
 
-    def at_steps(self, steps: Array, horizon: float) -> Array:
+    def at_steps(self, steps: Array, horizon: float | Array) -> Array:
         """The factors at some steps of a run."""
-        warm = self.warmup_fraction * horizon
+        warm = self.warmup_fraction * np.asarray(horizon)
         after = np.maximum(steps - warm, 0.0)
         body = np.sqrt(self.timescale / (self.timescale + after))
-        if warm == 0.0:
+        if not np.any(warm):
             return np.asarray(body)
         rising = np.minimum(steps, warm) / warm
         return np.where(steps / horizon < self.warmup_fraction, rising, body)

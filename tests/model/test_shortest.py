@@ -1,0 +1,123 @@
+"""The smallest number of steps under a schedule, and what is said where it is not certain."""
+
+import numpy as np
+import pytest
+import textbook
+
+import nqm_study as nqm
+
+FEW_MODES = [
+    ([1.0], 1e6, nqm.SGD(1.8), nqm.WarmupStableDecay(), 7.0326e-7, 9),
+    ([1.0], 1e6, nqm.SGD(1.5), nqm.Linear(), 5.67e-7, 3),
+    ([0.39613831752, 0.00107608745], 1e12, nqm.SGD(5.29896), nqm.Cosine(exponent=3), 3.5297e-3, 3),
+    ([1, 1 / 2, 1 / 3], 4096, nqm.SGD(1.8622749), nqm.Constant(0.1300978), 1.829636e-3, 14),
+    (
+        [1, 1 / 2],
+        524288,
+        nqm.SGD(0.1430088, momentum=0.99967434),
+        nqm.Exponential(0.00826367),
+        2.4925e-4,
+        293,
+    ),
+    (
+        [0.0344535],
+        1e12,
+        nqm.SGD(0.0196429, momentum=0.99, nesterov=True),
+        nqm.Polynomial(0.1, power=2),
+        1.01381e-7,
+        158,
+    ),
+    (
+        [1, 1 / 2],
+        262144,
+        nqm.SGD(1.487006956962552, momentum=0.99),
+        nqm.InverseSqrt(4.23397092024148),
+        1.336155800975394e-5,
+        1167,
+    ),
+]
+"""Dips between the horizons that a search looks at, with their places in quadruple precision."""
+
+MANY_MODES = [
+    (
+        524288,
+        2.258138968229472,
+        0.97,
+        nqm.InverseSqrt(6547.2020154552365),
+        0.03681192896907641,
+        116,
+    ),
+    (512, 1.1770970881292162, 0.99, nqm.Constant(0.1), 1.0509032363039095, 109),
+    (131072, 2.7504303031471014, 0.99, nqm.Cosine(), 0.02047460787992117, 230),
+    (32768, 1.1066024521973072, 0.99, nqm.WarmupStableDecay(), 0.05902089500296686, 204),
+]
+"""Oscillations that the coarsest compression of 200 modes does not have."""
+
+
+def ends(problem, optimizer, schedule, last):
+    """L_T over all modes of the runs of T = 0 .. last steps."""
+    found = [problem.spectrum.initial_risk]
+    for horizon in range(1, last + 1):
+        factors = schedule.at_steps(np.arange(horizon, dtype=float), horizon)
+        found.append(textbook.linear_risks(problem, optimizer, horizon, factors)[-1])
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "batch_size", "optimizer", "schedule", "target", "steps"), FEW_MODES
+)
+def test_a_narrow_dip_is_found(curvature, batch_size, optimizer, schedule, target, steps):
+    problem = nqm.NoisyQuadratic(nqm.Spectrum(curvature=curvature), batch_size)
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=target)
+    assert (found.steps, found.smallest, found.tie) == (steps, True, False)
+    before = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=steps - 1)
+    assert (before.status, before.smallest) == ("max_steps", True)
+    same = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=steps)
+    assert same == found
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "rate", "momentum", "schedule", "target", "steps"), MANY_MODES
+)
+def test_a_dip_is_found_that_a_coarse_compression_has_not(
+    batch_size, rate, momentum, schedule, target, steps
+):
+    problem = nqm.NoisyQuadratic(nqm.power_law(200), batch_size)
+    optimizer = nqm.SGD(rate, momentum)
+    for tolerance in (1e-9, 0.0):
+        found = nqm.steps_to_target(
+            problem, optimizer, schedule, target=target, tolerance=tolerance, max_steps=steps + 5
+        )
+        assert found.steps == steps
+        assert found.smallest or tolerance == 0.0
+
+
+def test_steps_that_are_not_proved_say_so_and_a_thorough_search_proves_them():
+    problem = nqm.NoisyQuadratic(nqm.Spectrum(curvature=[1.0, 0.5]), 2**19)
+    optimizer, schedule = nqm.SGD(0.05, momentum=0.99967434), nqm.Exponential(0.00826367)
+    risks = ends(problem, optimizer, schedule, 900)
+    # A target just above a dip: the search sees it or not, and says which.
+    inner = risks[400:-1]
+    dips = 400 + np.flatnonzero((inner < risks[399:-2]) & (inner < risks[401:]))
+    for dip in dips[:: max(1, dips.size // 8)]:
+        target = float(risks[dip]) * (1.0 + 1e-6)
+        right = int(np.flatnonzero(risks <= target)[0])
+        for thorough in (False, True):
+            found = nqm.steps_to_target(
+                problem, optimizer, schedule, target=target, thorough=thorough
+            )
+            assert found.smallest or not thorough
+            if found.smallest:
+                assert found.steps == right
+            else:
+                assert found.steps >= right
+
+
+def test_a_bound_excludes_shorter_runs_of_plain_descent():
+    problem = nqm.NoisyQuadratic(nqm.power_law(100), 2**20)
+    for schedule in (nqm.Linear(), nqm.WarmupStableDecay(0.0, 0.1, 0.4), nqm.OneCycle()):
+        found = nqm.steps_to_target(problem, nqm.SGD(1.2), schedule, target=0.02, thorough=True)
+        assert found.steps > 320
+        assert found.smallest
+        risks = ends(problem, nqm.SGD(1.2), schedule, found.steps)
+        assert risks[-1] <= 0.02 < risks[:-1].min()
