@@ -10,23 +10,34 @@ and learning rate lr:
 | Adam | m' = b1 m + (1 - b1) g;  v' = b2 v + (1 - b2) g^2 |
 | | theta' = theta - lr / (1 - b1^t) m' / (sqrt(v') / sqrt(1 - b2^t) + eps) |
 
-Each replica has a stream of noise of its own, so the result depends neither on the number of
-threads nor on how much is drawn at a time.
+A loss that few starts carry, far out, as Adam's does after some steps, is not seen in a handful of
+normal draws, nor is their scatter. So a replica is several chains of each mode, in pairs of twins:
+
+- Starts are theta_0 = a + sqrt(s) z with z = y sqrt(1 + k y^2), y ~ N(0, 1), which is wider than
+  normal; a chain's theta^2 counts phi(z) / q(z) times, q being the density of z. All pairs of a
+  mode, of all replicas, are stratified: one falls into each of as many equally likely intervals.
+- Noise is drawn for each chain, step and mode by itself: one of 2^16 equally likely values that
+  stand for the normal distribution. What is drawn depends on the seed and on the place alone, not
+  on the number of threads.
+- Twins x and x' start in the same interval and are otherwise independent, so (x - x')^2 of what
+  they count is on average the variance of x + x'. Its sum over pairs, modes and replicas is that of
+  the loss. No scatter of few totals is needed, and none that stratified starts do not have.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.random import Generator
 
-from nqm_study.model._simulate_kernel import adam_steps, sgd_steps
+from nqm_study.model._simulate_kernel import INDEX_BITS, adam_steps, draw, sgd_steps
 from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.problem import NoisyQuadratic
@@ -34,11 +45,35 @@ from nqm_study.model.require import require_integer
 from nqm_study.model.schedules import ScheduleLike
 
 Array = npt.NDArray[np.float64]
-Advance = Callable[[int, Array, Array, Array], None]
-"""First step, noise of the steps (steps, modes), state (3, modes), losses to write (steps,)."""
+Keys = npt.NDArray[np.uint64]
 
-CHUNK = 2**16
+CHUNK = 2**14
 """Numbers that a thread draws at a time, unless one step needs more: they stay in its cache."""
+
+BLOCK = 2**12
+"""Chains that a thread advances at a time, which stay in its cache as well."""
+
+STRETCH = 2.0
+"""k: a tenth of the starts is more than 4 standard deviations out, and none counts over 1.7."""
+
+ENOUGH = 256
+"""Pairs of a mode, in all replicas, whose differences tell a variance well even where it is that
+mode's alone: its root to 6 %."""
+
+WORK = 2**24
+"""Updates of a chain that take so little time (some 40 ms) that there may as well be enough."""
+
+START = 20
+"""Updates that take the time of a start."""
+
+CHAINS = 16
+"""Chains of all modes that a replica advances at once in the time of one."""
+
+PAIRS = 2
+"""Pairs of a mode in each replica of a longer run: their noise costs less than one number of
+NumPy's. One is left of them where the replicas alone make FEW pairs."""
+
+FEW = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +81,15 @@ class Simulation:
     """The loss averaged over replicas; infinite, then NaN, where a run diverges.
 
     Attributes:
-        mean: shape (n_steps + 1,), the mean loss after 0, 1, ... steps.
-        standard_error: shape (n_steps + 1,), the standard error of that mean; NaN for one replica.
-            It takes the replicas as independent. Their starts are stratified, which makes the mean
-            more exact than that, so it errs on the large side.
+        mean: shape (n_steps + 1,), the mean loss after 0, 1, ... steps, whose expectation is the
+            risk.
+        standard_error: shape (n_steps + 1,), of that mean; NaN for one replica. Its square is an
+            unbiased estimate of the variance that starts and noise give the mean from seed to seed,
+            stratification included: the sum over replicas, modes and pairs of the squared
+            differences of twins (see the module). It is known to some 1 / sqrt(2 n) of itself where
+            n pairs carry the loss, and by chance too small where the mean is: in a long run of one
+            dominant mode n is 16 with 8 replicas, and more replicas help. Errors of neighbouring
+            steps are not independent.
     """
 
     mean: Array
@@ -69,19 +109,20 @@ def simulate(
 ) -> Simulation:
     """Run the optimizer on drawn gradients, in several replicas side by side.
 
-    Each mode's starts are stratified over the replicas: they fall one into each of n_replicas
-    equally likely intervals, in random order.
+    A replica is several chains of each mode: so many that there are 512 of a mode in all replicas
+    where that takes some hundredths of a second, otherwise at least 4, or 2 in 64 replicas or more.
+    How many depends on the numbers of modes, replicas and steps, and the draws depend on it.
 
     A mode of multiplicity m is drawn once and counts m times, where m modes would be drawn
-    independently. The mean is that of the m modes; the scatter between replicas is larger, and the
-    standard error says so. A law of more modes than its arrays have entries is such a spectrum.
+    independently. The mean is that of the m modes; its scatter is larger, and the standard error
+    says so. A law of more modes than its arrays have entries is such a spectrum.
 
     Args:
         problem: spectrum and batch size.
         optimizer: ``SGD`` or ``Adam``.
         schedule: multiplies the learning rate, as in ``steps_to_target``.
         n_steps: steps to take, >= 0.
-        n_replicas: independent runs, >= 1.
+        n_replicas: runs with noise of their own, >= 1.
         seed: seed of a ``numpy.random.SeedSequence``, >= 0.
         horizon: the length of the run that the schedule is made for, >= n_steps; n_steps where not
             given.
@@ -102,39 +143,64 @@ def simulate(
     if n_jobs is not None:
         threads = require_integer("n_jobs", n_jobs, least=1)
     factors = shape.at_steps(np.arange(n_steps, dtype=np.float64), length)
-    starts, streams = _draws(problem, n_replicas, seed)
-    losses = np.empty((n_replicas, n_steps + 1))
+    starts, weights, keys = _draws(problem, n_replicas, n_steps, seed)
+    told = np.zeros((n_replicas, n_steps + 1, 2))
     # A run may diverge, which its losses tell.
     with np.errstate(over="ignore", invalid="ignore"):
-        weight = 0.5 * problem.spectrum.multiplicity * problem.spectrum.curvature
-        losses[:, 0] = starts**2 @ weight
-        advance = _advance(problem, optimizer, optimizer.learning_rate * factors, weight)
-        _run(advance, starts, streams, losses, threads)
-        error = np.full(n_steps + 1, np.nan)
-        if n_replicas > 1:
-            error = losses.std(axis=0, ddof=1) / np.sqrt(n_replicas)
-        return Simulation(losses.mean(axis=0), error)
+        first, second = np.moveaxis(weights * starts**2, 1, 0)
+        told[:, 0, 0] = np.sum(first + second, axis=(1, 2))
+        told[:, 0, 1] = np.sum((first - second) ** 2, axis=(1, 2))
+        updates = _updates(problem, optimizer, optimizer.learning_rate * factors)
+        _run(updates, starts, weights, keys, told, threads)
+        mean, variance = told.mean(axis=0).T
+        error = np.sqrt(variance / n_replicas) if n_replicas > 1 else np.full(n_steps + 1, np.nan)
+        return Simulation(mean, error)
+
+
+class _Updates(NamedTuple):
+    """An optimizer's kernel, and what it is called with."""
+
+    kernel: Callable[..., None]
+    constants: tuple[float, ...]
+    of_steps: list[Array]
+    of_modes: list[Array]
+    at_theta: list[int]
+    """The rows of the state that start at theta_0; the others start at 0."""
 
 
 def _run(
-    advance: Advance, starts: Array, streams: list[Generator], losses: Array, threads: int
+    updates: _Updates, starts: Array, weights: Array, keys: Keys, told: Array, threads: int
 ) -> None:
-    """Write the losses of every replica after each step."""
-    n_replicas, n_modes = starts.shape
-    n_steps = losses.shape[1] - 1
-    rows = max(CHUNK // n_modes, 1)
+    """Add up each replica's loss after each step and its variance, a block of modes at a time."""
+    n_replicas, _, n_modes, pairs = starts.shape
+    n_steps = told.shape[1] - 1
+    width = max(BLOCK // (2 * pairs), 1)
+    rows = max(CHUNK // (2 * pairs * min(width, n_modes)), 1)
+    quantiles = _quantiles()
     stop = threading.Event()
 
+    blocks = [slice(start, min(start + width, n_modes)) for start in range(0, n_modes, width)]
+    of_blocks = [
+        [np.tile(each[block].repeat(pairs), 2) for each in updates.of_modes] for block in blocks
+    ]
+
     def replica(index: int) -> None:
-        noise = np.empty((min(rows, n_steps), n_modes))
-        state = np.zeros((3, n_modes))
-        state[0] = starts[index]
-        for first in range(0, n_steps, rows):
-            if stop.is_set():
-                return
-            drawn = noise[: n_steps - first]
-            streams[index].standard_normal(out=drawn)
-            advance(first, drawn, state, losses[index, first + 1 : first + 1 + len(drawn)])
+        for block, of_chains in zip(blocks, of_blocks, strict=True):
+            weight = weights[index, :, block].ravel()
+            noise = np.empty((min(rows, n_steps), weight.size))
+            state = np.zeros((3, weight.size))
+            state[updates.at_theta] = starts[index, :, block].ravel()
+            for first in range(0, n_steps, rows):
+                if stop.is_set():
+                    return
+                drawn = noise[: n_steps - first]
+                place = (first * n_modes + block.start) * pairs
+                draw(keys[index], place, n_modes * pairs, quantiles, drawn)
+                now = slice(first, first + len(drawn))
+                updates.kernel(
+                    updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
+                    weight, drawn, state, told[index, 1:][now],
+                )  # fmt: skip
 
     with ThreadPoolExecutor(min(threads, n_replicas)) as pool:
         try:
@@ -146,50 +212,66 @@ def _run(
             raise
 
 
-def _draws(problem: NoisyQuadratic, n_replicas: int, seed: int) -> tuple[Array, list[Generator]]:
-    """The starts, shape (replicas, modes), and each replica's stream of noise.
+def _draws(
+    problem: NoisyQuadratic, n_replicas: int, n_steps: int, seed: int
+) -> tuple[Array, Array, Keys]:
+    """The chains' starts, what their theta^2 count in a replica's loss, and the replicas' keys.
 
-    A stream gives one standard normal number per mode, step after step. Drawing takes nine tenths
-    of the time; SFC64 is the fastest that NumPy has.
+    Starts and weights have the shape (replicas, 2, modes, pairs), twins along the second axis. A
+    key is where a replica's stream of noise begins.
     """
-    start, noise = np.random.SeedSequence(seed).spawn(2)
-    streams = [Generator(np.random.SFC64(each)) for each in noise.spawn(n_replicas)]
-    return _starts(problem, n_replicas, np.random.default_rng(start)), streams
-
-
-def _starts(problem: NoisyQuadratic, n_replicas: int, rng: Generator) -> Array:
     from scipy.special import ndtri
 
-    spectrum = problem.spectrum
-    shape = (n_replicas, len(spectrum))
-    stratum = rng.permuted(np.broadcast_to(np.arange(n_replicas)[:, None], shape), axis=0)
-    z = ndtri((stratum + rng.uniform(size=shape)) / n_replicas)
-    return np.asarray(spectrum.initial_mean + np.sqrt(spectrum.initial_variance) * z)
+    start, noise = np.random.SeedSequence(seed).spawn(2)
+    rng, spectrum = np.random.default_rng(start), problem.spectrum
+    pairs = _pairs(len(spectrum), n_replicas, n_steps)
+    shape = (n_replicas, 2, len(spectrum), pairs)
+    strata = n_replicas * pairs
+    stratum = rng.permuted(np.tile(np.arange(float(strata)), (len(spectrum), 1)), axis=1)
+    stratum = stratum.reshape(-1, n_replicas, 1, pairs).transpose(1, 2, 0, 3)
+    y = ndtri((stratum + rng.uniform(size=shape)) / strata)
+    ky2 = STRETCH * y * y
+    stretch = np.sqrt(1.0 + ky2)
+    # phi(z) / q(z) = phi(z) / phi(y) dz/dy, and z^2 - y^2 = k y^4.
+    density = np.exp(-0.5 * ky2 * y * y) * (1.0 + 2.0 * ky2) / stretch
+
+    deviation = np.sqrt(spectrum.initial_variance)[:, None]
+    counts = (0.5 * spectrum.multiplicity * spectrum.curvature)[:, None] / (2 * pairs)
+    starts = spectrum.initial_mean[:, None] + deviation * y * stretch
+    weights = counts * np.where(deviation > 0.0, density, 1.0)
+    keys = noise.generate_state(n_replicas, np.uint64)
+    return starts, weights, np.asarray(keys, np.uint64)
 
 
-def _advance(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array, weight: Array) -> Advance:
-    """The optimizer's steps as a function; what they share is computed once."""
+def _pairs(n_modes: int, n_replicas: int, n_steps: int) -> int:
+    """Pairs of chains of each mode in a replica."""
+    one = 2 * n_modes
+    least = min(PAIRS, -(-FEW // n_replicas))
+    fast = max(least, CHAINS // one, WORK // (one * n_replicas * (n_steps + START)))
+    return min(fast, -(-ENOUGH // n_replicas))
+
+
+@functools.cache
+def _quantiles() -> Array:
+    """Equally likely values of variance 1 that stand for the standard normal distribution."""
+    from scipy.special import ndtri
+
+    count = 2**INDEX_BITS
+    values = ndtri((np.arange(count) + 0.5) / count)
+    return np.asarray(values / values.std())
+
+
+def _updates(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array) -> _Updates:
     h = problem.spectrum.curvature
     deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
     # Floats, always: a kernel is compiled once for each combination of types it is called with.
     if isinstance(optimizer, SGD):
-        preconditioner = h**-optimizer.preconditioner_power
         linear = float(optimizer.momentum), bool(optimizer.nesterov), float(optimizer.ema_decay)
-
-        def sgd(first: int, noise: Array, state: Array, losses: Array) -> None:
-            if first == 0:
-                state[2] = state[0]  # e_0 = theta_0
-            now = rates[first : first + len(noise)]
-            sgd_steps(linear, now, h, preconditioner, deviation, weight, noise, state, losses)
-
-        return sgd
+        preconditioner = h**-optimizer.preconditioner_power
+        # The average starts at theta_0 too.
+        return _Updates(sgd_steps, linear, [rates], [h, preconditioner, deviation], [0, 2])
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     t = np.arange(1.0, rates.size + 1.0)
     corrected = rates / (1.0 - decays[0] ** t)
     scales = 1.0 / np.sqrt(1.0 - decays[1] ** t)
-
-    def adam(first: int, noise: Array, state: Array, losses: Array) -> None:
-        now = slice(first, first + len(noise))
-        adam_steps(decays, corrected[now], scales[now], h, deviation, weight, noise, state, losses)
-
-    return adam
+    return _Updates(adam_steps, decays, [corrected, scales], [h, deviation], [0])

@@ -5,11 +5,11 @@
 A gradient is set by hand rather than by backpropagation: it is h theta + e.
 """
 
+import chains
 import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model import simulate as simulation
 
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed: pip install -e '.[torch]' brings it"
@@ -37,32 +37,29 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def losses_of(make, schedule):
-    """The losses of each replica, shape (steps + 1, replicas), by an optimizer of torch."""
+def squares_of(make, schedule, starts, noise):
+    """theta^2 of every chain after each step, by an optimizer of torch."""
     spectrum = PROBLEM.spectrum
-    weight = 0.5 * spectrum.multiplicity * spectrum.curvature
-    starts, streams = simulation._draws(PROBLEM, REPLICAS, SEED)
-    noise = np.array([stream.standard_normal((STEPS, len(spectrum))) for stream in streams])
-    curvature = torch.from_numpy(spectrum.curvature.copy())
-    errors = torch.from_numpy(np.sqrt(spectrum.noise / PROBLEM.batch_size) * noise)
-    theta = torch.nn.Parameter(torch.from_numpy(starts))
+    curvature = torch.from_numpy(spectrum.curvature[:, None].copy())
+    errors = torch.from_numpy(np.sqrt(spectrum.noise / PROBLEM.batch_size)[:, None] * noise)
+    theta = torch.nn.Parameter(torch.from_numpy(starts.copy()))
     optimizer = make([theta])
     factors = schedule.at_steps(np.arange(float(STEPS)), STEPS).tolist()
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: (*factors, 0.0)[t])
-    losses = [starts**2 @ weight]
+    squares = [starts**2]
     for t in range(STEPS):
-        theta.grad = curvature * theta.detach() + errors[:, t]
+        theta.grad = curvature * theta.detach() + errors[t]
         optimizer.step()
         scheduler.step()
-        losses.append(theta.detach().numpy() ** 2 @ weight)
-    return np.array(losses)
+        squares.append(theta.detach().numpy() ** 2)
+    return np.array(squares)
 
 
 def compare(optimizer, make, schedule):
     run = nqm.simulate(PROBLEM, optimizer, schedule, n_steps=STEPS, n_replicas=REPLICAS, seed=SEED)
-    losses = losses_of(make, schedule)
-    np.testing.assert_allclose(run.mean, losses.mean(axis=1), rtol=1e-10)
-    error = losses.std(axis=1, ddof=1) / np.sqrt(REPLICAS)
+    starts, weights, noise = chains.drawn(PROBLEM, STEPS, REPLICAS, SEED)
+    mean, error = chains.told(weights, squares_of(make, schedule, starts, noise))
+    np.testing.assert_allclose(run.mean, mean, rtol=1e-9)
     np.testing.assert_allclose(run.standard_error, error, rtol=1e-9)
 
 
