@@ -38,6 +38,6 @@ def power_law(dim: int, exponent: float = 1.0) -> Spectrum:
         )
     if dim <= MOST_NODES:
         return Spectrum(np.arange(1, dim + 1, dtype=np.float64) ** -exponent)
-    if exponent == 0.0:
+    if float(dim) ** -exponent == 1.0:  # all curvatures are one to the computer
         return Spectrum([1.0], multiplicity=[float(dim)])  # type: ignore[arg-type]  # lists will do
     return Spectrum.of_law(PowerLaw(dim, exponent))

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from strategies import (
     HUGE,
     TINY,
@@ -76,6 +76,30 @@ def test_steps_to_target_at_a_constant_rate(problem, optimizer, target, max_step
 def test_steps_to_target_of_adam(problem, optimizer, target, max_steps):
     found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=max_steps)
     check_crossing(found, problem, target, max_steps)
+
+
+@whole
+@given(extreme_problems(), extreme_linear_optimizers(), extreme_schedules(), extremes(), limits)
+def test_steps_to_target_under_a_schedule(problem, optimizer, schedule, target, max_steps):
+    largest = schedule.at_steps(np.linspace(0.0, 999.0, 1000), 1000.0).max()
+    assume(optimizer.learning_rate * float(largest) < math.sqrt(HUGE))
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=max_steps)
+    check_crossing(found, problem, target, max_steps)
+
+
+@whole
+@given(extreme_problems(), extremes(), st.sampled_from([0, 1, 1000, 10**4]), st.just(0.0) | inside)
+def test_greedy_schedule(problem, target, max_steps, power):
+    found = answered(
+        nqm.greedy_schedule,
+        problem,
+        target=target,
+        max_steps=max_steps,
+        preconditioner_power=power,
+    )
+    if found is not None:
+        assert found.risk <= problem.spectrum.initial_risk * (1.0 + 1e-9)
+        check_crossing(found, problem, target, max_steps)
 
 
 @whole
@@ -287,3 +311,18 @@ def test_gradients_of_flat_modes_are_weighed_though_their_squares_are_0():
             for each in (steep, flat)
         )
         assert other == one * 2.0**700
+
+
+def test_a_law_that_falls_by_less_than_rounding_is_one_mode():
+    flat = nqm.power_law(2**53, 1e-320)
+    assert flat.curvature.tolist() == [1.0]
+    assert flat.multiplicity.tolist() == [2.0**53]
+
+
+def test_weights_of_the_smallest_floats_are_compressed():
+    # Noise 1/2 h^2, of 1e-324 at the end.
+    spectrum = nqm.Spectrum(np.geomspace(1e-150, 1e-161, 1000))
+    measure = spectrum.gradient_noise
+    nodes, weight = measure.nodes(0)
+    assert np.all(np.isfinite(nodes))
+    assert weight.sum() == pytest.approx(measure.weight.sum())
