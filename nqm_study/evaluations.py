@@ -19,7 +19,7 @@ from nqm_study.model.optimal import (
     optimal_schedule,
 )
 from nqm_study.model.optimizers import Optimizer
-from nqm_study.model.outcome import Crossing
+from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 from nqm_study.optimizer_parts import ALGORITHMS, make_optimizer, set_by_policy
@@ -54,10 +54,12 @@ def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinit
 def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
     """What a study's steps are compared with, whatever its optimizer."""
     target = definition.target
+    # No run is longer, and databases hold no larger integer.
+    bound = min(bayes_bound(problem, target=target), MOST_STEPS)
     if definition.two_objectives:
         # Of the largest batch size, where the fewest steps are.
         return {
-            "bayes_bound": bayes_bound(problem, target=target),
+            "bayes_bound": bound,
             "initial_risk": problem.spectrum.initial_risk,
         }
     classical = classical_bound(problem, target=target)
@@ -66,7 +68,7 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
         found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=PIECES)
         optimal_steps = found.steps
     return {
-        "bayes_bound": bayes_bound(problem, target=target),
+        "bayes_bound": bound,
         # JSON has no infinity.
         "classical_bound": classical if math.isfinite(classical) else None,
         "optimal_steps": optimal_steps,

@@ -40,7 +40,7 @@ from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, TINY, USU
 from nqm_study.model.adam_run import DECAYED, STEPPED, Closure
 from nqm_study.model.adam_search import Found, every_horizon, first_step, shortest_run
 from nqm_study.model.optimizers import Adam
-from nqm_study.model.outcome import Crossing
+from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 
@@ -95,7 +95,7 @@ def adam_crossing(
         crossing, doubtful = case.crossing(max_steps)
         if crossing.status == "max_steps" and case.missed(crossing):
             # What would be sampled, if there were more steps, is sampled up to the last one.
-            _, doubtful = case.crossing(2 * max_steps + MORE)
+            _, doubtful = case.crossing(min(2 * max_steps + MORE, MOST_STEPS))
         if not doubtful:
             return crossing
         likely = case.likely(max_steps) if schedule.needs_horizon else None

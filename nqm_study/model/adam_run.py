@@ -245,7 +245,8 @@ class Closure:
         change = 0.5 * np.abs(growth - (1.0 - b2) * (moment / v - 1.0))
         fitting = np.minimum(FITTING * CHANGE / np.maximum(change, TINY), length)
         if np.all(moments.sizes == SHORTEST):
-            moments.sizes[:] = 2 ** np.log2(np.maximum(fitting, SHORTEST)).astype(np.int64)
+            # A node that overflowed tells nothing of what would fit.
+            moments.sizes[:] = 2 ** np.log2(np.fmax(fitting, SHORTEST)).astype(np.int64)
         return bool(np.mean(np.minimum(JUMP_COST / fitting, STEP_COST)) < 1.0)
 
     def _swing(self, moments: Moments) -> float:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.products import plain, product
 from nqm_study.model.require import require_number
+
+MOST_BITS = 2**13
+"""No bound has more binary digits: seven floats, of 1074 each at most, are multiplied for it."""
 
 
 def bayes_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> int:
@@ -17,45 +23,36 @@ def bayes_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> int:
         1/2 sum m h / (1/s + T B h^2 / c).
 
     A mode without noise is known after one gradient. The bound is the first integer T at which this
-    is at most the target.
+    is at most the target. It has no upper end: a tiny target or batch may need more steps than a
+    float can hold. From 2^53 on it is right to 53 binary digits, as all that goes into it is.
 
     Raises:
         ValueError: if target is not a finite number greater than 0.
     """
     target = require_number("target", target, above=0.0)
     spectrum = problem.spectrum
-    weight = 0.5 * spectrum.multiplicity * spectrum.curvature
-    prior = spectrum.initial_variance
-    # s / (1 + T s B h^2 / c), with c = 0 giving 0 as soon as T > 0
-    information = prior * problem.batch_size * spectrum.curvature**2
-
-    def risk(steps: int) -> float:
-        if steps == 0:
-            return float(np.sum(weight * prior))
-        gathered = steps * information
-        return float(
-            np.sum(
-                weight
-                * prior
-                * np.divide(
-                    spectrum.noise,
-                    spectrum.noise + gathered,
-                    out=np.zeros_like(prior),
-                    where=(prior > 0.0) & (spectrum.noise > 0.0),
-                )
-            )
-        )
-
-    if risk(0) <= target:
+    m, h, c, s = (
+        spectrum.multiplicity, spectrum.curvature, spectrum.noise, spectrum.initial_variance
+    )  # fmt: skip
+    if np.sum(spectrum.weight * s) <= target:
         return 0
-    high = 1
-    while risk(high) > target:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if risk(middle) > target else (low, middle)
-    return high
+    # s / (1 + T s B h^2 / c); where c = 0 nothing is left as soon as T > 0.
+    left = (m > 0.0) & (c > 0.0) & (s > 0.0)
+    m, h, c, s = m[left], h[left], c[left], s[left]
+    prior, size = product((0.5, m, h, s), (target,))
+    gained, exponent = product((s, problem.batch_size, h, h), (c,))
+
+    def reached(steps: int) -> bool:
+        shift = max(steps.bit_length() - 53, 0)
+        e = exponent + shift
+        # Both parts of 1 + T s B h^2 / c over the power of 2 that may be too large for a float.
+        up = np.maximum(e, 0)
+        kept = plain(1.0, -up) + plain(gained * float(steps >> shift), e - up)
+        return bool(np.sum(plain(prior / kept, size - up)) <= 1.0)
+
+    bits = bisect_left(range(MOST_BITS), True, key=lambda bits: reached(1 << bits))
+    steps = range(max(1, 1 << bits >> 1), (1 << bits) + 1, max(1, 1 << bits >> 53))
+    return steps[bisect_left(steps, True, key=reached)]
 
 
 def classical_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> float:
@@ -88,7 +85,9 @@ def classical_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> float:
     """
     target = require_number("target", target, above=0.0)
     spectrum = problem.spectrum
+    steps = product(
+        (0.5, spectrum.multiplicity, spectrum.noise),
+        (spectrum.curvature, target, problem.batch_size),
+    )
     with np.errstate(over="ignore"):
-        # m first: a mode that is absent adds 0 however flat it is, never 0 times infinity.
-        examples = np.sum(spectrum.multiplicity * spectrum.noise / spectrum.curvature)
-        return float(examples / target / 2.0 / problem.batch_size)
+        return float(np.sum(plain(*steps)))

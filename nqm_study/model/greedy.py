@@ -180,14 +180,14 @@ def greedy_curve(
     rates, at_steps = _records(max(steps, default=0))
     recorded = np.zeros(2, dtype=np.int64)
     risks, gradient = np.empty(len(steps)), np.empty(len(steps))
-    now = 0
+    now, largest = 0, np.max(spectrum.curvature)
     for index, step in enumerate(steps):
         now, _, _, risks[index], _ = greedy_advance(
             now, step, -math.inf, 0.5 * LIMIT, 2 * PATIENCE, DOUBLINGS, _stride_weights(),
             nodes.curvature, nodes.source, part, before, rates, at_steps, recorded,
         )  # fmt: skip
-        # e is 1/2 m h E theta^2, and the squared gradient sums m h^2 E theta^2.
-        gradient[index] = 2.0 * np.sum(nodes.eigenvalue * part)
+        # e is 1/2 m h E theta^2.
+        gradient[index] = np.sum(nodes.eigenvalue / largest * part)
     return risks, noise_over(gradient, spectrum)
 
 

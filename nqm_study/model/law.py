@@ -42,7 +42,7 @@ class PowerLaw:
         dim: how many modes there are.
         exponent: decay of the curvatures, greater than 0.
         scale: the largest curvature.
-        power: each mode counts h^power times.
+        power: each mode counts (h / scale)^power times.
     """
 
     dim: int
@@ -58,14 +58,14 @@ class PowerLaw:
         )
 
     def weighted(self, power: int) -> PowerLaw:
-        """The same law with each mode counted h^power times as often."""
+        """The same law with each mode counted (h / scale)^power times as often."""
         return replace(self, power=self.power + power)
 
     def entries(self, level: int) -> tuple[Array, Array]:
         """Curvatures and multiplicities that serve compressions of a level."""
         index, multiplicity = _cells(self._ends(level))
-        curvature = self.scale * index**-self.exponent
-        return curvature, multiplicity * curvature**self.power
+        ratio = index**-self.exponent
+        return self.scale * ratio, multiplicity * ratio**self.power
 
     @property
     def last_level(self) -> int:

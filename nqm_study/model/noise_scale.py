@@ -27,6 +27,7 @@ from nqm_study.model.linear import TOLERANCE
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.products import plain, product
 from nqm_study.model.schedules import ScheduleLike
 from nqm_study.model.spectrum import Spectrum
 
@@ -85,7 +86,7 @@ def gradient_noise_scale(
     power = 1 + WEIGHTINGS.index(weighting)
     spectrum = problem.spectrum
     weighted = NoisyQuadratic(spectrum.weighted(power), problem.batch_size)
-    gradient = 2.0 * risk_curve(
+    risk = risk_curve(
         weighted,
         optimizer,
         schedule,
@@ -94,14 +95,24 @@ def gradient_noise_scale(
         tolerance=tolerance,
         precision=precision,
     )
-    return noise_over(gradient, spectrum, power)
+    return noise_over(risk, spectrum, power)
 
 
-def noise_over(gradient: Array, spectrum: Spectrum, power: int = 1) -> Array:
-    """The sum of m h^(power - 1) c over some squared gradients; 0 where there is no noise."""
-    weight = spectrum.multiplicity * spectrum.curvature ** (power - 1)
-    noise = float(np.sum(weight * spectrum.noise))
-    if noise == 0.0:
-        return np.zeros_like(gradient)
-    with np.errstate(divide="ignore"):
-        return np.asarray(noise / gradient)
+def noise_over(risk: Array, spectrum: Spectrum, power: int = 1) -> Array:
+    """The sum of m h^(power - 1) c over that of m h^(power + 1) E theta^2; 0 without noise.
+
+    Args:
+        risk: 1/2 the sum of m h (h / h_1)^power E theta^2, as of ``spectrum.weighted(power)``.
+        spectrum: curvatures h, the largest of them h_1, multiplicities m and noise c.
+        power: 1 for the gradient itself, 2 weighs it by the Hessian.
+    """
+    largest = np.max(spectrum.curvature)
+    ratio = (spectrum.curvature / largest) ** (power - 1)
+    x, e = product((0.5, spectrum.multiplicity, ratio, spectrum.noise), (largest,))
+    if not np.any(x):
+        return np.zeros_like(risk)
+    top = np.max(e[x > 0.0])
+    noise = np.sum(plain(x, e - top))
+    finite = np.isfinite(risk) & (risk > 0.0)
+    y, f = product((noise,), (np.where(finite, risk, 1.0),))
+    return np.where(finite, plain(y, f + top), np.where(risk > 0.0, 0.0, np.inf))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nqm_study.model.law import MOST_DIM, MOST_NODES, PowerLaw
@@ -28,13 +30,14 @@ def power_law(dim: int, exponent: float = 1.0) -> Spectrum:
     """
     dim = require_integer("dim", dim, least=1, most=MOST_DIM)
     exponent = require_number("exponent", exponent, least=0.0)
-    if exponent * np.log2(dim) > -SMALLEST_LOG2:
+    largest = -SMALLEST_LOG2 / math.log2(dim) if dim > 1 else math.inf
+    if exponent > largest:
         raise ValueError(
-            f"exponent={exponent:g}: must be at most {-SMALLEST_LOG2 / np.log2(dim):g}, since "
+            f"exponent={exponent:g}: must be at most {largest:g}, since "
             f"{dim}^-{exponent:g} is 0 to the computer"
         )
     if dim <= MOST_NODES:
         return Spectrum(np.arange(1, dim + 1, dtype=np.float64) ** -exponent)
-    if exponent == 0.0:
+    if float(dim) ** -exponent == 1.0:  # all curvatures are one to the computer
         return Spectrum([1.0], multiplicity=[float(dim)])  # type: ignore[arg-type]  # lists will do
     return Spectrum.of_law(PowerLaw(dim, exponent))

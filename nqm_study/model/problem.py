@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nqm_study.model.require import require_number
-from nqm_study.model.spectrum import Spectrum
+from nqm_study.model.spectrum import LARGEST, Spectrum
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class NoisyQuadratic:
         batch_size: examples per step, a real number > 0.
 
     Raises:
-        ValueError: if batch_size is not a finite number greater than 0.
+        ValueError: if batch_size is not a finite number greater than 0, or so small that the noise
+            of its gradients in the risk, 1/2 sum m h c / batch_size, is infinite to the computer.
     """
 
     spectrum: Spectrum
@@ -28,4 +30,9 @@ class NoisyQuadratic:
     def __post_init__(self) -> None:
         if not isinstance(self.spectrum, Spectrum):
             raise ValueError(f"spectrum={self.spectrum!r}: must be a Spectrum")
-        require_number("batch_size", self.batch_size, above=0.0)
+        size = require_number("batch_size", self.batch_size, above=0.0)
+        if math.isinf(self.spectrum.noise_share / size):
+            raise ValueError(
+                f"batch_size={size:g}: must be at least {self.spectrum.noise_share / LARGEST:g}, "
+                "since the gradient noise of this spectrum is then infinite to the computer"
+            )

@@ -140,8 +140,11 @@ def _gauss(position: Array, weight: Array, size: Integers) -> tuple[Array, Array
 
     jacobi = np.zeros((size.size, ORDER, ORDER))
     mass = per_bin(weight)
+    # Powers of two keep the bits, and the smallest weights from losing theirs.
+    _, exponent = np.frexp(np.maximum.reduceat(weight, start))
+    weight = np.ldexp(weight, -np.repeat(exponent, size))
     previous, current = np.zeros_like(s), np.ones_like(s)
-    norm_previous, norm = mass, mass
+    norm_previous = norm = per_bin(weight)
     for k in range(ORDER):
         alpha = per_bin(weight * s * current**2) / norm
         jacobi[:, k, k] = alpha

@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model.products import plain, product
 from nqm_study.model.require import require_number
 from nqm_study.model.spectrum import Spectrum
 
@@ -32,6 +33,9 @@ Array = npt.NDArray[np.float64]
 
 LONGEST = 1e4
 """Times are looked at up to this many of the time that gradients without noise need."""
+
+TIMES = (1e-300, 1e300)
+"""Between these is the time that gradients without noise need."""
 
 POINTS = 24
 """Times that are looked at in one round, evenly spaced by their logarithms."""
@@ -77,46 +81,53 @@ def small_batch(
         The constants; None where the initial risk is at most the target.
 
     Raises:
-        ValueError: if a value is outside its range.
+        ValueError: if a value is outside its range, or no float can hold a constant.
     """
     target = require_number("target", target, above=0.0)
     noise = spectrum.noise
     if preconditioner == "adam":
         kept = noise > 0.0
-        scale = np.where(kept, noise, 1.0) ** -0.5
+        root = np.where(kept, noise, 1.0) ** -0.25
     else:
         power = require_number("preconditioner", preconditioner, least=0.0, most=1.0)
         kept = np.ones(noise.shape, dtype=np.bool_)
-        scale = spectrum.curvature**-power
+        root = spectrum.curvature ** (-0.5 * power)
     kept &= spectrum.multiplicity > 0.0
-    speed = (spectrum.curvature * scale)[kept]
-    signal = (0.5 * spectrum.multiplicity * spectrum.curvature * spectrum.second_moment)[kept]
-    diffusion = (0.25 * spectrum.multiplicity * noise * scale)[kept]
+    signal = (spectrum.weight * spectrum.second_moment)[kept]
+    if not float(signal @ np.ones(signal.size)) > target:
+        return None
+    # P as two roots, which floats can hold.
+    speed = plain(*product((spectrum.curvature, root, root)))[kept]
+    diffusion = plain(*product((0.25, spectrum.multiplicity, noise, root, root)))[kept]
+    fastest, noiseless = float(speed.max()), not np.any(noise[kept])
+    refusal = ValueError(
+        f"target={target:g}: must be reached in a time, at a speed and with examples that floats "
+        "can hold"
+    )
+    if not 0.0 < fastest < np.inf:
+        raise refusal
 
     def remaining(time: float) -> float:
-        return float(signal @ np.exp(-2.0 * speed * time))
+        with np.errstate(over="ignore"):
+            return float(signal @ np.exp(-2.0 * speed * time))
 
-    if not remaining(0.0) > target:
-        return None
-
-    # Doubling, then bisection on log time.
-    high = 1.0 / float(speed.max())
-    while remaining(high) > target:
-        high *= 2.0
-    low = high / 2.0
-    while remaining(low) <= target:
-        low /= 2.0
-    for _ in range(40):
-        middle = float(np.sqrt(low * high))
+    # Bisection on log time.
+    low, high = TIMES
+    for _ in range(60):
+        middle = float(np.sqrt(low) * np.sqrt(high))
         low, high = (middle, high) if remaining(middle) > target else (low, middle)
     least_time = high
+    if least_time in TIMES:
+        raise refusal
 
     def examples(time: float) -> float:
         """T B of a run of this time; infinite where it cannot reach the target."""
         room = target - remaining(time)
-        return (
-            time * float(diffusion @ -np.expm1(-2.0 * speed * time)) / room if room > 0 else np.inf
-        )
+        if not room > 0.0:
+            return np.inf
+        with np.errstate(over="ignore"):
+            added = diffusion @ -np.expm1(-2.0 * speed * time)
+        return float(plain(*product((time, added), (room,))))
 
     low, high = least_time, least_time * LONGEST
     for _ in range(ROUNDS):
@@ -125,5 +136,7 @@ def small_batch(
         low, high = times[max(best - 1, 0)], times[min(best + 1, POINTS - 1)]
     time = float(times[best])
     least = examples(time)
-    rate = time / least if least > 0.0 else np.inf
-    return SmallBatch(least, rate, time, least_time, float(speed.max()))
+    rate = np.inf if noiseless else float(plain(*product((time,), (least or np.nan,))))
+    if not noiseless and not (0.0 < least < np.inf and 0.0 < rate < np.inf):
+        raise refusal
+    return SmallBatch(least, rate, time, least_time, fastest)

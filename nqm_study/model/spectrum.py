@@ -32,6 +32,12 @@ ARRAYS_LEVEL = 3
 FEW_MORE = 1.5
 """A compression that saves less than this factor of nodes is not worth the check that it needs."""
 
+SMALLEST, LARGEST = float(np.finfo(np.float64).smallest_normal), float(np.finfo(np.float64).max)
+"""Floats in between have all their digits."""
+
+LARGEST_ROOT = 1e154
+"""The squares of floats below are floats."""
+
 # Not given: filled in once the curvature is known. The cast lets fields read as what they hold.
 _FROM_CURVATURE = cast("Array", None)
 
@@ -112,15 +118,13 @@ class Spectrum:
 
     def _require_finite_sums(self) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            weight = 0.5 * self.multiplicity * self.curvature
-            risk = np.sum(weight * (self.initial_mean**2 + self.initial_variance))
-            noise = np.sum(weight * self.noise)
-        if not np.isfinite(risk):
+            finite = np.isfinite((self.initial_risk, self.noise_share))
+        if not finite[0]:
             raise ValueError(
                 "curvature: must have a finite initial risk, 1/2 the sum of multiplicity * "
                 "curvature * (initial_mean^2 + initial_variance)"
             )
-        if not np.isfinite(noise):
+        if not finite[1]:
             raise ValueError(
                 "noise: must have a finite sum of multiplicity * curvature * noise, the share of "
                 "the gradient noise in the risk"
@@ -200,28 +204,37 @@ class Spectrum:
         by k^(1 - p), p the preconditioner's power, the steps are unchanged.
 
         Raises:
-            ValueError: if factor is not a finite number greater than 0.
+            ValueError: if factor is not a finite number greater than 0, or leaves numbers that are
+                too large for a float, or so small that they lose digits.
         """
         k = require_number("factor", factor, above=0.0)
+        square = k**2 if k < LARGEST_ROOT else np.inf
+        with np.errstate(over="ignore", invalid="ignore"):
+            curvature, noise = k * self.curvature, square * self.noise
+            for ours, theirs in ((curvature, self.curvature), (noise, self.noise)):
+                whole = ours >= np.minimum(theirs, SMALLEST)
+                if not np.all(np.isfinite(ours) & whole):
+                    raise ValueError(
+                        f"factor={k:g}: must leave curvature and noise from {SMALLEST:.3g} to "
+                        f"{LARGEST:.3g}, where floats have all their digits"
+                    )
         if self.law is not None:
             return Spectrum.of_law(replace(self.law, scale=k * self.law.scale))
-        return replace(self, curvature=k * self.curvature, noise=k**2 * self.noise)
+        return replace(self, curvature=curvature, noise=noise)
 
     def weighted(self, power: int) -> Spectrum:
-        """The same modes with multiplicities m h^power: what weighs them, not how they move.
+        """The same modes with multiplicities m (h / h_1)^power, h_1 the largest curvature.
 
-        It is kept with this spectrum, and its compressions with it.
+        It changes what weighs them, not how they move. It is kept with this spectrum, and its
+        compressions with it.
 
-        Raises:
-            ValueError: if the sums of such a spectrum are infinite.
         """
         if power not in self._weighted:
             if self.law is not None:
                 found = Spectrum.of_law(self.law.weighted(power))
             else:
-                with np.errstate(over="ignore"):
-                    multiplicity = self.multiplicity * self.curvature**power
-                found = replace(self, multiplicity=multiplicity)
+                ratio = self.curvature / np.max(self.curvature)
+                found = replace(self, multiplicity=self.multiplicity * ratio**power)
             self._weighted[power] = found
         return self._weighted[power]
 
@@ -234,27 +247,35 @@ class Spectrum:
         """E theta_0^2 = a^2 + s of each mode."""
         return np.asarray(self.initial_mean**2 + self.initial_variance)
 
+    @property
+    def weight(self) -> Array:
+        """1/2 m h of each mode, what E theta^2 counts in the risk."""
+        return np.asarray(0.5 * self.multiplicity * self.curvature)
+
     @functools.cached_property
     def initial_risk(self) -> float:
         """Expected loss before the first step, 1/2 sum m h (a^2 + s)."""
-        return float(0.5 * np.sum(self.multiplicity * self.curvature * self.second_moment))
+        return float(np.sum(self.weight * self.second_moment))
+
+    @functools.cached_property
+    def noise_share(self) -> float:
+        """The gradient noise in the risk, 1/2 sum m h c, at batch size 1."""
+        return float(np.sum(self.weight * self.noise))
 
     @functools.cached_property
     def loss(self) -> Measure:
         """The weight 1/2 m h of each curvature in the risk, per unit of E theta^2."""
-        return Measure.of(self.curvature, 0.5 * self.multiplicity * self.curvature)
+        return Measure.of(self.curvature, self.weight)
 
     @functools.cached_property
     def signal(self) -> Measure:
         """The weight 1/2 m h (a^2 + s) of each curvature in the noise-free part of the risk."""
-        weight = 0.5 * self.multiplicity * self.curvature * self.second_moment
-        return Measure.of(self.curvature, weight)
+        return Measure.of(self.curvature, self.weight * self.second_moment)
 
     @functools.cached_property
     def gradient_noise(self) -> Measure:
         """The weight 1/2 m h c of each curvature in the noise part of the risk, at batch size 1."""
-        weight = 0.5 * self.multiplicity * self.curvature * self.noise
-        return Measure.of(self.curvature, weight)
+        return Measure.of(self.curvature, self.weight * self.noise)
 
 
 def _entries(law: PowerLaw, level: int) -> Spectrum:

@@ -1,5 +1,9 @@
 """Hypothesis strategies for random problems and optimizers, shared by the tests of the model."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from hypothesis import HealthCheck, settings, strategies as st
 
@@ -81,3 +85,114 @@ def linear_optimizers(draw: st.DrawFn, curvature: np.ndarray) -> nqm.SGD:
         # Averaging is defective where its own root equals that of the iterate.
         decay = float(np.clip(1.0 - learning_rate * steep, 0.0, 0.999))
     return nqm.SGD(learning_rate, momentum, nesterov, power, decay)
+
+
+TINY, HUGE = 5e-324, float(np.finfo(float).max)
+
+CORNERS = (0.0, TINY, 2.0**-1022, 1e-300, 1e-160, 1e-16, 1.0, 1e16, 1e160, 1e300, HUGE)
+"""Where floats end or lose digits, and where their squares and roots do."""
+
+
+def extremes(
+    low: float = TINY, high: float = HUGE, *, below: float = math.inf
+) -> st.SearchStrategy[float]:
+    """Floats from low to high and below the bound: of every magnitude, the ends, their neighbours.
+
+    Half of them are ordinary, so that not every value of a call is out of range at once.
+    """
+    high = min(high, math.nextafter(below, 0.0))
+    near = {low, math.nextafter(low, math.inf), high, math.nextafter(high, 0.0)}
+    near |= {math.nextafter(1.0, 0.0), math.nextafter(1.0, 2.0), *CORNERS}
+    inside = sorted(value for value in near if low <= value <= high)
+    digits = st.floats(math.log10(max(low, TINY)), min(math.log10(high), 308.25))
+    magnitudes = digits.map(lambda u: min(max(10.0**u, low), high))
+    common = st.floats(max(low, min(1e-3, 0.1 * high)), min(high, 1e3))
+    return common | common | magnitudes | st.sampled_from(inside)
+
+
+def accepted(make: Callable[..., Any], *args: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What is made of some arguments, of those that are not refused."""
+
+    def attempt(values: tuple[Any, ...]) -> Any:
+        try:
+            return make(*values)
+        except ValueError:
+            return None
+
+    return st.tuples(*args).map(attempt).filter(lambda made: made is not None)
+
+
+def extreme_spectra() -> st.SearchStrategy[nqm.Spectrum]:
+    """Spectra of whatever floats: power laws, few modes, and ordinary ones out of scale."""
+    dims = st.sampled_from([1, 2, 1000, 2**17, 2**17 + 1, 2**53]) | st.integers(1, 2**53)
+    laws = accepted(nqm.power_law, dims, extremes(0.0, 1100.0))
+    signed = extremes(0.0) | extremes(0.0).map(lambda a: -a)
+
+    def modes(n: int) -> st.SearchStrategy[nqm.Spectrum]:
+        many = _lists(extremes(0.0), n)
+        noise, start = st.sampled_from([None, 0.0]) | many, st.just(0.0) | _lists(signed, n)
+        fields = (noise, st.none() | many, start, st.none() | many)
+        return accepted(nqm.Spectrum, _lists(extremes(), n), *fields)
+
+    few = st.integers(1, 4).flatmap(modes)
+    return st.one_of(few, few, laws, out_of_scale(), out_of_scale())
+
+
+@st.composite
+def out_of_scale(draw: st.DrawFn) -> nqm.Spectrum:
+    """Ordinary spectra with curvature, noise, weight or start times any power of two."""
+    spectrum = draw(spectra())
+    powers = st.just(0) | st.integers(-1074, 1023)
+    names = ("curvature", "noise", "multiplicity", "initial_mean", "initial_variance")
+
+    def scaled(*powers: int) -> nqm.Spectrum:
+        with np.errstate(over="ignore"):
+            pairs = zip(names, powers, strict=True)
+            return nqm.Spectrum(*(np.ldexp(getattr(spectrum, name), e) for name, e in pairs))
+
+    return draw(accepted(scaled, *[powers] * len(names)))
+
+
+def extreme_problems() -> st.SearchStrategy[nqm.NoisyQuadratic]:
+    """Problems of whatever floats."""
+    return accepted(nqm.NoisyQuadratic, extreme_spectra(), extremes())
+
+
+def extreme_linear_optimizers() -> st.SearchStrategy[nqm.SGD]:
+    """SGD of whatever floats."""
+    decay = extremes(0.0, below=1.0) | st.just(0.0)
+    power = st.just(0.0) | extremes(0.0, 1.0)
+    return st.builds(nqm.SGD, extremes(), decay, st.booleans(), power, decay)
+
+
+def extreme_adams() -> st.SearchStrategy[nqm.Adam]:
+    """Adam of whatever floats."""
+    decay = extremes(0.0, below=1.0) | st.sampled_from([0.0, 0.9, 0.999])
+    return st.builds(nqm.Adam, extremes(), decay, decay, extremes(0.0))
+
+
+def extreme_schedules() -> st.SearchStrategy[nqm.Constant]:
+    """Schedules of whatever floats, of every kind."""
+    warmup = st.just(0.0) | extremes(0.0, below=1.0)
+    final, shares = extremes(0.0), extremes(TINY, 1.0)
+    pieces = st.lists(extremes(0.0), min_size=1, max_size=4)
+    boundary = extremes(TINY, below=1.0).map(lambda each: (each,))
+    return st.one_of(
+        st.builds(nqm.Constant, warmup),
+        st.builds(nqm.Linear, final, warmup),
+        st.builds(nqm.Polynomial, final, warmup, extremes()),
+        st.builds(nqm.Cosine, final, warmup, extremes()),
+        st.builds(nqm.Exponential, extremes(), warmup),
+        st.builds(nqm.InverseSqrt, extremes(), warmup),
+        st.builds(nqm.PiecewiseConstant, pieces, st.none(), warmup),
+        st.builds(nqm.PiecewiseConstant, st.just((1.0, 0.1)), boundary, warmup),
+        accepted(nqm.StepDecay, extremes(), st.sampled_from([1, 3, 100_000]), warmup),
+        st.builds(
+            nqm.WarmupStableDecay,
+            final,
+            warmup,
+            shares,
+            st.sampled_from(["linear", "cosine", "sqrt"]),
+        ),
+        st.builds(nqm.OneCycle, final, warmup, extremes(TINY, below=1.0), extremes(1.0)),
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,9 @@ DECAYS: tuple[Decay, ...] = ("linear", "cosine", "sqrt")
 
 MOST_DROPS = 100_000
 """More drops than this are no schedule that anyone would write down."""
+
+LARGEST_LOG = 709.0
+"""Floats end shortly above e to this power."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ class PiecewiseConstant(Shaped):
     def _body_knots(self) -> tuple[float, ...]:
         if self.boundaries is not None:
             return self.boundaries
-        pieces = len(self.factors)
-        return tuple(piece / pieces for piece in range(1, pieces))
+        return _equal(len(self.factors))
 
     def _body(self, v: Array) -> Array:
         piece = np.searchsorted(self._body_knots, v, side="right")
@@ -76,7 +80,7 @@ class StepDecay(Shaped):
     decay_rate.
 
     Args:
-        decay_rate: the factor of each drop, > 0.
+        decay_rate: the factor of each drop, > 0; the last factor, decay_rate^drops, is finite.
         drops: how many, an integer of at least 1.
         warmup_fraction: w in [0, 1).
     """
@@ -88,14 +92,19 @@ class StepDecay(Shaped):
     def __post_init__(self) -> None:
         self._check()
         require_number("decay_rate", self.decay_rate, above=0.0)
-        require_integer("drops", self.drops, least=1, most=MOST_DROPS)
+        drops = require_integer("drops", self.drops, least=1, most=MOST_DROPS)
+        if drops * math.log(self.decay_rate) > LARGEST_LOG:
+            raise ValueError(
+                f"decay_rate={self.decay_rate:g}: must be at most {math.exp(LARGEST_LOG / drops):g}"
+                f" with drops={drops}, since the last factor is infinite to the computer"
+            )
 
     @property
     def _body_knots(self) -> tuple[float, ...]:
-        return tuple(drop / (self.drops + 1) for drop in range(1, self.drops + 1))
+        return _equal(self.drops + 1)
 
     def _body(self, v: Array) -> Array:
-        dropped = np.searchsorted(self._body_knots, v, side="right")
+        dropped = np.searchsorted(_equal_ends(self.drops + 1), v, side="right")
         return np.asarray(float(self.decay_rate) ** dropped)
 
 
@@ -131,7 +140,8 @@ class WarmupStableDecay(Shaped):
         return (start,) if start > 0.0 else ()
 
     def _body(self, v: Array) -> Array:
-        x = np.maximum((v - (1.0 - self.decay_fraction)) / self.decay_fraction, 0.0)
+        ahead = np.maximum(v - (1.0 - self.decay_fraction), 0.0)
+        x = np.minimum(ahead / self.decay_fraction, 1.0)
         down = {"linear": 1.0 - x, "cosine": half_wave(x), "sqrt": 1.0 - np.sqrt(x)}
         return between(down[self.decay], self.final_fraction)
 
@@ -166,9 +176,22 @@ class OneCycle(Shaped):
         return (self.pct_start,)
 
     def _body(self, v: Array) -> Array:
-        up = between(half_wave(1.0 - v / self.pct_start), 1.0 / self.div_factor)
+        before = np.minimum(v, self.pct_start) / self.pct_start
+        up = between(half_wave(1.0 - before), 1.0 / self.div_factor)
         after = np.maximum(v - self.pct_start, 0.0) / (1.0 - self.pct_start)
         return np.where(v < self.pct_start, up, between(half_wave(after), self.final_fraction))
+
+
+@functools.lru_cache(maxsize=8)
+def _equal(parts: int) -> tuple[float, ...]:
+    """Where equal parts end, but for the last."""
+    return tuple(part / parts for part in range(1, parts))
+
+
+@functools.lru_cache(maxsize=8)
+def _equal_ends(parts: int) -> Array:
+    """The same as an array: many parts take long to be made one."""
+    return np.array(_equal(parts))
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
