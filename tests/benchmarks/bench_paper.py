@@ -49,5 +49,5 @@ def test_exact_curves_of_the_paper() -> None:
         started = time.perf_counter()
         found = list(pool.map(steps, made))
     seconds = time.perf_counter() - started
-    print(f"\n{len(made)} exact points on {cores} cores: {seconds:.1f} s")  # noqa: T201
+    print(f"\n{len(made)} exact points on {cores} cores: {seconds:.1f} s")
     assert all(count is not None for count in found)

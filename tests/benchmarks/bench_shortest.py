@@ -29,7 +29,7 @@ KINDS = {
     "configured ranges": (campaign.random_spectrum, 6, [0.0, 0.5, 0.9, 0.99], 700, 60_000, 1.0),
     "beyond the limit": (campaign.random_spectrum, 6, [0.0, 0.5, 0.9, 0.99], 700, 6_000, 2.5),
     "narrow spectra": (campaign.narrow_spectrum, 6, [0.97, 0.99, 0.999], 700, 3_000, 1.0),
-    "200 modes": (lambda rng, most: nqm.power_law(most), 200, [0.9, 0.97, 0.99], 320, 3_000, 1.0),
+    "200 modes": (lambda _, most: nqm.power_law(most), 200, [0.9, 0.97, 0.99], 320, 3_000, 1.0),
 }
 
 

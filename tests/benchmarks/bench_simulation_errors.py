@@ -143,7 +143,7 @@ def test_told_errors_are_the_true_ones_in_every_setting():
         f" {np.sum(worst_of_seeds > MOST_OF_SEEDS)}"
         f" (worst {worst_of_seeds.max():.1f} in setting {worst_of_seeds.argmax()})",
     )
-    print("", *counts, sep="\n")  # noqa: T201 (counts are what a campaign is run for)
+    print("", *counts, sep="\n")
     assert np.all(worst <= MOST)
     assert np.all(worst_of_seeds <= MOST_OF_SEEDS)
     assert abs(every.mean()) < 0.05

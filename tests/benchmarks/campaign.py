@@ -32,7 +32,7 @@ def random_schedule(rng):
         lambda: nqm.PiecewiseConstant(factors),
         lambda: nqm.StepDecay(warmup_fraction=warm),
         lambda: nqm.WarmupStableDecay(final, warm, share),
-        lambda: nqm.OneCycle(),
+        nqm.OneCycle,
     ][rng.integers(10)]()
 
 

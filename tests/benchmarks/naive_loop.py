@@ -75,7 +75,7 @@ def main() -> None:
     optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db")
     jobs = [delayed(study)(folder, batch_size, n_trials) for batch_size in batch_sizes]
     costs = Parallel(n_jobs=-1)(jobs) if len(jobs) > 1 else [study(folder, *batch_sizes, n_trials)]
-    print(*costs)  # noqa: T201 (read by whoever started it)
+    print(*costs)
 
 
 if __name__ == "__main__":
