@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from nqm_study.build import python_plan
 from nqm_study.evaluations import evaluation
+from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.power_law import power_law
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.spectrum import Spectrum
@@ -44,6 +45,7 @@ def run_study(
     warm_start: bool = True,
     enqueue: Sequence[Mapping[str, float]] = (),
     truth: Truth = False,
+    max_growth: float | None = MAX_GROWTH,
 ) -> Study:
     """Tune an optimizer on a problem for the fewest steps to a target.
 
@@ -64,6 +66,8 @@ def run_study(
             is as the rule has it.
         truth: whether the true optimum is computed and kept with the study: True where ``tuned``
             gives it exactly, ``"all"`` for Adam and under a schedule too.
+        max_growth: as in ``steps_to_target``: a trial whose loss rises above this many times the
+            first one is ``diverged``.
 
     Returns:
         The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
@@ -85,6 +89,7 @@ def run_study(
         warm_start=warm_start,
         enqueue=enqueue,
         truth=truth,
+        max_growth=max_growth,
     )
     stored = open_planned(plan, optuna.storages.get_storage(storage))
     run_planned(plan, stored)
@@ -113,6 +118,7 @@ class Benchmark:
         target: expected loss to reach, above 0 and below the initial risk.
         schedule: name of a schedule's configuration.
         hyperparameters: numbers or ranges that replace those of the configurations.
+        max_growth: as in ``steps_to_target``.
 
     Attributes:
         problem: spectrum and batch size.
@@ -131,6 +137,7 @@ class Benchmark:
         target: float = 0.01,
         schedule: str = "constant",
         hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+        max_growth: float | None = MAX_GROWTH,
     ) -> None:
         modes = _paper() if spectrum is None else spectrum
         self.problem = NoisyQuadratic(modes, batch_size)
@@ -141,6 +148,7 @@ class Benchmark:
             schedule=schedule,
             hyperparameters=hyperparameters,
             warm_start=False,
+            max_growth=max_growth,
         )
         if schedule in COMPUTED or not self._plan.definition.searched:
             raise ValueError(

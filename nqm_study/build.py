@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.checks import choice, integer, text
 from nqm_study.conf_folder import conf_dir
-from nqm_study.model.outcome import MOST_STEPS
+from nqm_study.model.outcome import MAX_GROWTH, MOST_STEPS
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.require import require_number
+from nqm_study.model.require import require_growth, require_number
 from nqm_study.model.spectrum import Spectrum
 from nqm_study.optimizer_parts import OptimizerSpace, optimizer_space
 from nqm_study.parts import (
@@ -99,6 +99,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     n_trials = integer("study.n_trials", study["n_trials"], 1)
     seed = integer("study.seed", study["seed"], 0, MOST_SEED)
     max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
+    max_growth = require_growth(study["max_growth"], "study.max_growth")
     spectrum, spectrum_settings = make_spectrum(data["spectrum"])
     target = _target(data["target"], spectrum)
     # Of a range, the low end has the largest beta2 and the high end what no steps are fewer than.
@@ -121,6 +122,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
         optimizer_settings=optimizer.settings,
         warm_start=switch("study.warm_start", study["warm_start"]),
         enqueued=enqueued("study.enqueue", study["enqueue"]),
+        max_growth=max_growth,
     )
     name = None if study["name"] is None else text("study.name", study["name"])
     truth = truth_of("study.truth", study["truth"])
@@ -159,6 +161,7 @@ def python_plan(
     warm_start: bool = True,
     enqueue: Sequence[Mapping[str, float]] = (),
     truth: Truth = False,
+    max_growth: float | None = MAX_GROWTH,
 ) -> StudyPlan:
     """The study of values given in Python; the arguments are those of ``run_study``.
 
@@ -198,6 +201,7 @@ def python_plan(
         optimizer_settings=optimizer.settings,
         warm_start=switch("warm_start", warm_start),
         enqueued=enqueued("enqueue", enqueue),
+        max_growth=require_growth(max_growth),
     )
     backend, truth = Backend(), truth_of("truth", truth)
 

@@ -68,8 +68,13 @@ class _Ranges:
 
     def _evaluate(self, coordinates: Mapping[str, float], max_steps: int) -> Crossing:
         run = self._run(coordinates)
+        made = self.definition
         return steps_to_target(
-            self.problem, *run, target=self.definition.target, max_steps=max_steps
+            self.problem,
+            *run,
+            target=made.target,
+            max_steps=max_steps,
+            max_growth=made.max_growth,
         )
 
     def _risk(self, coordinates: Mapping[str, float], steps: int) -> float:

@@ -101,6 +101,7 @@ def _family(
         *parts_of_run(problem, algorithm, definition, values),
         target=definition.target,
         max_steps=definition.max_steps,
+        max_growth=definition.max_growth,
     )
     return Evaluation(crossing, actual)
 

@@ -18,9 +18,10 @@ most batch sizes; elsewhere they are a guess that the search goes on from.
 | 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
 | lr of Adam | rate sqrt(B) | the spread of the starts |
 
-Under a schedule the noise of large rates is averaged out at the end, as the average of iterates
-does it: rates begin at 10 rate B as well, and 1 - momentum is as large as that allows, down to its
-value for large batches.
+Under a schedule the largest rate is searched up to 0.9998 of the limit of stability of a constant
+one: beyond, the loss rises on the way, and only the end of the decay hides it. The noise of large
+rates is averaged out at the end, as the average of iterates does it: rates begin at 10 rate B as
+well, and 1 - momentum is as large as that allows, down to its value for large batches.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from dataclasses import replace
 from nqm_study.checks import under
 from nqm_study.evaluations import parts_of_run
 from nqm_study.model.problem import NoisyQuadratic
+from nqm_study.model.stability import BELOW_LIMIT
 from nqm_study.scales import Scales, joined, scales_of
 from nqm_study.schedule_parts import COMPUTED
 from nqm_study.study.definition import Range, StudyDefinition
@@ -40,9 +42,6 @@ from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
 WIDE = 30.0
 """Rates are searched within this factor of the first trial's."""
-
-UNSTABLE = 2.5
-"""Under a schedule the peak may be unstable for a while: it is searched up to so many limits."""
 
 SHAPES: tuple[Mapping[str, float], ...] = (
     {"decay_fraction": 0.9, "warmup_fraction": 0.005, "ratio": 0.4},
@@ -66,6 +65,9 @@ SHAPES: tuple[Mapping[str, float], ...] = (
 and next to nothing at large ones, with local optima between. What is in none of them begins in the
 middle, and ``ratio`` is that of every piece."""
 
+
+BEYOND = 2.5
+"""Where the limit of stability depends on what is searched, rates are searched up to so many."""
 
 LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
@@ -178,9 +180,10 @@ def _coordinate(
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
         if algorithm == "SGD":
-            alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
+            constant = definition.schedule == "constant"
+            alone = constant and not given.get("momentum", 0.0)
             # Heavy ball is stable below 2 (1 + momentum) / x.
-            high = scales.limit if alone else 2.0 * UNSTABLE * (2.0 / scales.speed)
+            high = scales.limit if alone else 2.0 * (BEYOND if constant else 1.0) * _cap(scales)
         fitted = low, high, True, True
     elif name == "timescale":
         fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
@@ -219,9 +222,15 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     if momentum != 0.0:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
-        return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE)
-    if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
-        high = UNSTABLE * max(scales.limit, 2.0 / scales.speed)
+        cap = _cap(scales) if scheduled else math.inf
+        return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap)
+    if scheduled:
+        cap = _cap(scales)
+        return Coordinate(
+            "learning_rate", "itself", scales.rate / WIDE, cap, open_high=False, cap=cap
+        )
+    if isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
+        high = BEYOND * max(scales.limit, 2.0 / scales.speed)
         return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
     low, limit = scales.rate / WIDE, scales.limit
     # Far below the limit, what is close to it is of no use, and would take half of the range.
@@ -233,6 +242,11 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
         WIDE * max(most / max(limit - most, 1e-6 * limit), low / (limit - low)),
         limit=limit,
     )
+
+
+def _cap(scales: Scales) -> float:
+    """The largest rate of a schedule that plain SGD would be trained with."""
+    return BELOW_LIMIT * 2.0 / scales.speed
 
 
 def _require_run(
@@ -259,8 +273,10 @@ def _widened(
     if not isinstance(given, Range) or not math.isfinite(coordinate) or coordinate <= 0.0:
         return each
     ends = (given.high, given.low) if each.kind == "one_minus" else (given.low, given.high)
+    above = math.isfinite(each.cap) and values[each.hyperparameter] > each.capped(values)
     return replace(
         each,
+        cap=math.inf if above else each.cap,
         low=min(each.low, coordinate) if ends[0] is None else each.low,
         high=max(each.high, coordinate) if ends[1] is None else each.high,
     )

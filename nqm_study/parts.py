@@ -36,7 +36,16 @@ Truth = bool | Literal["all"]
 """Which optima are computed beside a study: none, those that are exact, or all."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "study": ("n_trials", "seed", "name", "max_steps", "warm_start", "enqueue", "truth"),
+    "study": (
+        "n_trials",
+        "seed",
+        "name",
+        "max_steps",
+        "max_growth",
+        "warm_start",
+        "enqueue",
+        "truth",
+    ),
     "optimizer": ("name", "algorithm", "learning_rate"),
     "spectrum": ("name", "kind"),
     "schedule": ("name",),

@@ -51,12 +51,17 @@ def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | No
     decays = [name for name in definition.searched if name != "learning_rate"]
     family = DECAYS[decays[0]] if decays else "sgd"
     found = _tuned(
-        problem, family, definition.target, definition.max_steps, tuple(sorted(fixed.items()))
+        problem,
+        family,
+        definition.target,
+        definition.max_steps,
+        definition.max_growth,
+        tuple(sorted(fixed.items())),
     )
     if found.steps is None or found.optimizer is None:
         return None
     values = {name: float(getattr(found.optimizer, name)) for name in hyperparameters}
-    return Optimum(found.steps, values)
+    return Optimum(found.steps, values, exact=found.exact)
 
 
 def frontier_wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
@@ -91,11 +96,12 @@ def _tuned(
     family: str,
     target: float,
     max_steps: int,
+    max_growth: float | None,
     fixed: tuple[tuple[str, float], ...],
 ) -> Tuned:
     # Studies that differ in their seeds or samplers share it.
     held: dict[str, Any] = dict(fixed)
-    return tuned(problem, family, target=target, max_steps=max_steps, **held)
+    return tuned(problem, family, target=target, max_steps=max_steps, max_growth=max_growth, **held)
 
 
 def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:

@@ -17,8 +17,9 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.runs import largest_factor
-from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules import Constant, Schedule
 from nqm_study.model.shape_family import ShapeFamily
+from nqm_study.model.stability import largest_peak
 
 RATE, DECAY, SHAPE = "rate", "decay", "shape."
 """Names of the coordinates of a linear family, and what those of a shape begin with."""
@@ -36,12 +37,13 @@ class DenseTuning:
         members: Family | AdamFamily,
         schedule: Schedule | ShapeFamily,
         target: float,
+        max_growth: float | None,
     ) -> None:
         self._problem, self._members, self._schedule = problem, members, schedule
-        self._target = target
+        self._target, self._max_growth = target, max_growth
         ends = schedule.ends if isinstance(schedule, ShapeFamily) else (schedule,)
         self._factor = max(min(largest_factor(each) for each in ends), 1e-30)
-        self._bottom, self._top = 0.0, 0.0
+        self._bottom = 0.0
 
     def best(self, max_steps: int, most_evaluations: int) -> Optimum | None:
         """The best that is found; None where no rate reaches the target."""
@@ -72,7 +74,7 @@ class DenseTuning:
             return members.optimizer(values)
         log_gap = math.log1p(-values[DECAY]) if members.decay else 0.0
         # All of the box can reach the target: the highest effective rate depends on the momentum.
-        highest = self._top - (log_gap if members.decay == "momentum" else 0.0)
+        highest = self._top(members, log_gap) - (log_gap if members.decay == "momentum" else 0.0)
         longest = math.log(self._highest)
         log_rate = self._bottom + (highest - self._bottom) * math.log(values[RATE]) / longest
         return members.optimizer((log_rate, log_gap))
@@ -94,12 +96,11 @@ class DenseTuning:
         if plain is None:
             return None
         steps, (log_rate, _) = plain
-        top = HIGHER * SCHEDULED * largest_rate(self._problem, members, self._target)
         self._bottom = log_rate - math.log(SLOWER * SCHEDULED * max(self._factor, 1.0))
-        self._top = math.log(top / self._factor)
         least = max(-math.log(MEMORY * steps), LEAST_LOG_GAP)
         decay: tuple[Coordinate, ...] = ()
-        room = self._top - self._bottom
+        slowest = least if members.decay == "momentum" else 0.0
+        room = self._top(members, slowest) - self._bottom
         if members.decay is not None:
             # The bounds are at least one step of the grid apart, however short the runs.
             least = min(least, -GAP)
@@ -108,6 +109,14 @@ class DenseTuning:
         self._highest = math.exp(room)
         return (Coordinate(RATE, 1.0, self._highest), *decay)
 
+    def _top(self, members: Family, log_gap: float) -> float:
+        """The logarithm of the largest rate beside a decay."""
+        if self._schedule == Constant():
+            return math.log(HIGHER * SCHEDULED * largest_rate(self._problem, members, self._target))
+        return math.log(
+            largest_peak(self._problem, members.optimizer((0.0, log_gap))) / self._factor
+        )
+
     def _evaluate(self, values: Mapping[str, float], max_steps: int) -> Crossing:
         return steps_to_target(
             self._problem,
@@ -115,6 +124,7 @@ class DenseTuning:
             self.schedule(values),
             target=self._target,
             max_steps=max_steps,
+            max_growth=self._max_growth,
         )
 
     def _risk(self, values: Mapping[str, float], steps: int) -> float:

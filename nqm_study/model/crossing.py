@@ -11,7 +11,7 @@ from nqm_study.model.linear import TOLERANCE, linear_crossing, linear_risks
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.require import require_integer, require_number
+from nqm_study.model.require import require_growth, require_integer, require_number
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 
 Array = npt.NDArray[np.float64]
@@ -172,15 +172,6 @@ def _adam_level(tolerance: float) -> int | None:
 
 def _require_tolerance(value: object) -> float:
     return require_number("tolerance", value, least=0.0, most=1e-6)
-
-
-def require_growth(value: object) -> float | None:
-    """A limit of growth, or None for none.
-
-    Raises:
-        ValueError: if it is neither.
-    """
-    return None if value is None else require_number("max_growth", value, least=1.0)
 
 
 def _varying(schedule: Schedule) -> Schedule | None:

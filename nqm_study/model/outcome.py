@@ -10,6 +10,10 @@ Status = Literal["reached", "floor_above_target", "diverged", "max_steps"]
 MOST_STEPS = 2**62
 """The longest run. Twice as many steps still fit a 64-bit integer, as the search's jumps need."""
 
+MAX_GROWTH = 1000.0
+"""Times the first loss that the expected loss of a run one would train may rise to on the way.
+Optimal schedules with a momentum of 0.97 reach 573, with 0.9 47, without momentum 1."""
+
 PRECISE = 1e-6
 """Relative error that the risk of a long run under a schedule tries to stay below."""
 

@@ -62,3 +62,12 @@ def require_number(
     ]
     shown = f"{result:g}" if number else repr(value)
     raise ValueError(f"{name}={shown}: must be a finite number {' and '.join(bounds)}")
+
+
+def require_growth(value: object, name: str = "max_growth") -> float | None:
+    """A limit of growth, or None for none.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    return None if value is None else require_number(name, value, least=1.0)

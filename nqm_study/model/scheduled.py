@@ -48,8 +48,8 @@ Integers = npt.NDArray[np.int64]
 EVERY, THOROUGH = 320, 8192
 """Up to so many steps every horizon is looked at, and where a thorough search is asked for."""
 
-WORK, THOROUGH_WORK = 2**18, 2**25
-"""What that may cost, in units of ``Runs.work``: 8 ms and a second."""
+WORK, THOROUGH_WORK = 2**19, 2**25
+"""What that may cost, in units of ``Runs.work``: 15 ms and a second."""
 
 SAMPLED = 8
 """So many horizons tell how far off a compression is."""

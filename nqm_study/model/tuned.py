@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from nqm_study.model._dense_tuning import DenseTuning
 from nqm_study.model._tuning import LONGEST, Tuning
 from nqm_study.model.adam_families import ADAM_FAMILIES, AdamFamily
+from nqm_study.model.crossing import steps_to_target
 from nqm_study.model.families import FAMILIES, Family
 from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.require import require_integer, require_number
+from nqm_study.model.require import require_growth, require_integer, require_number
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 from nqm_study.model.shape_family import ShapeFamily
 
@@ -67,6 +69,7 @@ def tuned(
     target: float = 0.01,
     max_steps: int = 10**9,
     most_evaluations: int = 100_000,
+    max_growth: float | None = MAX_GROWTH,
     **fixed: float,
 ) -> Tuned:
     """The fewest steps to a target over all hyperparameters of a family.
@@ -78,9 +81,8 @@ def tuned(
 
     For linear families at a constant rate the result is the best of all local optima found from a
     dense start, each exact to the step. Else it is the best of a dense search. Both are proved only
-    as far as they are dense; the tests compare them with wide random searches. Under a schedule a
-    short run at a huge rate may just meet the target, and shorter and longer ones miss it:
-    ``steps_to_target`` finds it for certain with ``max_steps`` at the steps that are said here.
+    as far as they are dense; the tests compare them with wide random searches. Under a schedule the
+    largest rate is searched up to 0.9998 of the limit of stability at a constant rate.
 
     Args:
         problem: spectrum and batch size.
@@ -89,6 +91,8 @@ def tuned(
         target: expected loss to reach, > 0.
         max_steps: the most steps that count, >= 0.
         most_evaluations: a limit on the work of a dense search, >= 1.
+        max_growth: members count only if their expected loss does not rise above this many times
+            the first one on the way, as in ``steps_to_target``.
         **fixed: hyperparameters of ``SGD`` or ``Adam`` but the learning rate, to be held at these
             values: ``tuned(problem, "momentum", momentum=0.9)`` is the best rate for that momentum.
 
@@ -104,6 +108,7 @@ def tuned(
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
     most_evaluations = require_integer("most_evaluations", most_evaluations, least=1)
+    max_growth = require_growth(max_growth)
     members = families[family].holding(fixed)
     exact = isinstance(members, Family) and shape == CONSTANT
     if problem.spectrum.initial_risk <= target:  # any member will do
@@ -114,8 +119,14 @@ def tuned(
         if best is None or best[0] > max_steps:
             return Tuned(None, None)
         steps, point = best
-        return Tuned(steps, members.optimizer(point), CONSTANT)
-    search = DenseTuning(problem, members, shape, target)
+        member = members.optimizer(point)
+        run = steps_to_target(
+            problem, member, target=target, max_steps=steps, max_growth=max_growth
+        )
+        if run.status != "diverged":
+            return Tuned(steps, member, CONSTANT)
+    # The fewest steps of all grow too much: what is left is searched densely.
+    search = DenseTuning(problem, members, shape, target, max_growth)
     found = search.best(max_steps, most_evaluations)
     if found is None:
         return Tuned(None, None, exact=False)

@@ -111,7 +111,13 @@ def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]
     )
     rows.append(tuple(_enqueued_text(definition) for definition in definitions))
     rows.append(tuple(f"max_steps {definition.max_steps:g}" for definition in definitions))
+    rows.append(tuple(_growth_text(definition) for definition in definitions))
     return rows
+
+
+def _growth_text(definition: StudyDefinition) -> str:
+    growth = definition.max_growth
+    return "any growth" if growth is None else f"max_growth {growth:g}"
 
 
 def _finish_varies(definitions: Sequence[StudyDefinition]) -> bool:

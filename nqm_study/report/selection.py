@@ -6,6 +6,7 @@ A filter is terms with blanks between them, all of which must hold: ``spectrum=p
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections import defaultdict
@@ -115,6 +116,7 @@ def _properties(definition: StudyDefinition) -> dict[str, Value]:
         "sampler": definition.sampler_text,
         "target": definition.target,
         "max_steps": float(definition.max_steps),
+        "max_growth": math.inf if definition.max_growth is None else definition.max_growth,
         "warm_start": _value(definition.warm_start),
         **settings,
         **absent,

@@ -118,6 +118,8 @@ class StudyDefinition:
         warm_start: whether the first trials are those that a rule says for the problem and the
             batch size.
         enqueued: hyperparameters of trials that come before these, in the user's units.
+        max_growth: a run counts as diverged if its expected loss rises above this many times the
+            first one on the way to the target; None: any rise counts.
     """
 
     optimizer: str
@@ -135,6 +137,7 @@ class StudyDefinition:
     optimizer_settings: Mapping[str, float | str] = field(default_factory=dict)
     warm_start: bool = False
     enqueued: Sequence[Mapping[str, float]] = ()
+    max_growth: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
@@ -147,6 +150,8 @@ class StudyDefinition:
         for name in ("schedule_settings", "optimizer_settings", "warm_start", "enqueued"):
             if not data[name]:
                 del data[name]
+        if data["max_growth"] is None:
+            del data["max_growth"]
         return data
 
     @classmethod

@@ -50,6 +50,8 @@ class Coordinate:
             it is between them on logarithmic axes; empty where it is the number itself.
         limits: (batch size, limit) pairs of ``to_limit``, in place of the one limit.
         integer: whether its values are rounded.
+        cap: the largest learning rate without momentum; with it, it is (1 + momentum) times as
+            large, over 1 + 2 momentum with Nesterov's.
     """
 
     hyperparameter: str
@@ -63,6 +65,7 @@ class Coordinate:
     guide: Table = ()
     limits: Table = ()
     integer: bool = False
+    cap: float = math.inf
 
     @property
     def name(self) -> str:
@@ -80,6 +83,15 @@ class Coordinate:
 
     def value(self, coordinate: float, values: Mapping[str, float]) -> float:
         """The hyperparameter, given those that it depends on."""
+        value = self._uncapped(coordinate, values)
+        return value if math.isinf(self.cap) else min(value, self.capped(values))
+
+    def capped(self, values: Mapping[str, float]) -> float:
+        """The largest value, given those that it depends on."""
+        momentum = values.get("momentum", 0.0)
+        return self.cap * (1.0 + momentum) / (1.0 + 2.0 * momentum * values.get("nesterov", 0.0))
+
+    def _uncapped(self, coordinate: float, values: Mapping[str, float]) -> float:
         if self.guide:
             coordinate *= between(self.guide, values[BATCH_SIZE])
         if self.kind == "one_minus":
@@ -192,7 +204,12 @@ class SearchSpace:
         coordinates = [dataclasses.asdict(each) for each in self.coordinates]
         for each in coordinates:
             # As earlier versions wrote it, where it is nothing new.
-            for name, nothing in (("limit", math.inf), ("guide", ()), ("limits", ())):
+            for name, nothing in (
+                ("limit", math.inf),
+                ("guide", ()),
+                ("limits", ()),
+                ("cap", math.inf),
+            ):
                 if each[name] == nothing:
                     del each[name]
             if not each["integer"]:

@@ -199,6 +199,8 @@ def params(record: StudyRecord) -> dict[str, str]:
         # Few digits: the last ones may differ on another machine.
         "initial_risk": f"{record.initial_risk:.6g}",
     }
+    if definition.max_growth is not None:
+        said["max_growth"] = number(definition.max_growth)
     for name, setting in definition.optimizer_settings.items():
         said[f"optimizer.{name}"] = setting if isinstance(setting, str) else number(setting)
     for name, setting in definition.spectrum_settings.items():
