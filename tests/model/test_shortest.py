@@ -5,6 +5,7 @@ import pytest
 import textbook
 
 import nqm_study as nqm
+from nqm_study.model.runs import Runs
 
 FEW_MODES = [
     ([1.0], 1e6, nqm.SGD(1.8), nqm.WarmupStableDecay(), 7.0326e-7, 9),
@@ -114,10 +115,14 @@ def test_steps_that_are_not_proved_say_so_and_a_thorough_search_proves_them():
 
 
 def test_a_bound_excludes_shorter_runs_of_plain_descent():
-    problem = nqm.NoisyQuadratic(nqm.power_law(100), 2**20)
+    problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(100), 2**20), nqm.SGD(1.2)
     for schedule in (nqm.Linear(), nqm.WarmupStableDecay(0.0, 0.1, 0.4), nqm.OneCycle()):
-        found = nqm.steps_to_target(problem, nqm.SGD(1.2), schedule, target=0.002, thorough=True)
+        runs = Runs(problem, optimizer, schedule, problem.spectrum.last_level)
+        risks = ends(problem, optimizer, schedule, 320)
+        least = np.minimum.accumulate(risks)
+        for horizon in (4, 20, 100, 320):
+            assert runs.excludes(horizon, 0.9 * least[horizon]) or horizon < 100
+            assert not runs.excludes(horizon, least[horizon])
+        found = nqm.steps_to_target(problem, optimizer, schedule, target=1e-4)
         assert found.steps > 320
         assert found.smallest
-        risks = ends(problem, nqm.SGD(1.2), schedule, found.steps)
-        assert risks[-1] <= 0.002 < risks[:-1].min()

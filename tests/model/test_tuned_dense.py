@@ -9,6 +9,7 @@ import pytest
 import nqm_study as nqm
 from nqm_study.model import families
 from nqm_study.model._dense_tuning import DenseTuning
+from nqm_study.model.stability import largest_peak
 
 PAPER = nqm.power_law(10_000)
 SMALL = nqm.power_law(100)
@@ -44,6 +45,9 @@ def not_beaten(problem, best, target, n, reshape=None):
     rng = np.random.default_rng(0)
     for trial in range(n):
         optimizer = jitter(rng, best.optimizer, (1.0, 0.1, 0.01)[trial % 3])
+        if best.schedule != nqm.Constant() and isinstance(optimizer, nqm.SGD):
+            peak = min(optimizer.learning_rate, largest_peak(problem, optimizer))
+            optimizer = replace(optimizer, learning_rate=peak)
         schedule = reshape(rng) if reshape and trial % 2 else best.schedule
         found = nqm.steps_to_target(
             problem, optimizer, schedule, target=target, max_steps=best.steps - 1
@@ -58,7 +62,7 @@ def test_dense_searches_find_the_exact_optima_of_linear_families(family, batch_s
     exact = nqm.tuned(problem, family, target=0.02)
     assert exact.exact
     assert (exact.schedule, exact.evaluations) == (nqm.Constant(), None)
-    search = DenseTuning(problem, families.FAMILIES[family], nqm.Constant(), 0.02)
+    search = DenseTuning(problem, families.FAMILIES[family], nqm.Constant(), 0.02, None)
     assert search.best(10**9, 10**5).steps == exact.steps
 
 

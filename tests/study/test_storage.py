@@ -122,6 +122,7 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "optimizer_settings": {"beta2_policy": "half_life"},
         "warm_start": True,
         "enqueued": [{"learning_rate": 0.1}],
+        "max_growth": 1000.0,
     }
     assert set(changes) == {each.name for each in fields(base)}
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]
