@@ -245,7 +245,9 @@ class Search:
             low, high = aiming._move(low, high, FAIR)
             low, high = aiming._halve(low, high, FAIR, 0.0)
         low, high = self._move(low, high, GOOD)
-        low, high = self._halve(low, high, GOOD)
+        low, high = self._halve(low, high, GOOD, 0.1 * self._doubt(high))
+        if self._doubt(high) * high > 1.0:
+            return self._at(high)
         # Neighbours share the error of a fair look, which the one just above the target tells.
         share = self.look(low, GOOD).risk / self.look(low, FAIR).risk if low > 0 else 1.0
         for before in range(max(1 + self.above, low - self.jitter), low):
@@ -262,8 +264,7 @@ class Search:
 
     def _move(self, low: int, high: int, quality: int) -> tuple[int, int]:
         """The bracket, moved and widened until such looks agree that it is one."""
-        # Nearer than a look is exact there is no telling.
-        doubt = min(self.look(high, quality).error, CLOSE) if quality == GOOD else 0.0
+        doubt = self._doubt(high) if quality == GOOD else 0.0
         width = max(1, high - low, int(doubt * high))
         while high < self.max_steps and not self.look(high, quality).risk <= self.target:
             low, high = high, min(high + width, self.max_steps)
@@ -273,6 +274,10 @@ class Search:
             low, high = max(low - width, self.above), low
             width *= 2
         return low, high
+
+    def _doubt(self, horizon: int) -> float:
+        """Share of a horizon, about, within which a good look does not tell one from the next."""
+        return min(self.look(horizon, GOOD).error, CLOSE)
 
     def _halve(
         self, low: int, high: int, quality: int, share: float | None = None

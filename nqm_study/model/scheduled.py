@@ -60,9 +60,9 @@ COARSE = 0.01
 CHUNK = 64
 """The first horizons that are looked at together; twice as many come next, and so on."""
 
-WALKED, FEWEST, MOST = 2**14, 25, 400
+WALKED, FEWEST, MOST = 2**13, 25, 400
 """The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
-half a second at most, and mostly some milliseconds."""
+a fourth of a second at most, and mostly some milliseconds."""
 
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
