@@ -126,3 +126,23 @@ def test_a_bound_excludes_shorter_runs_of_plain_descent():
         found = nqm.steps_to_target(problem, optimizer, schedule, target=1e-4)
         assert found.steps > 320
         assert found.smallest
+
+
+@pytest.mark.parametrize(
+    "schedule", [nqm.Constant(), nqm.InverseSqrt(20.0), nqm.Linear()], ids=repr
+)
+def test_a_risk_within_rounding_of_the_target_is_a_tie(schedule):
+    problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(5), 2**20), nqm.SGD(3.2, 0.97)
+    risks = ends(problem, optimizer, schedule, 150)
+    if not schedule.needs_horizon:
+        factors = schedule.at_steps(np.arange(150.0), 150)
+        risks = textbook.linear_risks(problem, optimizer, 150, factors)
+    lowest = np.minimum.accumulate(risks)
+    records = np.flatnonzero(risks[1:] < 0.9 * lowest[:-1]) + 1
+    assert records.size > 5
+    for step in records.tolist():
+        for away, tie in ((1e-14, True), (-1e-14, True), (1e-9, False), (-1e-9, False)):
+            target = float(risks[step]) * (1.0 + away)
+            found = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=step)
+            assert found.tie is tie
+            assert tie or (found.steps == step) == (away > 0.0)

@@ -387,6 +387,8 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["study.n_trials=0"], "study.n_trials=0: must be an integer of at least 1"),
         (["study.seed=-1"], "study.seed=-1: must be an integer of at least 0"),
         (["study.max_steps=0"], "study.max_steps=0: must be an integer of at least 1"),
+        (["study.max_growth=0.5"], "study.max_growth=0.5: must be a finite number of at least 1"),
+        (["study.max_growth=no"], "study.max_growth='no': must be a finite number of at least 1"),
         (
             ["optimizer.learning_rate.low=5"],
             "optimizer.learning_rate.low=5: must be below 2, which fits the problem at "
