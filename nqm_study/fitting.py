@@ -180,10 +180,11 @@ def _coordinate(
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
         if algorithm == "SGD":
-            constant = definition.schedule == "constant"
-            alone = constant and not given.get("momentum", 0.0)
+            alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
+            cap = _cap(scales, definition)
             # Heavy ball is stable below 2 (1 + momentum) / x.
-            high = scales.limit if alone else 2.0 * (BEYOND if constant else 1.0) * _cap(scales)
+            beyond = 2.0 * min(cap, BEYOND * (2.0 / scales.speed))
+            high = scales.limit if alone else beyond
         fitted = low, high, True, True
     elif name == "timescale":
         fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
@@ -222,14 +223,14 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     if momentum != 0.0:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
-        cap = _cap(scales) if scheduled else math.inf
+        cap = _cap(scales, definition)
         return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap)
-    if scheduled:
-        cap = _cap(scales)
+    cap = _cap(scales, definition)
+    if math.isfinite(cap):
         return Coordinate(
             "learning_rate", "itself", scales.rate / WIDE, cap, open_high=False, cap=cap
         )
-    if isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
+    if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
         high = BEYOND * max(scales.limit, 2.0 / scales.speed)
         return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
     low, limit = scales.rate / WIDE, scales.limit
@@ -244,8 +245,14 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     )
 
 
-def _cap(scales: Scales) -> float:
-    """The largest rate of a schedule that plain SGD would be trained with."""
+def _cap(scales: Scales, definition: StudyDefinition) -> float:
+    """The largest rate of a schedule that plain SGD would be trained with; infinite: no cap.
+
+    It depends on the preconditioner, so that there is none where the power is searched.
+    """
+    searched = isinstance(definition.hyperparameters.get("preconditioner_power"), Range)
+    if definition.schedule == "constant" or searched:
+        return math.inf
     return BELOW_LIMIT * 2.0 / scales.speed
 
 

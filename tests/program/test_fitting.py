@@ -9,7 +9,8 @@ import pytest
 
 import nqm_study as nqm
 from nqm_study.build import StudyPlan, python_plan
-from nqm_study.evaluations import evaluation
+from nqm_study.evaluations import evaluation, parts_of_run
+from nqm_study.model.stability import largest_peak
 from nqm_study.study.definition import Range
 from nqm_study.study.storage import study_record
 from nqm_study.truth import true_optimum
@@ -140,6 +141,54 @@ def test_bounds_of_ones_own_are_kept_and_search_the_rate_itself() -> None:
     fixed = plan(64.0, "momentum", hyperparameters={"momentum": 0.9}).search.space
     assert [each.name for each in fixed.coordinates] == ["effective_learning_rate"]
     assert fixed.values({"effective_learning_rate": 0.5})["learning_rate"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("family", LINEAR)
+@pytest.mark.parametrize(
+    "schedule", ["linear", "cosine", "one_cycle", "warmup_stable_decay", "inverse_sqrt"]
+)
+def test_rates_of_a_schedule_stay_below_the_limit_of_stability(family: str, schedule: str) -> None:
+    for batch_size, spectrum in ((16.0, SMALL), (2.0**18, SMALL.scaled(40.0))):
+        made = plan(batch_size, family, spectrum, schedule=schedule, target=0.1)
+        space = made.search.space
+        ends = [(each.low, each.high) for each in space.coordinates]
+        highest = 0.0
+        for corner in itertools.product(*ends):
+            names = (each.name for each in space.coordinates)
+            values = space.values(dict(zip(names, corner, strict=True)))
+            optimizer = parts_of_run(made.problem, "SGD", made.definition, values)[0]
+            assert isinstance(optimizer, nqm.SGD)
+            share = optimizer.learning_rate / largest_peak(made.problem, optimizer)
+            highest = max(highest, share)
+        assert highest == pytest.approx(1.0, rel=1e-9)
+
+
+def test_a_user_may_search_higher_rates_of_a_schedule() -> None:
+    given = {"learning_rate": Range(1e-3, 5.0)}
+    made = plan(64.0, "sgd", schedule="linear", hyperparameters=given)
+    assert made.search.space.values(
+        {each.name: each.high for each in made.search.space.coordinates}
+    )["learning_rate"] == pytest.approx(5.0)
+    for family in ("sgd", "momentum"):
+        asked = plan(64.0, family, schedule="linear", enqueue=[{"learning_rate": 4.5}])
+        first = asked.search.space.values(asked.search.starts[0])
+        assert first["learning_rate"] == pytest.approx(4.5)
+
+
+def test_a_study_counts_runs_that_rise_as_diverged_unless_told_otherwise() -> None:
+    problem = nqm.NoisyQuadratic(SMALL, 1024)
+    given = {"learning_rate": 2.22, "final_fraction": 0.0}
+    status = {
+        growth: nqm.run_study(
+            problem, "sgd", schedule="linear", hyperparameters=given, n_trials=1, max_growth=growth
+        )
+        .trials[0]
+        .user_attrs["status"]
+        for growth in (1000.0, None)
+    }
+    assert status == {1000.0: "diverged", None: "reached"}
+    bench = nqm.Benchmark("sgd", 1024, spectrum=SMALL, schedule="linear")
+    assert bench._plan.definition.max_growth == 1000.0
 
 
 def test_no_warm_start_leaves_the_first_trial_to_the_sampler() -> None:
