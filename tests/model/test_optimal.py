@@ -11,7 +11,7 @@ from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
 from nqm_study.model import optimal
-from nqm_study.model._least_risk import Runs
+from nqm_study.model._least_risk import Runs, equal
 from nqm_study.model.affine import Affine
 from nqm_study.model.bounds import bayes_bound
 from nqm_study.model.optimal import optimal_schedule
@@ -34,7 +34,7 @@ def runs_of(problem, *, target=0.01, pieces=50, largest=None, level=0, **keyword
     stable = optimal.BELOW_LIMIT * optimal._stable_rate(problem, optimizer)
     tables = Affine.of(problem, optimizer, level)
     largest = stable if largest is None else largest
-    return Runs(tables, target, pieces, largest, min(stable, largest), 10**9)
+    return Runs(tables, target, equal(pieces), largest, min(stable, largest), 10**9)
 
 
 def rate_of_each_step(learning_rates, steps):
@@ -276,14 +276,13 @@ def test_random_schedules_do_not_reach_the_target_sooner(task, momentum, seed):
         level=problem.spectrum.last_level,
     )
     rng = np.random.default_rng(seed)
-    count = min(before, pieces)
-    near = runs.fitting(before, found.learning_rates)
+    near = found.learning_rates
     for index in range(600):
         rates = runs.largest * (
-            10.0 ** rng.uniform(-3.0, 0.0, count) if index % 3 else rng.uniform(0.0, 1.0, count)
+            10.0 ** rng.uniform(-3.0, 0.0, pieces) if index % 3 else rng.uniform(0.0, 1.0, pieces)
         )
         if index % 3 == 1:
-            rates = np.minimum(runs.largest, near * np.exp(0.3 * rng.normal(size=count)))
+            rates = np.minimum(runs.largest, near * np.exp(0.3 * rng.normal(size=pieces)))
         assert runs.last_risk(before, rates)[0] > target * (1.0 - 1e-9)
 
 
