@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ZERO = 1e-15
-"""The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
+"""The smallest rate, as a share of the largest stable one: as good as zero, with a logarithm."""
 
 COLLAPSED = 1e-3
 """A rate below this share of its neighbours' may be stuck near zero."""
@@ -169,10 +169,10 @@ class Runs:
 
         found = optimize.minimize(
             objective,
-            np.log(np.clip(self.fitting(rates), ZERO * self.largest, self.largest)),
+            np.log(np.clip(self.fitting(rates), ZERO * self.stable, self.largest)),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(top + math.log(ZERO), top)] * self.pieces,
+            bounds=[(math.log(ZERO * self.stable), top)] * self.pieces,
             callback=reached,
             options={
                 "maxcor": 20,
