@@ -23,7 +23,7 @@ from nqm_study.model.linear import search
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problem import NoisyQuadratic
 
-WORK = 5e8
+WORK = 7e8
 """The most work at a number of pieces, in units of about a nanosecond."""
 
 FEW, MANY = 4, 50
@@ -42,7 +42,7 @@ CONSTANTS = np.union1d(np.geomspace(1e-4, 1.0, 200), np.linspace(0.0, 1.0, 201)[
 """Constant rates to look at, as shares of the largest, where the best of all rates exceeds that."""
 
 ROUGHLY = Effort(1e-3, 30, progress=1e-5, enough=True)
-REACH = Effort(1e-6, 300, progress=1e-7, enough=True)
+REACH = Effort(1e-6, 150, progress=1e-7, enough=True)
 POLISH = Effort(1e-8, 300, progress=1e-10)
 
 
@@ -57,8 +57,9 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
     for count in _numbers(pieces):
         work = Work(WORK * (2.0 if count <= FEW else min(1.0, MANY / count)))
         runs = make(level, equal(count), work)
+        proved = best.found if best else _constant(problem, optimizer, runs)
         try:
-            given = best.found if best else _constant(problem, optimizer, runs) or first(runs)
+            given = proved or first(runs)
         except NotReachedError:
             if count == pieces:
                 raise
@@ -71,7 +72,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
             if finer.difference(found) <= FAIR:
                 break
             level, runs = level + 1, finer
-        best = settled(problem, make, runs, level, found, given if best or count == 1 else None)
+        best = settled(problem, make, runs, level, found, proved)
         level = best.level
         if best.found.steps <= count:
             break
@@ -122,10 +123,10 @@ def lowered(runs: Runs, found: Minimum) -> Minimum:
     """The fewest steps that are found by going down from some, each minimum from one before."""
     found = found._replace(rates=runs.fitting(found.rates))
     found = min(found, runs.minimise(found.steps, found.rates, REACH), key=by_risk)
-    failed, stride = 0, 1
+    now, failed, stride = found, 0, 1
     while found.steps - failed > 1 and runs.work.left > 0.0:
         steps = (found.steps + failed + 1) // 2 if failed else max(found.steps - stride, 1)
-        now = runs.minimise(steps, found.rates, REACH)
+        now = runs.minimise(steps, now.rates, REACH)  # where that failed, it has come further
         if now.risk <= runs.target:
             found, stride = now, 2 * stride
         else:

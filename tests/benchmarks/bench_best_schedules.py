@@ -57,9 +57,9 @@ def test_fifty_settings_with_momentum():
         momentum = (0.0, 0.5, 0.9, 0.97, 0.99, 0.997)[case % 6]
         nesterov = bool(rng.integers(2)) and momentum > 0.0
         spectrum = SPECTRA[rng.integers(len(SPECTRA))]
-        problem = nqm.NoisyQuadratic(spectrum, 2.0 ** rng.integers(2, 21))
-        target = spectrum.initial_risk * 10.0 ** rng.uniform(-2.5, -0.2)
-        pieces = int(rng.choice([1, 2, 3, 5, 8, 16, 24, 25]))
+        problem = nqm.NoisyQuadratic(spectrum, 2.0 ** rng.integers(6, 21))
+        target = spectrum.initial_risk * 10.0 ** rng.uniform(-2.5, -0.5)
+        pieces = int(rng.choice([1, 2, 3, 5, 8, 16, 24, 25, 32, 48]))
         setting = (case, momentum, nesterov, len(spectrum), problem.batch_size, target, pieces)
         keywords = {"target": target, "momentum": momentum, "nesterov": nesterov}
         constant = nqm.tuned(
