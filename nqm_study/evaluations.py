@@ -27,12 +27,6 @@ from nqm_study.schedule_parts import make_schedule
 from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
 from nqm_study.study.trials import Evaluate, Evaluation
 
-PIECES = 50
-"""Pieces of the optimal schedule that every study is compared with: the paper's number."""
-
-FEWER = (20, 10, 5, 2)
-"""Pieces to try where the target needs fewer steps than there are pieces, before a single one."""
-
 
 def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
     """What a trial computes from its hyperparameters.
@@ -63,15 +57,16 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
             "initial_risk": problem.spectrum.initial_risk,
         }
     classical = classical_bound(problem, target=target)
-    optimal_steps = None
+    optimal_steps = optimal_gap = None
     with contextlib.suppress(NotReachedError):
-        found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=PIECES)
-        optimal_steps = found.steps
+        found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
+        optimal_steps, optimal_gap = found.steps, found.gap
     return {
         "bayes_bound": bound,
         # JSON has no infinity.
         "classical_bound": classical if math.isfinite(classical) else None,
         "optimal_steps": optimal_steps,
+        "optimal_gap": optimal_gap,
         "initial_risk": problem.spectrum.initial_risk,
     }
 
@@ -145,9 +140,14 @@ def _optimal(
 
 @functools.lru_cache(maxsize=32)
 def _fewest(
-    problem: NoisyQuadratic, *, target: float, max_steps: int, pieces: int, **options: float
+    problem: NoisyQuadratic,
+    *,
+    target: float,
+    max_steps: int,
+    pieces: int | None,
+    **options: float,
 ) -> OptimalSchedule:
-    """The optimal schedule, of fewer pieces where the target needs fewer steps than pieces.
+    """The optimal schedule, of as many pieces as steps where the target needs fewer than pieces.
 
     The studies of a call share what they are compared with, so it is kept, under the arguments in
     the order they are given.
@@ -155,17 +155,17 @@ def _fewest(
     Raises:
         NotReachedError: where no schedule reaches the target within so many steps.
     """
-    find = functools.partial(
-        optimal_schedule,
-        problem,
-        target=target,
-        max_steps=min(max_steps, OPTIMAL_LONGEST),
-        **options,  # type: ignore[arg-type]  # nesterov is a bool
-    )
-    for count in (pieces, *(fewer for fewer in FEWER if fewer < pieces)):
-        with contextlib.suppress(TooManyPiecesError):
-            return find(pieces=count)
-    return find(pieces=1)
+    while True:
+        try:
+            return optimal_schedule(
+                problem,
+                target=target,
+                max_steps=min(max_steps, OPTIMAL_LONGEST),
+                pieces=pieces,
+                **options,  # type: ignore[arg-type]  # nesterov is a bool
+            )
+        except TooManyPiecesError as error:
+            pieces = error.steps
 
 
 def _greedy(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,14 @@ import numpy.typing as npt
 from nqm_study.model import _optimal_kernels
 from nqm_study.model.affine import Affine
 
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ZERO = 1e-15
-"""The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
+"""The smallest rate, as a share of the largest stable one: as good as zero, with a logarithm."""
 
 COLLAPSED = 1e-3
 """A rate below this share of its neighbours' may be stuck near zero."""
@@ -33,8 +36,19 @@ SHORT = 64
 CLOSELY = 32
 """A single rate is looked at in so many places for each of so few steps."""
 
+SIMPLE = 8
+"""With memory and more pieces than these only every third scale is looked at: they cost more, and
+the ends of their descents differ less."""
+
+FALLS = (0.1, 0.01, 0.001)
+"""With momentum, starts are also rates that fall geometrically to these shares of the first."""
+
 SCALES = np.unique(np.concatenate((np.geomspace(1e-4, 1.0, 25), np.linspace(0.0, 1.0, 33)[1:])))
 """Scales of the rates to start from, as shares of the largest stable one."""
+
+
+CALL, ITERATION = 4e4, 8e4
+"""The work of a call and of an iteration of L-BFGS-B besides, in units of that of a product."""
 
 
 class Minimum(NamedTuple):
@@ -47,13 +61,29 @@ class Minimum(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How far to minimise: the largest projected derivative left, and the most iterations."""
+    """How far to minimise.
+
+    Attributes:
+        gradient: the largest projected derivative left.
+        iterations: the most iterations.
+        progress: the least relative progress of an iteration.
+        enough: whether the first risk that is at most the target will do.
+    """
 
     gradient: float
     iterations: int
+    progress: float = 1e-16
+    enough: bool = False
 
 
 ROUGH, FULL = Effort(1e-3, 60), Effort(1e-8, 1000)
+
+
+class Work:
+    """What is left of the work that a search may take, in units of a compiled composition."""
+
+    def __init__(self, left: float = math.inf) -> None:
+        self.left = left
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,65 +93,103 @@ class Runs:
     Attributes:
         tables: the compressed problem and the optimizer.
         target: expected loss to reach.
-        pieces: the number of rates; runs of fewer steps have a rate for each.
+        cuts: where pieces begin, and the end, as numerators over the last of them: piece k is the
+            steps t with cuts[k] <= t * cuts[-1] / steps < cuts[k + 1]. In short runs some have no
+            step; their rates count for nothing.
         largest: the largest rate allowed.
         stable: the largest rate to start from.
         most: the most steps that count.
+        work: what is left of the work that may be done.
     """
 
     tables: Affine
     target: float
-    pieces: int
+    cuts: Integers
     largest: float
     stable: float
     most: int
+    work: Work = field(default_factory=Work)
+
+    @property
+    def pieces(self) -> int:
+        """The number of rates."""
+        return self.cuts.size - 1
 
     def last_risk(self, steps: int, rates: Array) -> tuple[float, Array]:
-        """L_T and its derivatives by the rates."""
-        gradient = np.empty(rates.size)
-        lengths = np.diff(edges(steps, rates.size))
-        return _optimal_kernels.last_risk(*self.tables, lengths, rates, gradient), gradient
+        """L_T and its derivatives by the rates; inf and zeros where it overflows."""
+        lengths = np.diff(edges(steps, self.cuts))
+        gradient = np.zeros(rates.size)
+        if steps >= self.cuts[-1]:
+            risk = _optimal_kernels.last_risk(*self.tables, lengths, rates, gradient)
+        else:
+            own = np.flatnonzero(lengths)
+            part = np.zeros(own.size)
+            risk = _optimal_kernels.last_risk(*self.tables, lengths[own], rates[own], part)
+            gradient[own] = part
+        self.work.left -= self.cost(steps)
+        if math.isfinite(risk) and np.all(np.isfinite(gradient)):
+            return risk, gradient
+        return math.inf, np.zeros(rates.size)
 
-    def fitting(self, steps: int, rates: Array) -> Array:
-        """Rates for so many steps, from those of other steps."""
-        count = min(steps, self.pieces)
-        return np.ascontiguousarray(rates[np.arange(count) * rates.size // count])
+    def difference(self, found: Minimum) -> float:
+        """The relative difference of a risk from that of the same rates on these runs."""
+        risk, _ = self.last_risk(found.steps, found.rates)
+        scale = max(risk, found.risk)
+        return abs(risk - found.risk) / scale if 0.0 < scale < math.inf else scale
+
+    def cost(self, steps: int) -> float:
+        """The work of a risk: some matrices composed for each digit of a piece's length."""
+        pieces = min(steps, self.pieces)
+        components, _, nodes = self.tables.base.shape
+        return CALL + float(pieces * nodes * components**3 * (2.0 + math.log2(steps / pieces)))
+
+    def fitting(self, rates: Array) -> Array:
+        """As many rates as there are pieces, from those of fewer or more equal ones."""
+        return np.ascontiguousarray(rates[np.arange(self.pieces) * rates.size // self.pieces])
 
     def minimise(self, steps: int, rates: Array, effort: Effort = FULL) -> Minimum:
-        """The least L_T that is found from some rates on."""
-        return self._descend(steps, self.fitting(steps, rates), effort)
-
-    def _descend(self, steps: int, rates: Array, effort: Effort) -> Minimum:
+        """The least L_T that is found from some rates on, as far as the work lasts."""
         from scipy import optimize
 
         top = math.log(self.largest)
         added = SHARE * self.target
+        affordable = self.work.left / (self.cost(steps) + ITERATION)
 
         def objective(logarithms: Array) -> tuple[float, Array]:
             now = self._rates(logarithms)
+            self.work.left -= ITERATION
             risk, gradient = self.last_risk(steps, now)
-            if not (np.isfinite(risk) and np.all(np.isfinite(gradient))):
-                return 1e3, np.zeros(now.size)  # diverged: far above any risk's logarithm
-            return math.log(risk + added), gradient * now / (risk + added)
+            if risk == math.inf:
+                return 1e3, gradient  # diverged: far above any risk's logarithm
+            return math.log(risk + added), gradient * (now / (risk + added))
+
+        def reached(intermediate_result: OptimizeResult) -> None:
+            if effort.enough and intermediate_result.fun <= math.log(self.target + added):
+                raise StopIteration
 
         found = optimize.minimize(
             objective,
-            np.log(np.clip(rates, ZERO * self.largest, self.largest)),
+            np.log(np.clip(self.fitting(rates), ZERO * self.stable, self.largest)),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(top + math.log(ZERO), top)] * rates.size,
+            bounds=[(math.log(ZERO * self.stable), top)] * self.pieces,
+            callback=reached,
             options={
                 "maxcor": 20,
                 "gtol": effort.gradient,
-                "ftol": 1e-16,
+                "ftol": effort.progress,
                 "maxiter": effort.iterations,
-                "maxfun": 2 * effort.iterations,
+                "maxfun": max(1, math.floor(min(2 * effort.iterations, affordable))),
                 "maxls": 40,
             },
         )
         rates = self._rates(found.x)
+        return self.minimum(steps, rates)
+
+    def minimum(self, steps: int, rates: Array) -> Minimum:
+        """The risk of some rates, and how far they are from a minimum."""
         risk, gradient = self.last_risk(steps, rates)
-        slope = gradient * rates / (risk + added)
+        slope = gradient * (rates / (risk + SHARE * self.target))
         missed = np.where(rates < self.largest, np.abs(slope), np.maximum(slope, 0.0))
         return Minimum(steps, rates, risk, float(np.max(missed)))
 
@@ -135,25 +203,33 @@ class Runs:
         With momentum the risk goes up and down with the scale of the rates, so of each shape the
         lowest dips are taken. A single rate of few steps is all there is, and looked at closely.
         """
-        count = min(steps, self.pieces)
-        alone = count == 1 and steps <= SHORT
+        count = self.pieces
+        alone = min(count, steps) == 1 and steps <= SHORT
         scales = np.arange(1, CLOSELY * steps + 1) / (CLOSELY * steps) if alone else SCALES
         most = scales.size if alone else DIPS
-        shapes = (np.ones(count), np.minimum(1.0, np.geomspace(10.0, 0.05, count)))
+        shapes = [np.ones(count), np.minimum(1.0, np.geomspace(10.0, 0.05, count))]
+        if len(self.tables.like) > 1:
+            scales = scales if count <= SIMPLE else scales[::3]
+            shapes += [np.geomspace(1.0, fall, count) for fall in FALLS]
         found = [self.stable * shapes[0]]
-        for shape in shapes[: 1 if alone else 2]:
+        for shape in shapes[:1] if min(count, steps) == 1 else shapes:
             scan = [self.stable * scale * shape for scale in scales]
             risks = np.array([self.last_risk(steps, rates)[0] for rates in scan])
-            risks[np.isnan(risks)] = np.inf
             around = np.concatenate(([np.inf], risks, [np.inf]))
             dips = np.flatnonzero((risks <= around[:-2]) & (risks < around[2:]))
             found += [scan[dip] for dip in dips[np.argsort(risks[dips], kind="stable")][:most]]
         return found
 
 
-def edges(steps: int, pieces: int) -> Integers:
-    """The first step of each piece, and the end: ceil(k * steps / pieces) for k = 0..pieces."""
-    return np.array([-(-k * steps // pieces) for k in range(pieces + 1)], dtype=np.int64)
+def equal(pieces: int) -> Integers:
+    """The cuts of equal pieces."""
+    return np.arange(pieces + 1, dtype=np.int64)
+
+
+def edges(steps: int, cuts: Integers) -> Integers:
+    """The first step of each piece, and the end: ceil(cut * steps / last cut)."""
+    rounded: Integers = -(-cuts * steps // cuts[-1])
+    return rounded
 
 
 def by_risk(found: Minimum) -> float:

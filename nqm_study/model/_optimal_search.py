@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from nqm_study.model._least_risk import (
     SHORT,
     Array,
     Effort,
+    Integers,
     Minimum,
     Runs,
+    Work,
     by_risk,
+    edges,
     lifted,
 )
 from nqm_study.model.linear import ROUNDING, SAFETY, TOLERANCE
@@ -23,6 +27,33 @@ from nqm_study.model.problem import NoisyQuadratic
 
 FINALISTS = 3
 """Of all the starts, so many are followed to the end."""
+
+
+GAIN = 1e-4
+"""Pieces are doubled until yet more of them are expected to save less than this share of steps."""
+
+SLOW = 0.9
+"""The largest ratio of the gains of two doublings that is counted on."""
+
+Make = Callable[[int, Integers, Work], Runs]
+"""The runs on a level of compression, with some pieces, and the work they may take."""
+
+
+class Settled(NamedTuple):
+    """A result of a search: the fewest steps, and the best at one step less.
+
+    Attributes:
+        level: compression of the spectrum.
+        cuts: where pieces begin, as in ``Runs``.
+        below, found: the neighbouring T on both sides of the target.
+        error: relative error of their risks by the compression.
+    """
+
+    level: int
+    cuts: Integers
+    below: Minimum
+    found: Minimum
+    error: float
 
 
 class NotReachedError(ValueError):
@@ -110,7 +141,7 @@ def _distance(found: Minimum, target: float) -> float:
     return abs(math.log(found.risk / target)) if found.risk > 0.0 else math.inf
 
 
-def _enclosed(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
+def enclosed(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
     """Neighbouring T on both sides of the target, by growing strides from one T on."""
     now = runs.minimise(start.steps, start.rates)
     stride = 1
@@ -137,7 +168,7 @@ def _enclosed(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
 def proved(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
     """The fewest steps, and the best at one step less, which no start brings to the target."""
     while True:
-        below, found = _enclosed(runs, start)
+        below, found = enclosed(runs, start)
         if below.steps == 0:
             return below, found
         best = _best_of_starts(
@@ -178,35 +209,95 @@ def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
     return None
 
 
-def refined(
-    problem: NoisyQuadratic,
-    runs: Callable[[int], Runs],
-    level: int,
-    below: Minimum,
-    found: Minimum,
-) -> tuple[Minimum, Minimum, float]:
-    """The same on a compression that is fine enough, and the error of its risks."""
-    spectrum = problem.spectrum
-    last = spectrum.last_level
+def refined(problem: NoisyQuadratic, make: Make, now: Settled) -> Settled:
+    """The same on a compression that is fine enough, with the error of its risks."""
+    level, cuts, below, found, _ = now
+    runs = make(level, cuts, Work())
     while True:
-        if level == last and spectrum.law is None:
-            return below, found, 0.0
-        # A law has no finer level than its last; a coarser one then tells more than the error.
-        other = runs(level + 1 if level < last else level - 1)
-        pair = [each for each in (below, found) if each.steps > 0]
-        error = max(_difference(other, each) for each in pair)
-        target = other.target
-        margin = min(abs(each.risk - target) for each in pair)
-        certain = margin > (ROUNDING + SAFETY * error) * target
-        if level == last or (error <= TOLERANCE and certain):
-            return below, found, error
+        error, certain = certainty(problem, make, runs, level, below, found)
+        if certain:
+            return Settled(level, cuts, below, found, error)
         # Another level changes risks by little: what was the best of all starts stays it.
         level += 1
-        below, found = _enclosed(other, found)
+        runs = make(level, cuts, Work())
+        below, found = enclosed(runs, found)
 
 
-def _difference(runs: Runs, found: Minimum) -> float:
-    """The relative difference of a risk from the same schedule's on another compression."""
-    risk, _ = runs.last_risk(found.steps, found.rates)
-    scale = max(risk, found.risk)
-    return abs(risk - found.risk) / scale if scale > 0.0 else 0.0
+def certainty(
+    problem: NoisyQuadratic, make: Make, runs: Runs, level: int, below: Minimum, found: Minimum
+) -> tuple[float, bool]:
+    """The error of two risks by the compression, and whether no finer one can tell any more."""
+    last = problem.spectrum.last_level
+    if level == last and problem.spectrum.law is None:
+        return 0.0, True
+    # A law has no finer level than its last; a coarser one then tells more than the error.
+    other = make(level + 1 if level < last else level - 1, runs.cuts, runs.work)
+    pair = [each for each in (below, found) if each.steps > 0]
+    error = max(other.difference(each) for each in pair)
+    margin = min(abs(each.risk - runs.target) for each in pair)
+    clear = margin > (ROUNDING + SAFETY * error) * runs.target
+    return error, level == last or (error <= TOLERANCE and clear)
+
+
+def doubled(
+    runs_of: Callable[[Integers], Runs],
+    search: Callable[[Runs, Minimum], tuple[Minimum, Minimum]],
+    now: Settled,
+) -> tuple[Settled, float]:
+    """More and more pieces, until these gain little; and what yet more may gain, relative.
+
+    Each doubling starts from the one before. By how much it shortens the run tells, with the one
+    before, what all further ones can: they fall off as a geometric series. Neighbours at the
+    largest rate stay one piece, except next to a smaller rate: nothing is gained within.
+    """
+    gains: list[float] = []
+    real, left = _real(now, runs_of(now.cuts).target), math.inf
+    while True:
+        runs = runs_of(now.cuts)
+        cuts, rates = _halved(now, runs.largest)
+        if cuts is now.cuts:  # each step has its own rate, or is among equal ones
+            return now, 0.0
+        if (left < GAIN and len(gains) > 1) or (gains and runs.work.left <= 0.0):
+            return now, 1.0 - math.ceil(real * (1.0 - left)) / now.found.steps
+        below, found = search(runs_of(cuts), now.found._replace(rates=rates))
+        now = Settled(now.level, cuts, below, found, now.error)
+        last, real = real, _real(now, runs.target)
+        gains.append(max(0.0, 1.0 - real / last))
+        ratio = min(gains[-1] / gains[-2], SLOW) if len(gains) > 1 and gains[-2] > 0.0 else 0.0
+        left = min(1.0, gains[-1] * max(1.0, ratio / (1.0 - ratio)))
+
+
+def _halved(now: Settled, largest: float) -> tuple[Integers, Array]:
+    """Where pieces begin, at a doubled precision, with those of some steps halved; their rates.
+
+    Of pieces at the largest rate only those beside a smaller one are, or at the end of the run;
+    the others become one.
+    """
+    capped = np.concatenate(([True], now.found.rates >= largest, [False]))
+    inner = capped[:-2] & capped[1:-1] & capped[2:]
+    begins = 2 * now.cuts[:-1][~(inner & np.concatenate(([False], inner[:-1])))]
+    several = np.diff(edges(now.found.steps, now.cuts)) > 1
+    middles = (now.cuts[:-1] + now.cuts[1:])[several & ~inner]
+    if middles.size == 0:
+        return now.cuts, now.found.rates
+    cuts = np.sort(np.concatenate((begins, middles)))
+    rates = now.found.rates[np.searchsorted(2 * now.cuts, cuts, side="right") - 1]
+    return np.append(cuts, 2 * now.cuts[-1]), rates
+
+
+def _real(now: Settled, target: float) -> float:
+    """Where between two T the least risk meets the target, by its logarithm."""
+    low, high = now.found.risk, now.below.risk
+    if not 0.0 < low < high < math.inf:
+        return float(now.found.steps)
+    return now.found.steps - math.log(target / low) / math.log(high / low)
+
+
+def ahead(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
+    """Neighbouring T on both sides of the target, from one that reaches it with fewer pieces."""
+    now, steps = runs.minimise(start.steps, start.rates), start.steps
+    if steps > 1:
+        meets = _secant(runs.minimum(steps - 1, now.rates), now, runs.target)
+        if meets < steps:
+            steps = max(math.ceil(meets), steps // 2)
+    return enclosed(runs, now._replace(steps=steps))

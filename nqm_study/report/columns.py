@@ -12,6 +12,7 @@ from nqm_study.report import words
 from nqm_study.report.captions import scheduled
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
+from nqm_study.study.records import OPTIMAL
 
 _NONE = "-"
 _UNREACHED = "target not reached"
@@ -138,7 +139,7 @@ def _measured(curves: Sequence[Curve], names: Sequence[str]) -> list[Column]:
         *columns,
         column(TRIALS, lambda point: words.count(point.trials)),
         column(_BOUND, lambda point: _ratio(point.ratio_to_bound)),
-        column("ratio to SGD's optimal schedule", lambda point: _ratio(point.ratio_to_optimal)),
+        column(f"ratio to {OPTIMAL}", lambda point: _ratio(point.ratio_to_optimal)),
     ]
 
 

@@ -10,6 +10,7 @@ from nqm_study.report.laws import fit_learning_rate, perfect_scaling, small_batc
 from nqm_study.report.point import Point
 from nqm_study.report.reference import CLASSICAL
 from nqm_study.report.scaling import Curve
+from nqm_study.study.records import OPTIMAL
 
 
 def describe(curves: Sequence[Curve]) -> str:
@@ -63,7 +64,7 @@ def _slopes(curves: Sequence[Curve]) -> str:
 def _ratios(points: Sequence[Point]) -> str:
     text = f"{_span([point.ratio_to_bound for point in points])} times the Bayes bound"
     known = [point.ratio_to_optimal for point in points if point.optimal_steps]
-    return f"{text}, {_span(known)} times SGD's optimal schedule" if known else text
+    return f"{text}, {_span(known)} times {OPTIMAL}" if known else text
 
 
 def _span(ratios: Sequence[float]) -> str:
@@ -84,9 +85,11 @@ def _reference(curves: Sequence[Curve]) -> str:
             "since it drops the prior."
         )
     if any(point.optimal_steps for point in points):
-        sentences.append(
-            "SGD's optimal schedule is the best of all that hold the learning rate constant over "
-            "each of 50 equal pieces of the run: what any schedule of SGD can be compared with."
-        )
+        text = f"{OPTIMAL}, is the best of all whose rates are at most 0.9998 of that, h_1 the "
+        text += "largest curvature: what any schedule of SGD can be compared with"
+        gaps = [point.optimal_gap for point in points if point.optimal_gap is not None]
+        if gaps:
+            text += f", and can save at most {100.0 * max(gaps):.2g} % of its steps"
+        sentences.append(f"{text}.")
     sentences += optima.meaning(curves)
     return " ".join(sentences)

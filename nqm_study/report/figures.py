@@ -49,10 +49,10 @@ def steps_figure(curves: Sequence[Curve]) -> Figure:
 
     A thin dashed line in a curve's colour is its perfect scaling T = k / B, drawn for up to four
     curves. The broad grey line is the Bayes bound, the dotted one d / (2 C B), the dark one SGD's
-    optimal schedule. A hollow marker at the top is a batch size at which the target was not
-    reached. Where the true optima are known, a thin line in the curve's colour goes through them
-    in place of one through the points. Curves are named beside their ends, or in the legend where
-    there is no room.
+    optimal schedule with rates of at most 2/h_1. A hollow marker at the top is a batch size at
+    which the target was not reached. Where the true optima are known, a thin line in the curve's
+    colour goes through them in place of one through the points. Curves are named beside their ends,
+    or in the legend where there is no room.
 
     Raises:
         ValueError: without curves.

@@ -17,13 +17,13 @@ from nqm_study.report.point import Point
 from nqm_study.report.quantities import Quantity, search_lines, value_lines
 from nqm_study.report.reference import (
     CLASSICAL,
-    OPTIMAL,
     Line,
     bayes_line,
     classical_line,
     optimal_line,
 )
 from nqm_study.report.scaling import Curve, one_problem_each
+from nqm_study.study.records import OPTIMAL
 
 _SYMBOLS = {
     "o": "circle",

@@ -33,6 +33,7 @@ class Point:
         effective_rate_range: lowest and highest over seeds.
         classical_bound: d / (2 C B), the large-sample limit; None where it is not known.
         optimal_steps: steps of SGD's optimal schedule; None where it is not known.
+        optimal_gap: the share of them that another schedule may save; None where it is not known.
         rates: (step, learning rate) pairs of the schedule of the trial with the fewest steps, which
             are ``steps_low``; empty unless it was computed.
         optimum: the true optimum of the searched hyperparameters; None where it is not known.
@@ -53,6 +54,7 @@ class Point:
     effective_rate_range: tuple[float, float] = (math.nan, math.nan)
     classical_bound: float | None = None
     optimal_steps: int | None = None
+    optimal_gap: float | None = None
     rates: Rates = ()
     optimum: Optimum | None = None
     seed_rates: tuple[float, ...] = ()
@@ -135,6 +137,7 @@ def point(records: Sequence[StudyRecord]) -> Point | None:
         effective_rate_range=(min(rates), max(rates)),
         classical_bound=_first_known([record.classical_bound for record in records]),
         optimal_steps=_first_known([record.optimal_steps for record in records]),
+        optimal_gap=_first_known([record.optimal_gap for record in records]),
         rates=fastest.rates,
         optimum=best_optimum(records),
         seed_rates=tuple(rates),

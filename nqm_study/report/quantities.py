@@ -12,6 +12,7 @@ from nqm_study.report import words
 from nqm_study.report.captions import scheduled
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve
+from nqm_study.study.records import OPTIMAL
 
 Spread = tuple[float, float, float]
 """A value, and the lowest and highest over seeds; nan where it is not known."""
@@ -86,7 +87,7 @@ def value_lines(point: Point) -> list[str]:
     if not math.isnan(point.ratio_to_bound):
         lines.append(f"{words.ratio(point.ratio_to_bound)} times the Bayes bound")
     if not math.isnan(point.ratio_to_optimal):
-        lines.append(f"{words.ratio(point.ratio_to_optimal)} times SGD's optimal schedule")
+        lines.append(f"{words.ratio(point.ratio_to_optimal)} times {OPTIMAL}")
     return lines
 
 
@@ -117,7 +118,7 @@ def _measured(curves: Sequence[Curve]) -> Iterator[Quantity]:
     yield Quantity("effective_rate", f"best effective rate, {momentum}", "log", _effective)
     yield Quantity("excess", "steps over the true optimum (%)", "linear", _excess)
     yield Quantity("ratio", "steps / Bayes bound", "log", _ratio)
-    yield Quantity("ratio_to_optimal", "steps / SGD's optimal schedule", "log", _ratio_to_optimal)
+    yield Quantity("ratio_to_optimal", f"steps / {OPTIMAL}", "log", _ratio_to_optimal)
 
 
 def _searched(curves: Sequence[Curve]) -> Iterator[Quantity]:

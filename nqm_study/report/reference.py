@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from nqm_study.report.axes import GREY, Entry, Look
 from nqm_study.report.scaling import Curve, one_problem_each
+from nqm_study.study.records import OPTIMAL
 
 CLASSICAL = "d / (2 C B)"
-OPTIMAL = "SGD's optimal schedule, 50 pieces"
 _DARK = "0.15"
 _PALE = 0.3  # opacity of a bound in a curve's colour
 _SAME = 0.01  # relative difference in steps below which two lines are one

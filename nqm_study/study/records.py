@@ -175,6 +175,10 @@ class Training:
     noise_scales: tuple[float, ...]
 
 
+OPTIMAL = "SGD's optimal schedule, rate <= 2/h_1"
+"""What ``optimal_steps`` are the steps of, wherever it is named: the cap belongs to it."""
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """A study with its finished trials, in the order of their numbers.
@@ -188,8 +192,10 @@ class StudyRecord:
         classical_bound: sum m c / h / (2 C B), which is d / (2 C B) for c = h: often called a lower
             bound, though it is none, since it drops the prior; None in studies stored by earlier
             versions.
-        optimal_steps: steps of the optimal schedule of SGD, of 50 equal pieces, on the same
-            problem; None where it was not computed.
+        optimal_steps: steps of the optimal schedule of SGD on the same problem, with rates of at
+            most 0.9998 times 2 / h_1; None where it was not computed.
+        optimal_gap: the share of them that any other schedule within that cap may save; None in
+            studies stored by earlier versions, whose optimum has 50 equal pieces.
         origins: what the trials were made with, in the order of their first trials; empty in
             studies stored by earlier versions.
         cost: what the trials cost.
@@ -211,6 +217,7 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...] = field(default=())
     classical_bound: float | None = None
     optimal_steps: int | None = None
+    optimal_gap: float | None = None
     origins: tuple[Origin, ...] = ()
     cost: Cost = field(default_factory=Cost)
     tracked: Tracked = "all"

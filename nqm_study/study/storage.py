@@ -189,6 +189,7 @@ def study_record(study: Study) -> StudyRecord:
         trials=trial_records(trials),
         classical_bound=facts.get("classical_bound"),
         optimal_steps=facts.get("optimal_steps"),
+        optimal_gap=facts.get("optimal_gap"),
         origins=_origins(study),
         cost=_cost(study),
         tracked=study.user_attrs.get(TRACKED, "all"),

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.frontier import exact_frontier, non_dominated
-from nqm_study.study.records import StudyRecord, TrialRecord, error_text
+from nqm_study.study.records import OPTIMAL, StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
 STUDY_NAME = "optuna.study_name"
@@ -21,7 +21,7 @@ RESULTS = "nqm.results"
 ORIGINS = "nqm.origins"
 _COMPARED = {
     "ratio_to_bayes_bound": "the Bayes bound",
-    "ratio_to_optimal": "SGD's optimal schedule",
+    "ratio_to_optimal": OPTIMAL,
 }
 
 
@@ -101,6 +101,8 @@ def bounds(record: StudyRecord) -> list[Point]:
         points.append(Point("classical_bound", record.classical_bound))
     if record.optimal_steps is not None:
         points.append(Point("optimal_steps", record.optimal_steps))
+    if record.optimal_gap is not None:
+        points.append(Point("optimal_gap", record.optimal_gap))
     exact = exact_frontier(record)
     if exact is not None and exact.critical_batch_size is not None:
         points.append(Point("critical_batch_size", exact.critical_batch_size))
@@ -346,10 +348,10 @@ def _bounds_text(record: StudyRecord) -> str:
             "prior."
         )
     if record.optimal_steps is not None:
-        said.append(
-            "SGD's optimal schedule, the best of those constant over each of 50 equal pieces of "
-            f"the run, needs {record.optimal_steps} steps."
-        )
+        text = f"{OPTIMAL}, needs {record.optimal_steps} steps"
+        if record.optimal_gap is not None:
+            text += f"; another within that cap can save at most {100.0 * record.optimal_gap:.2g} %"
+        said.append(f"{text}.")
     if record.optimum is not None:
         found = ", ".join(f"{k} {_digits(v)}" for k, v in record.optimum.hyperparameters.items())
         what = "The true optimum" if record.optimum.exact else "The best of a dense search"

@@ -11,7 +11,7 @@ from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
 from nqm_study.model import optimal
-from nqm_study.model._least_risk import Runs
+from nqm_study.model._least_risk import Runs, equal
 from nqm_study.model.affine import Affine
 from nqm_study.model.bounds import bayes_bound
 from nqm_study.model.optimal import optimal_schedule
@@ -34,7 +34,7 @@ def runs_of(problem, *, target=0.01, pieces=50, largest=None, level=0, **keyword
     stable = optimal.BELOW_LIMIT * optimal._stable_rate(problem, optimizer)
     tables = Affine.of(problem, optimizer, level)
     largest = stable if largest is None else largest
-    return Runs(tables, target, pieces, largest, min(stable, largest), 10**9)
+    return Runs(tables, target, equal(pieces), largest, min(stable, largest), 10**9)
 
 
 def rate_of_each_step(learning_rates, steps):
@@ -276,14 +276,13 @@ def test_random_schedules_do_not_reach_the_target_sooner(task, momentum, seed):
         level=problem.spectrum.last_level,
     )
     rng = np.random.default_rng(seed)
-    count = min(before, pieces)
-    near = runs.fitting(before, found.learning_rates)
+    near = found.learning_rates
     for index in range(600):
         rates = runs.largest * (
-            10.0 ** rng.uniform(-3.0, 0.0, count) if index % 3 else rng.uniform(0.0, 1.0, count)
+            10.0 ** rng.uniform(-3.0, 0.0, pieces) if index % 3 else rng.uniform(0.0, 1.0, pieces)
         )
         if index % 3 == 1:
-            rates = np.minimum(runs.largest, near * np.exp(0.3 * rng.normal(size=count)))
+            rates = np.minimum(runs.largest, near * np.exp(0.3 * rng.normal(size=pieces)))
         assert runs.last_risk(before, rates)[0] > target * (1.0 - 1e-9)
 
 
@@ -389,3 +388,127 @@ def test_a_single_rate_of_few_steps_is_looked_at_closely(momentum, steps):
     problem = nqm.NoisyQuadratic(nqm.Spectrum([1.0, 0.1], noise=0.0), 16)
     found = optimal_schedule(problem, target=0.001, pieces=1, momentum=momentum)
     assert found.steps == steps
+
+
+HARMONIC = nqm.NoisyQuadratic(nqm.Spectrum(1.0 / np.arange(1, 31)), 65_536)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "momentum", "steps"),
+    [(1, 0.97, 54), (1, 0.99, 143), (1, 0.997, 494), (2, 0.99, 28), (2, 0.997, 70)],
+)
+def test_much_momentum_takes_at_most_the_known_steps(pieces, momentum, steps):
+    # One piece: what the best constant rates take, SGD(0.2577, momentum=0.99) for 143. Two: for 70
+    # PiecewiseConstant((1, 0.0179 / 1.3144)) at 1.3144 does.
+    found = optimal_schedule(HARMONIC, target=0.1, pieces=pieces, momentum=momentum)
+    assert found.steps <= steps
+    rates = rate_of_each_step(found.learning_rates, found.steps)
+    assert replay(HARMONIC, rates, momentum=momentum) == pytest.approx(found.risk, rel=1e-8)
+    assert found.risk <= 0.1 < found.risk_before
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"momentum": 0.99, "nesterov": True},
+        {"ema_decay": 0.9},
+        {"momentum": 0.99, "preconditioner_power": 0.5},
+        {"momentum": 0.99, "max_learning_rate": 0.05},
+    ],
+)
+def test_halved_pieces_and_constant_rates_do_no_better(keywords):
+    problem = nqm.NoisyQuadratic(nqm.power_law(30), 4096)
+    steps = [
+        optimal_schedule(problem, target=0.1, pieces=pieces, **keywords).steps for pieces in (1, 2)
+    ]
+    assert steps == sorted(steps, reverse=True)
+    given = {"momentum": 0.0, **keywords}
+    largest = given.pop("max_learning_rate", None)
+    if largest is None:
+        largest = optimal.BELOW_LIMIT * optimal._stable_rate(problem, nqm.SGD(1.0, **given))
+    known = nqm.tuned(problem, "momentum", target=0.1, **given).optimizer.learning_rate
+    rates = np.append(np.geomspace(0.01, 1.0, 50) * largest, min(known, largest))
+    for rate in rates:
+        each = nqm.SGD(rate, **given)
+        crossing = nqm.steps_to_target(problem, each, target=0.1, max_steps=steps[0] - 1)
+        assert crossing.steps is None
+
+
+def test_a_huge_cap_is_used_without_a_warning():
+    problem = nqm.NoisyQuadratic(nqm.power_law(100), 256)
+    for momentum in (0.0, 0.9):
+        free, capped = (
+            optimal_schedule(problem, pieces=3, max_learning_rate=cap, momentum=momentum)
+            for cap in (20.0, None)
+        )
+        assert free.steps < capped.steps or (momentum > 0.0 and free.steps == capped.steps)
+    for cap in (1e-3, 1e6, 1e200):
+        optimal_schedule(problem, target=0.3, pieces=4, max_learning_rate=cap)
+
+
+@pytest.mark.parametrize("batch_size", [64, 1024, 4096, 2**20])
+def test_refined_until_more_pieces_save_next_to_nothing(batch_size):
+    fifty, found = best(batch_size), best(batch_size, pieces=None)
+    assert 0.0 <= found.gap < 1e-3
+    assert fifty.gap is None
+    assert found.steps < fifty.steps
+    assert found.pieces % 50 == 0
+    lengths = np.diff([0, *found.boundaries, found.steps])
+    by_step = np.repeat(found.learning_rates, lengths)
+    risk = replay_sgd(nqm.NoisyQuadratic(PAPER, batch_size), by_step)
+    assert risk == pytest.approx(found.risk, rel=1e-8)
+    assert risk <= 0.01 * (1.0 + 1e-8)
+    schedule = found.schedule
+    for step in range(0, found.steps, max(1, found.steps // 1000)):
+        rate = found.peak_learning_rate * schedule(step / found.steps)
+        assert rate == pytest.approx(by_step[step], rel=1e-14)
+
+
+def test_refined_it_is_not_beaten_by_warmup_stable_decay_any_more():
+    # 50 pieces take 6,904 steps, the best such schedule under the cap 6,841.
+    assert best(4096, pieces=None).steps <= 6841
+
+
+def test_refined_a_short_run_has_a_rate_for_each_step():
+    problem = nqm.NoisyQuadratic(nqm.power_law(100), 4096)
+    found = optimal_schedule(problem, target=0.5, pieces=None)
+    assert found.gap == 0.0
+    assert found.steps < 50
+    assert found.learning_rates.size == found.steps
+    own = optimal_schedule(problem, target=0.5, pieces=found.steps)
+    assert own.steps == found.steps
+    assert own.risk == pytest.approx(found.risk, rel=1e-6)
+
+
+SHAPES = (
+    nqm.Linear(), nqm.Linear(0.1, 0.05), nqm.Cosine(), nqm.Cosine(0.05, exponent=2.0),
+    nqm.Polynomial(0.0, power=0.3), nqm.Polynomial(0.1, power=3.0), nqm.Exponential(0.1),
+    nqm.InverseSqrt(30.0), nqm.InverseSqrt(1000.0), nqm.PiecewiseConstant((1.0, 0.3, 0.1)),
+    nqm.StepDecay(0.3), nqm.OneCycle(), *(
+        nqm.WarmupStableDecay(0.0, 0.0, decay) for decay in (0.01, 0.03, 0.1, 0.3, 0.6)
+    ),
+)  # fmt: skip
+PROBLEMS = [
+    nqm.NoisyQuadratic(spectrum, batch_size)
+    for spectrum in (
+        nqm.power_law(60),
+        nqm.Spectrum(np.geomspace(1.0, 0.02, 6)),
+        nqm.Spectrum([2.0, 0.3, 0.1, 0.05], noise=[0.1, 1.0, 0.3, 2.0]),
+    )
+    for batch_size in (8, 64, 1024)
+]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_no_schedule_under_the_cap_beats_the_refined_optimum_by_more_than_its_gap(problem):
+    target = 0.1 * problem.spectrum.initial_risk
+    found = optimal_schedule(problem, target=target, pieces=None)
+    cap = optimal.BELOW_LIMIT * optimal._stable_rate(problem, nqm.SGD(1.0))
+    least = round(found.steps * (1.0 - found.gap))
+    for shape in SHAPES:
+        for share in (1.0, 0.7, 0.4, 0.15):
+            optimizer = nqm.SGD(share * cap)
+            crossing = nqm.steps_to_target(
+                problem, optimizer, shape, target=target, max_steps=least - 1
+            )
+            assert crossing.steps is None, (shape, share, crossing, found.steps)

@@ -132,7 +132,14 @@ def test_where_fewer_steps_than_pieces_are_needed_there_are_fewer_pieces() -> No
     (trial,) = record.trials
     assert trial.steps is not None
     assert len(trial.rates) <= trial.steps
-    assert record.optimal_steps == trial.steps
+    assert (record.optimal_steps, record.optimal_gap) == (trial.steps, 0.0)
+
+
+def test_a_study_is_compared_with_the_refined_optimum_of_its_cap() -> None:
+    refined = optimal_schedule(PROBLEM, target=TARGET, pieces=None)
+    record = study_record(nqm.run_study(PROBLEM, "momentum", target=TARGET, n_trials=1))
+    assert (record.optimal_steps, record.optimal_gap) == (refined.steps, refined.gap)
+    assert refined.peak_learning_rate == pytest.approx(2.0 * 0.9998, rel=1e-12)
 
 
 def test_a_target_that_no_schedule_reaches_in_time_is_not_reached() -> None:

@@ -133,7 +133,7 @@ def test_bounds_and_the_optimal_schedule_are_drawn_and_named() -> None:
     assert reference_lines(bounded(sgd(sizes))) == {
         "Bayes bound": [round(495_016 / size) for size in sizes],
         "d / (2 C B)": [500_000 / size for size in sizes],
-        "SGD's optimal schedule, 50 pieces": [optimal_steps(size) for size in sizes],
+        "SGD's optimal schedule, rate <= 2/h_1": [optimal_steps(size) for size in sizes],
     }
 
 
@@ -171,7 +171,7 @@ def test_the_dotted_line_is_above_the_broader_bayes_line() -> None:
 
 
 def test_optimal_schedule_is_not_drawn_twice() -> None:
-    name = "SGD's optimal schedule, 50 pieces"
+    name = "SGD's optimal schedule, rate <= 2/h_1"
     assert name not in reference_lines(optimal() + bounded(sgd()))
     assert name in reference_lines(optimal(POWERS[:3]) + bounded(sgd())), "it has all batch sizes"
     assert name in reference_lines(greedy())
@@ -375,7 +375,7 @@ def test_several_targets_have_one_bound_each_in_the_colour_of_their_curve() -> N
     assert len({line.get_color() for line in bounds}) == 2
     assert "Target loss: 0.01, 0.1." in figure.get_supxlabel()
     # The other lines would be two each, and are of no help here.
-    assert not any("50 pieces" in text or "d / (2 C B)" in text for text in legend_texts(figure))
+    assert not any("2/h_1" in text or "d / (2 C B)" in text for text in legend_texts(figure))
 
 
 def test_nothing_makes_no_figure() -> None:
@@ -443,10 +443,11 @@ def test_description_gives_the_fitted_numbers() -> None:
 
 def test_description_gives_both_ratios_and_says_what_they_are_of() -> None:
     text = describe(curves(bounded(sgd([4, 16]))))
-    assert "12.2 to 12.4 times the Bayes bound, 7.11 to 7.69 times SGD's optimal schedule" in text
+    both = "12.2 to 12.4 times the Bayes bound, 7.11 to 7.69 times SGD's optimal schedule"
+    assert f"{both}, rate <= 2/h_1" in text
     assert "The Bayes bound is the fewest steps any algorithm could need." in text
     assert "not a strict bound" in text
-    assert "50 equal pieces" in text
+    assert "at most 0.9998 of that" in text
     old = describe(curves(sgd([4, 16])))
     assert "optimal" not in old
     assert "strict" not in old

@@ -108,7 +108,7 @@ def test_values_near_one_keep_their_distance_from_one() -> None:
 
 def test_both_ratios_have_columns() -> None:
     text = render(bounded(sgd([4])))
-    assert headings(text).endswith("Bayes optimal optimizer size steps rate trials bound schedule")
+    assert headings(text).endswith("Bayes rate <= optimizer size steps rate trials bound 2/h_1")
     assert row(text, "sgd")[-2:] == ["12.2", "7.69"]
     assert row(render(optimal([256])), "sgd")[-1] == "1.00"
 

@@ -231,7 +231,8 @@ def test_a_study_says_what_its_steps_are_compared_with(mirror: Mirror) -> None:
     assert study.data.metrics["ratio_to_bayes_bound"] == 960 / 40
     assert study.data.metrics["ratio_to_optimal"] == 2.0
     note = study.data.tags["mlflow.note.content"]
-    assert "960 steps, 24 times the Bayes bound and 2 times SGD's optimal schedule, with" in note
+    both = "24 times the Bayes bound and 2 times SGD's optimal schedule, rate <= 2/h_1"
+    assert f"960 steps, {both}, with" in note
     assert "d / (2 C B), with d the sum of noise over curvature, is 41.5" in note
     assert "no strict bound" in note
     assert "needs 480 steps" in note
