@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 from nqm_study.model.bounds import bayes_bound, classical_bound
-from nqm_study.model.crossing import steps_to_target
+from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.optimal import (
     LONGEST as OPTIMAL_LONGEST,
@@ -18,7 +18,7 @@ from nqm_study.model.optimal import (
     TooManyPiecesError,
     optimal_schedule,
 )
-from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
@@ -131,8 +131,20 @@ def _optimal(
     except NotReachedError as error:
         return Evaluation(Crossing(None, "max_steps", error.risk))
     rates = found.learning_rates.tolist()
+    crossing = Crossing(found.steps, "reached", found.risk, found.error)
+    optimizer = SGD(found.peak_learning_rate, **values)  # type: ignore[arg-type]  # nesterov is a bool
+    end = risk_curve(
+        problem,
+        optimizer,
+        found.schedule,
+        steps=[found.steps],
+        horizon=found.steps,
+        max_growth=definition.max_growth,
+    )
+    if math.isinf(end[0]):
+        crossing = replace(crossing, steps=None, status="diverged")
     return Evaluation(
-        Crossing(found.steps, "reached", found.risk, found.error),
+        crossing,
         {"learning_rate": max(rates)},
         tuple(zip((0, *found.boundaries.tolist()), rates, strict=True)),
     )

@@ -66,19 +66,16 @@ from nqm_study.model._optimal_search import (
     refined,
 )
 from nqm_study.model.affine import Affine
-from nqm_study.model.optimizers import SGD, stability_limit
+from nqm_study.model.optimizers import SGD
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.require import require_integer, require_number
 from nqm_study.model.schedules import PiecewiseConstant
+from nqm_study.model.stability import largest_peak
 
 __all__ = ["NotReachedError", "OptimalSchedule", "TooManyPiecesError", "optimal_schedule"]
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-BELOW_LIMIT = 0.9998
-"""The largest rate where none is given, as a share of the limit of stability: the paper's choice
-2 / (h_1 + h_d + 1e-4), to its digits."""
 
 FEW = 50
 """Where there are more pieces than these, these few come first: they cost less, and where they take
@@ -212,7 +209,7 @@ def optimal_schedule(
     max_steps = require_integer("max_steps", max_steps, least=1, most=LONGEST)
     # It checks its own fields; the rate is a placeholder.
     optimizer = SGD(1.0, momentum, nesterov, preconditioner_power, ema_decay)
-    stable = BELOW_LIMIT * _stable_rate(problem, optimizer)
+    stable = largest_peak(problem, optimizer)
     largest = stable
     if max_learning_rate is not None:
         largest = require_number("max_learning_rate", max_learning_rate, above=0.0)
@@ -281,10 +278,3 @@ def _blas() -> ThreadpoolController:
     from scipy import linalg  # noqa: F401 (loads it)
 
     return ThreadpoolController()
-
-
-def _stable_rate(problem: NoisyQuadratic, optimizer: SGD) -> float:
-    """The rate at which the steepest mode that has signal or noise is no longer stable."""
-    parts = (problem.spectrum.signal, problem.spectrum.gradient_noise)
-    steepest = max(float(part.curvature.max(initial=0.0)) for part in parts)
-    return float(stability_limit(optimizer) / steepest ** (1.0 - optimizer.preconditioner_power))

@@ -26,7 +26,7 @@ LONGEST_CALL = 5.0  # seconds of a processor
 
 def tell(count, cases=()):
     """A count, and the cases that are counted: what the campaign is run for."""
-    print("", count, *cases, sep="\n", end="")  # noqa: T201
+    print("", count, *cases, sep="\n", end="")
 
 
 def growth(problem, found, momentum, nesterov):
