@@ -10,13 +10,13 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model import optimal
 from nqm_study.model._least_risk import Runs, equal
 from nqm_study.model.affine import Affine
 from nqm_study.model.bounds import bayes_bound
 from nqm_study.model.optimal import optimal_schedule
 from nqm_study.model.optimizers import transition
 from nqm_study.model.spectrum import Spectrum
+from nqm_study.model.stability import largest_peak
 
 PAPER = nqm.power_law(10_000)
 CAP = 2.0 / (1.0 + 1e-4 + 1e-4)
@@ -31,7 +31,7 @@ def best(batch_size, **keywords):
 def runs_of(problem, *, target=0.01, pieces=50, largest=None, level=0, **keywords):
     """The engine on a level of compression, to be asked for risks and minima."""
     optimizer = nqm.SGD(1.0, **keywords)
-    stable = optimal.BELOW_LIMIT * optimal._stable_rate(problem, optimizer)
+    stable = largest_peak(problem, optimizer)
     tables = Affine.of(problem, optimizer, level)
     largest = stable if largest is None else largest
     return Runs(tables, target, equal(pieces), largest, min(stable, largest), 10**9)
@@ -425,7 +425,7 @@ def test_halved_pieces_and_constant_rates_do_no_better(keywords):
     given = {"momentum": 0.0, **keywords}
     largest = given.pop("max_learning_rate", None)
     if largest is None:
-        largest = optimal.BELOW_LIMIT * optimal._stable_rate(problem, nqm.SGD(1.0, **given))
+        largest = largest_peak(problem, nqm.SGD(1.0, **given))
     known = nqm.tuned(problem, "momentum", target=0.1, **given).optimizer.learning_rate
     rates = np.append(np.geomspace(0.01, 1.0, 50) * largest, min(known, largest))
     for rate in rates:
@@ -503,7 +503,7 @@ PROBLEMS = [
 def test_no_schedule_under_the_cap_beats_the_refined_optimum_by_more_than_its_gap(problem):
     target = 0.1 * problem.spectrum.initial_risk
     found = optimal_schedule(problem, target=target, pieces=None)
-    cap = optimal.BELOW_LIMIT * optimal._stable_rate(problem, nqm.SGD(1.0))
+    cap = largest_peak(problem, nqm.SGD(1.0))
     least = round(found.steps * (1.0 - found.gap))
     for shape in SHAPES:
         for share in (1.0, 0.7, 0.4, 0.15):
