@@ -12,7 +12,6 @@ from __future__ import annotations
 import bisect
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple, Protocol, overload
 
 import numpy as np
@@ -52,7 +51,7 @@ def rounding(steps: int) -> float: ...
 def rounding(steps: Steps) -> Array: ...
 def rounding(steps: int | Steps) -> float | Array:
     """Relative error by rounding of the risks after so many steps."""
-    return np.float64(ROUNDING) + ROUNDING_PER_STEP * steps
+    return ROUNDING + ROUNDING_PER_STEP * steps  # type: ignore[return-value]  # of its kind
 
 
 class Found(NamedTuple):
@@ -84,10 +83,12 @@ class Found(NamedTuple):
 
     def ties(self, target: float) -> bool:
         """Whether a risk on the way is so near the target that rounding may decide."""
-        seen = self.nearest >= 0
-        steps = np.append(self.nearest[seen], self.risk_step)
-        off = np.abs(np.append(self.nearest_risk[seen], self.risk) - target)
-        return bool(np.any(off <= rounding(steps) * target))
+        risks, steps = self.nearest_risk.tolist(), self.nearest.tolist()
+        return abs(self.risk - target) <= rounding(self.risk_step) * target or any(
+            abs(risk - target) <= rounding(step) * target
+            for risk, step in zip(risks, steps, strict=True)
+            if step >= 0
+        )
 
 
 class Engine(NamedTuple):
@@ -226,15 +227,19 @@ def linear_crossing(
 ) -> Crossing:
     """The first crossing of a linear optimizer at a constant learning rate."""
     found = search(problem, optimizer, target, max_steps, tolerance)
-    crossing = Crossing(None, "max_steps", found.risk, found.error, False, found.proved, found.tie)
+    steps: int | None = None
+    status: Status = "diverged"
     if found.reason != _kernels.REACHED:
-        return replace(crossing, status=_status(problem, optimizer, target, max_steps, found))
-    if max_growth is not None:
-        limit = max_growth * problem.spectrum.initial_risk
-        run = Engine.build(problem, optimizer, found.level, found.step)
-        if run.rises_above(limit, found.step):
-            return replace(crossing, status="diverged")
-    return replace(crossing, steps=found.step, status="reached")
+        status = _status(problem, optimizer, target, max_steps, found)
+    elif max_growth is None or not _grows(problem, optimizer, found, max_growth):
+        steps, status = found.step, "reached"
+    return Crossing(steps, status, found.risk, found.error, False, found.proved, found.tie)
+
+
+def _grows(problem: NoisyQuadratic, optimizer: SGD, found: Answer, most: float) -> bool:
+    """Whether the risk rises above so many times the first one up to a crossing."""
+    run = Engine.build(problem, optimizer, found.level, found.step)
+    return run.rises_above(most * problem.spectrum.initial_risk, found.step)
 
 
 def _status(
