@@ -23,7 +23,7 @@ from nqm_study.model.linear import search
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problem import NoisyQuadratic
 
-WORK = 7e8
+WORK = 5e8
 """The most work at a number of pieces, in units of about a nanosecond."""
 
 FEW, MANY = 4, 50
