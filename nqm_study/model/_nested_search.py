@@ -27,8 +27,8 @@ WORK = 5e8
 """The most work at a number of pieces, in units of about a nanosecond."""
 
 FEW, MANY = 4, 50
-"""Up to so few pieces, where there are the most local minima, it may be three times that; at more than so
-many less, in proportion."""
+"""Up to so few pieces, where there are the most local minima, it may be three times that; at more
+than so many less, in proportion."""
 
 FAIR = 1e-2
 """Relative error of the risk that a compression may have for the search to go on with it."""
