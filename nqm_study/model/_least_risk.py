@@ -19,7 +19,10 @@ Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 ZERO = 1e-15
-"""The smallest rate, as a share of the largest stable one: as good as zero, with a logarithm."""
+"""The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
+
+FAR = 1e3
+"""A largest rate counts for that up to so many times the largest stable one."""
 
 COLLAPSED = 1e-3
 """A rate below this share of its neighbours' may be stuck near zero."""
@@ -152,6 +155,7 @@ class Runs:
         from scipy import optimize
 
         top = math.log(self.largest)
+        least = math.log(ZERO * min(self.largest, FAR * self.stable))
         added = SHARE * self.target
         affordable = self.work.left / (self.cost(steps) + ITERATION)
 
@@ -169,10 +173,10 @@ class Runs:
 
         found = optimize.minimize(
             objective,
-            np.log(np.clip(self.fitting(rates), ZERO * self.stable, self.largest)),
+            np.log(np.clip(self.fitting(rates), math.exp(least), self.largest)),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(math.log(ZERO * self.stable), top)] * self.pieces,
+            bounds=[(least, top)] * self.pieces,
             callback=reached,
             options={
                 "maxcor": 20,

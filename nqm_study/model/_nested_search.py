@@ -23,12 +23,12 @@ from nqm_study.model.linear import search
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problem import NoisyQuadratic
 
-WORK = 7e8
+WORK = 5e8
 """The most work at a number of pieces, in units of about a nanosecond."""
 
 FEW, MANY = 4, 50
-"""Up to so few pieces, where there are the most local minima, it may be twice that; at more than so
-many less, in proportion."""
+"""Up to so few pieces, where there are the most local minima, it may be three times that; at more
+than so many less, in proportion."""
 
 FAIR = 1e-2
 """Relative error of the risk that a compression may have for the search to go on with it."""
@@ -55,7 +55,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
     level = problem.spectrum.first_level
     best: Settled | None = None
     for count in _numbers(pieces):
-        work = Work(WORK * (2.0 if count <= FEW else min(1.0, MANY / count)))
+        work = Work(WORK * (3.0 if count <= FEW else min(1.0, MANY / count)))
         runs = make(level, equal(count), work)
         proved = best.found if best else _constant(problem, optimizer, runs)
         try:
