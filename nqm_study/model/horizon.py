@@ -47,6 +47,9 @@ PER_SWING = 8
 WALKED = 512
 """Up to this horizon, where modes swing, every octave is walked through."""
 
+MOST = 400
+"""The most looks of a walk."""
+
 PROBES, FAR = 8, 30.0
 """A walk is worth its cost where one of so many looks is within this times the target."""
 
@@ -112,8 +115,8 @@ class Search:
         jitter: horizons over which what jumps in the schedule makes L_T jitter.
         rests: in runs this long every part of the schedule shows; a risk can be at rest from there.
         above: up to this horizon none reaches the target, as is known.
-        most_walked: the most looks of a walk through an octave; its steps grow where swings would
-            ask for more, and an eighth as many dips are looked into.
+        most_walked: gives the most looks of the next walk through an octave; its steps grow where
+            swings would ask for more, and an eighth as many dips are looked into.
     """
 
     look: Callable[[int, int], Look]
@@ -124,7 +127,7 @@ class Search:
     jitter: int = 0
     rests: int = 1024
     above: int = 0
-    most_walked: int = 400
+    most_walked: Callable[[], int] = lambda: MOST
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -173,8 +176,8 @@ class Search:
 
     def _walk(self, octave: Seen) -> tuple[int, int] | None:
         """The first neighbours on a walk between which L_T gets below the target, if it does."""
-        swinging = self.swinging
-        if swinging is None or len(octave) < 2:
+        swinging, most = self.swinging, self.most_walked()
+        if swinging is None or len(octave) < 2 or most == 0:
             return None
         (low, start), (high, end) = octave
         if low < self.above:
@@ -194,8 +197,8 @@ class Search:
         if high > WALKED and min(map(seems, probes)) > FAR * self.target:
             return None
         swing = int(min(self.swing, float(high)) / PER_SWING)
-        stride = max(1, swing, (high - low) // self.most_walked)
-        dips = self.most_walked // PER_SWING
+        stride = max(1, swing, (high - low) // most)
+        dips = most // PER_SWING
         passed = [(low, start.risk)]
         while passed[-1][0] < high:
             place = min(passed[-1][0] + stride, high)

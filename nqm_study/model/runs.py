@@ -35,9 +35,11 @@ Integers = npt.NDArray[np.int64]
 STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
 """Up to so many steps a run is stepped through, by how good a look has to be."""
 
-CHEAP, AFFORDABLE = 2**16, 2**22
-"""Work (see ``Runs.work``) up to which a good look steps through longer runs as well: at once, and
-if nothing else gets near the error asked for. They take 2 and 120 ms."""
+CHEAP = 2**16
+"""Work (see ``Budget``) up to which a good look steps through longer runs as well: 2 ms."""
+
+MOST_WORK, LOOKS = 2**26, 8
+"""What the looks of a search may cost, and the part of what is left of it that one of them may."""
 
 ROUGHLY, FAIRLY = 24, 32
 """Stretches for each smooth part, of a rough look, and of the first run of better ones."""
@@ -73,21 +75,47 @@ SAMPLES = 1024
 """Fractions of the run at which a schedule's largest factor is looked for."""
 
 
+class Budget:
+    """The work that is left for one search, on all compressions: so that its time is bounded.
+
+    A unit is a step, or a doubling of a stretch, of the blocks of modes and their components that
+    ``Runs.work`` counts; it takes 15 to 30 ns.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_WORK
+
+    def spend(self, work: int) -> None:
+        """Take some work off."""
+        self._left -= work
+
+    @property
+    def share(self) -> int:
+        """What one more look may cost; 0 where all is spent."""
+        return max(self._left, 0) // LOOKS
+
+
 class Runs:
     """All the runs of one optimizer under one schedule, on one compression of the spectrum.
 
     Attributes:
         work: what a step costs: blocks of modes, with noise twice, times the squared number of
-            components of a state; some 30 ns.
+            components of a state.
         components: of the state of a mode.
         largest_factor: of the schedule.
         swing: horizons from one swing of the last risk to the next.
     """
 
     def __init__(
-        self, problem: NoisyQuadratic, optimizer: SGD, schedule: Schedule, level: int
+        self,
+        problem: NoisyQuadratic,
+        optimizer: SGD,
+        schedule: Schedule,
+        level: int,
+        budget: Budget | None = None,
     ) -> None:
         self._schedule = schedule
+        self._budget = budget or Budget()
         self._rate = optimizer.learning_rate
         self.largest_factor = largest_factor(schedule)
         self._affine = Affine.of(problem, optimizer, level)
@@ -111,20 +139,23 @@ class Runs:
         exact = self.is_stepped(horizon, quality)
         key = (horizon, GOOD if exact else quality)
         if key not in self._looks:
-            self._looks[key] = self._stepped(horizon) if exact else self._look(horizon, quality)
+            self._looks[key] = self.stepped(horizon) if exact else self._look(horizon, quality)
         return self._looks[key]
 
     def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
         """Whether such a look steps through the run, so that its risk is exact."""
-        limits = STEPPED if self._schedule.knots is not None else STEPPED_FUNCTION
-        cheap = quality == GOOD and horizon * self.work <= CHEAP
-        return horizon <= limits[quality] or cheap
+        work = horizon * self.work
+        if horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
+            return True
+        unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
+        return unknown and work <= self._budget.share
 
     def swinging(self, horizon: int) -> float:
         """The part of the last risk that is not steady, to some digits."""
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
+        self._budget.spend(self.work // 2 * _digits(run))
         return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
 
     def _fairly(self, horizon: int) -> Stretches:
@@ -133,7 +164,8 @@ class Runs:
             return stepped(self._schedule, horizon)
         return stretched(self._schedule, horizon, 2 * FAIRLY)
 
-    def _stepped(self, horizon: int) -> Look:
+    def stepped(self, horizon: int) -> Look:
+        """The last risk of a run, step by step, whatever it costs."""
         return self._run(stepped(self._schedule, horizon))
 
     def _look(self, horizon: int, quality: int) -> Look:
@@ -151,10 +183,12 @@ class Runs:
             look = _limit(series, horizon)
             if quality == FAIR or not math.isfinite(look.risk) or look.error <= PRECISE:
                 return look
-            dear = 8 * count * self.work > AFFORDABLE  # a stretch is some steps of doubling
+            stretches = 2 * count * (1 + len(self._schedule.knots or ()))
+            cost = stretches * (horizon // count).bit_length() * self.work
+            dear = cost > self._budget.share
             if dear or count >= MOST_STRETCHES or 4 * count >= horizon:
-                affordable = horizon * self.work <= AFFORDABLE
-                return self._stepped(horizon) if affordable else look
+                affordable = horizon * self.work <= self._budget.share
+                return self.stepped(horizon) if affordable else look
 
     def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
         """The last risk of a run in stretches, and whether it is exact."""
@@ -172,6 +206,7 @@ class Runs:
 
     def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
         """The risks after the stretches that are marked: swinging and other signal, and noise."""
+        self._budget.spend(self.work * _digits(run))
         with_signal = self._affine.signal_weight.size
         swinging = self._signal(run, marks, 0, self._swinging)
         steady = self._signal(run, marks, self._swinging, with_signal)
@@ -290,8 +325,13 @@ class Runs:
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:
         if self._schedule.knots is None:
             return steps <= LONGEST_FUNCTION
-        cheap = AFFORDABLE if precision <= PRECISE else CHEAP
+        cheap = self._budget.share if precision <= PRECISE else CHEAP
         return steps <= STEPPED[GOOD] or steps * self.work <= cheap
+
+
+def _digits(run: Stretches) -> int:
+    """The steps and doublings that a run takes."""
+    return int(np.frexp(run.lengths)[1].sum())
 
 
 def _limit(series: Sequence[Look], steps: int) -> Look:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model import _kernels
-from nqm_study.model.horizon import FAIR, GOOD, Horizon, Search, counted
+from nqm_study.model.horizon import FAIR, GOOD, MOST, Horizon, Search, counted
 from nqm_study.model.linear import (
     MOST_WORK,
     SAFETY,
@@ -39,7 +39,7 @@ from nqm_study.model.linear import (
 from nqm_study.model.optimizers import SGD, is_stable
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.runs import AFFORDABLE, CHEAP, STEPPED, Runs
+from nqm_study.model.runs import CHEAP, STEPPED, Budget, Runs
 from nqm_study.model.schedules import Schedule
 
 Array = npt.NDArray[np.float64]
@@ -51,6 +51,10 @@ EVERY, THOROUGH = 320, 8192
 WORK, THOROUGH_WORK = 2**19, 2**25
 """What that may cost, in units of ``Runs.work``: 15 ms and a second."""
 
+LAST_WORK = 2**24
+"""Work (see ``Budget``) of stepping through the run that was found, where its error is not known:
+0.3 s."""
+
 SAMPLED = 8
 """So many horizons tell how far off a compression is."""
 
@@ -60,7 +64,7 @@ COARSE = 0.01
 CHUNK = 64
 """The first horizons that are looked at together; twice as many come next, and so on."""
 
-WALKED, FEWEST, MOST = 2**13, 25, 400
+WALKED, FEWEST = 2**13, 25
 """The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
 a fourth of a second at most, and mostly some milliseconds."""
 
@@ -135,6 +139,7 @@ class _Case:
         self.problem, self.optimizer, self.schedule = problem, optimizer, schedule
         self.target, self.max_steps, self.tolerance = target, max_steps, tolerance
         self.max_growth = max_growth
+        self.budget = Budget()
         self._grown: dict[tuple[int, int], bool] = {}
         spectrum = problem.spectrum
         self.last_level = spectrum.last_level
@@ -143,7 +148,7 @@ class _Case:
     @functools.cache  # noqa: B019 (it lives as long as the search)
     def runs(self, level: int) -> Runs:
         """The runs on a level of compression."""
-        return Runs(self.problem, self.optimizer, self.schedule, level)
+        return Runs(self.problem, self.optimizer, self.schedule, level, self.budget)
 
     def grows(self, level: int, horizon: int) -> bool:
         """Whether the risk on the way through a run is above what may be."""
@@ -238,7 +243,7 @@ class _Case:
             level, look = level + 1, finer
             if error <= self.tolerance and off > (rounding(horizon) + SAFETY * error) * self.target:
                 break
-            if 2 * horizon * self.runs(level).work > AFFORDABLE:
+            if 2 * horizon * self.runs(level).work > self.budget.share:
                 break
         else:
             error = self._at_last(horizon)
@@ -259,7 +264,7 @@ class _Case:
             level, found, error = self._found(found.steps, limited=True)
         elif found.steps is not None and found.steps <= THOROUGH and self.schedule.needs_horizon:
             first = self._before(first, found.steps)
-        error += found.error
+        error += self._unsettled(level, found)
         proved = first.last >= (found.steps or self.max_steps + 1) - 1
         tie = first.tie or self._ties(found.risk, found.at)
         if first.crossing is not None:
@@ -268,6 +273,13 @@ class _Case:
             return Crossing(found.steps, "reached", found.risk, error, False, proved, tie)
         risk = min(self.problem.spectrum.initial_risk, found.risk)
         return Crossing(None, self._status(level, found), risk, error, False, proved, tie)
+
+    def _unsettled(self, level: int, found: Horizon) -> float:
+        """The relative error of a risk, by stretches; where these tell little, by the steps."""
+        runs = self.runs(level)
+        if found.error <= COARSE or found.at * runs.work > LAST_WORK:
+            return found.error
+        return difference(np.array([found.risk]), np.array([runs.stepped(found.at).risk]))
 
     def _before(self, first: _Looked, steps: int) -> _Looked:
         """What is known of shorter runs than one that was found, if that costs little."""
@@ -287,15 +299,15 @@ class _Case:
         level = searched = self.first_level
         found = self._search(level, above, limited=limited).smallest()
         while True:
-            error = self._at_last(found.at)
             while level < self.last_level:
                 # What the compression does shows in runs of any quality, if it is the same.
                 finer = self.runs(level + 1)
                 error = _difference(self.runs(level), finer, found.at)
-                dear = min(found.at, STEPPED[GOOD]) * finer.work > AFFORDABLE
+                dear = min(found.at, STEPPED[GOOD]) * finer.work > self.budget.share
                 if error <= self.tolerance or dear:
                     break
                 level += 1
+            else:
                 error = self._at_last(found.at)
             if level == searched or found.steps is None:
                 return level, found, error
@@ -314,7 +326,10 @@ class _Case:
         knots = self.schedule.knots
         jitter = 0 if knots is None else min(2 * len(knots) + 1, MOST_JITTER)
         rests = _shows(self.schedule)
-        most_walked = min(max(WALKED // runs.work, FEWEST), MOST)
+
+        def most_walked() -> int:
+            return min(max(WALKED // runs.work, FEWEST), MOST) if self.budget.share else 0
+
         return Search(
             look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
             most_walked,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,13 +49,14 @@ def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] 
         count: stretches for each smooth part.
         ends: further steps at which a stretch has to end.
     """
-    knots = [_first_step(knot, horizon) for knot in schedule.knots or ()]
-    parts = sorted({0, *knots, horizon})
-    bounds = [np.array([*parts, *ends], dtype=np.int64)]
+    parts = np.unique([0, *_first_steps(np.array(schedule.knots or ()), horizon), horizon])
+    bounds = [np.concatenate((parts, np.array(ends, dtype=np.int64)))]
+    firsts, lasts = parts[:-1], parts[1:]
+    if schedule.knots is not None:
+        bends = ~_are_flat(schedule, firsts, lasts, horizon)
+        firsts, lasts = firsts[bends], lasts[bends]
     exact, distinct = True, not ends
-    for first, last in itertools.pairwise(parts):
-        if schedule.knots is not None and _is_flat(schedule, first, last, horizon):
-            continue
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
         exact = exact and last - first <= count
         # Where there is room, the shortest stretch is longer than a step.
         distinct = distinct and last - first >= count**2
@@ -82,15 +81,18 @@ def _graded(count: int) -> Array:
     return np.asarray(0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count)))
 
 
-def _first_step(fraction: float, horizon: int) -> int:
-    """The first step t with t / T >= fraction, whatever the rounding of fraction * T."""
-    step = max(0, math.floor(fraction * horizon) - 1)
-    while step / horizon < fraction:
-        step += 1
-    return step
+def _first_steps(fractions: Array, horizon: int) -> Integers:
+    """The first steps t with t / T >= each fraction, whatever the rounding of fraction * T."""
+    steps = np.maximum(np.floor(fractions * horizon).astype(np.int64) - 1, 0)
+    while np.any(early := steps / horizon < fractions):
+        steps += early
+    return steps
 
 
-def _is_flat(schedule: Schedule, first: int, last: int, horizon: int) -> bool:
-    inside = first + PROBES * (last - 1 - first)
-    factors = schedule.at_steps(inside, horizon)
-    return bool(np.all(factors == factors[0]))
+def _are_flat(
+    schedule: Schedule, firsts: Integers, lasts: Integers, horizon: int
+) -> npt.NDArray[np.bool_]:
+    """Whether the factor is the same all over each of some parts."""
+    inside = firsts + np.multiply.outer(PROBES, lasts - 1 - firsts)
+    factors = schedule.at_steps(inside.ravel(), horizon).reshape(inside.shape)
+    return np.asarray(np.all(factors == factors[0], axis=0))

@@ -1,0 +1,69 @@
+"""What searches may cost, in counted work: no input makes one endless."""
+
+import numpy as np
+import pytest
+
+import nqm_study as nqm
+from nqm_study.model import linear, runs, scheduled
+
+LAW = nqm.power_law(10**6)
+SILENT = nqm.Spectrum([1.0], noise=[0.0])
+MIXED = nqm.Spectrum(curvature=10.0 ** np.random.default_rng(3).uniform(-8.0, 0.0, 500))
+
+REST = 2**24
+"""What a search that has spent its work still takes, at most, to come to its end: 0.3 s."""
+
+
+@pytest.fixture
+def spent(monkeypatch):
+    """The work of scheduled runs, in units of ``Budget``."""
+    spent = []
+    take = runs.Budget.spend
+    monkeypatch.setattr(
+        runs.Budget, "spend", lambda self, work: (spent.append(work), take(self, work))[1]
+    )
+    return spent
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "batch", "optimizer", "schedule", "target"),
+    [
+        (LAW, 32768, nqm.SGD(2.8771, 0.99985938), nqm.WarmupStableDecay(0.0, 0.05), 0.1),
+        (LAW, 4096, nqm.SGD(1.0, 0.99, True, 0.5, 0.9966), nqm.OneCycle(), 0.1),
+        (LAW, 4096, nqm.SGD(0.009528623, 0.5, ema_decay=0.9), nqm.Cosine(0, 0.3, 3), 0.0032754),
+        (LAW, 1, nqm.SGD(1.0703, 0.5), nqm.Polynomial(0, 0.3, 1.5989), 0.0122013),
+        (MIXED, 64, nqm.SGD(1.1e-5, 0.9), nqm.Cosine(), 3.08),
+        (MIXED, 64, nqm.SGD(1.0, 0.9998), nqm.Cosine(0.01, 0.1), 1.0),
+    ],
+)
+def test_the_work_under_a_schedule_is_bounded(spent, spectrum, batch, optimizer, schedule, target):
+    problem = nqm.NoisyQuadratic(spectrum, batch)
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=target)
+    assert sum(spent) < runs.MOST_WORK + scheduled.LAST_WORK + REST
+    if found.status == "reached":
+        assert found.error < 0.1
+
+
+@pytest.mark.parametrize("rate", [3.8, 3.8000001, 3.81])
+def test_the_work_at_the_limit_of_stability_is_bounded(monkeypatch, rate):
+    done = []
+    search = linear.Engine.search
+
+    def counted(*args):
+        found = search(*args)
+        done.append(found.work)
+        return found
+
+    monkeypatch.setattr(linear.Engine, "search", counted)
+    problem, optimizer = nqm.NoisyQuadratic(SILENT, 1.0), nqm.SGD(rate, 0.9)
+    found = nqm.steps_to_target(problem, optimizer, target=0.4, max_steps=3000)
+    assert found.status in {"diverged", "max_steps"}
+    # Each search, up to max_steps and up to where an unstable run shows what it does.
+    assert sum(done) < 2.1 * linear.MOST_WORK
+
+
+def test_a_trial_on_the_spectrum_of_the_paper_costs_little(spent):
+    problem = nqm.NoisyQuadratic(nqm.power_law(10_000), 4096)
+    found = nqm.steps_to_target(problem, nqm.SGD(1.2), nqm.Linear(0.158), max_growth=1000.0)
+    assert found.steps == 19285
+    assert sum(spent) < 2**19
