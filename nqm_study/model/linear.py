@@ -313,6 +313,7 @@ def refined(
     max_steps: int,
     tolerance: float,
     first_level: int = 0,
+    last_level: int | None = None,
 ) -> Answer:
     """The first crossing, on as fine a compression as it needs, or the work allows.
 
@@ -323,8 +324,9 @@ def refined(
         max_steps: the most steps that count.
         tolerance: relative error that the compression may have; 0 is the last level.
         first_level: the coarsest that may do.
+        last_level: the finest that may be asked; the spectrum's own where not given.
     """
-    last = spectrum.last_level
+    last = spectrum.last_level if last_level is None else last_level
     level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
     left = MOST_WORK
     while True:
@@ -332,7 +334,7 @@ def refined(
         proved = found.work <= left
         left -= found.work
         checks, tie = found.checks, found.ties(target)
-        if level == last and spectrum.law is None:
+        if level == spectrum.last_level and spectrum.law is None:
             return Answer(found.reason, found.step, found.risk, 0.0, level, proved, tie)
         searched = level
         # The risk at the end alone tells most levels that are too coarse.
@@ -345,7 +347,7 @@ def refined(
             level, risk = level + 1, finer
         if level > searched and left > 0:
             continue
-        # A law has no finer level than its last; a coarser one then tells more than the error.
+        # Where there is no finer level, a coarser one tells more than the error.
         level = searched
         risks = engine(level).risks(checks)
         error = difference(risks, engine(level + 1 if level < last else level - 1).risks(checks))

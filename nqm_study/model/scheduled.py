@@ -55,6 +55,9 @@ LAST_WORK = 2**24
 """Work (see ``Budget``) of stepping through the run that was found, where its error is not known:
 0.3 s."""
 
+STEPPER_WORK = 2**25
+"""Work of stepping through a run on the finest compression that is asked: a second."""
+
 SAMPLED = 8
 """So many horizons tell how far off a compression is."""
 
@@ -164,8 +167,12 @@ class _Case:
         work = self.runs(self.first_level).work
         most = min(self.max_steps, max(STEPPED[GOOD], CHEAP // work))
         stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
-        spectrum = self.problem.spectrum
-        found = refined(spectrum, stepper, self.target, most, self.tolerance)
+        finest = self.first_level
+        while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
+            finest += 1
+        found = refined(
+            self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
+        )
         if found.reason != _kernels.REACHED:
             return _Looked(most, found.tie)
         if self.grows(found.level, found.step):
