@@ -85,11 +85,14 @@ def _reference(curves: Sequence[Curve]) -> str:
             "since it drops the prior."
         )
     if any(point.optimal_steps for point in points):
-        text = f"{OPTIMAL}, is the best of all whose rates are at most 0.9998 of that, h_1 the "
-        text += "largest curvature: what any schedule of SGD can be compared with"
+        sentences.append(
+            f"{OPTIMAL}, is the best of all whose rates are at most 0.9998 of that, h_1 the largest "
+            "curvature: what any schedule of SGD can be compared with."
+        )
         gaps = [point.optimal_gap for point in points if point.optimal_gap is not None]
         if gaps:
-            text += f", and can save at most {100.0 * max(gaps):.2g} % of its steps"
-        sentences.append(f"{text}.")
+            sentences.append(
+                f"By its last refinement, others may save {100.0 * max(gaps):.2g} % of its steps."
+            )
     sentences += optima.meaning(curves)
     return " ".join(sentences)

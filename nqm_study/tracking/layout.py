@@ -350,7 +350,7 @@ def _bounds_text(record: StudyRecord) -> str:
     if record.optimal_steps is not None:
         text = f"{OPTIMAL}, needs {record.optimal_steps} steps"
         if record.optimal_gap is not None:
-            text += f"; another within that cap can save at most {100.0 * record.optimal_gap:.2g} %"
+            text += f"; another within that cap may save {100.0 * record.optimal_gap:.2g} %"
         said.append(f"{text}.")
     if record.optimum is not None:
         found = ", ".join(f"{k} {_digits(v)}" for k, v in record.optimum.hyperparameters.items())
