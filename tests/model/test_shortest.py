@@ -146,3 +146,35 @@ def test_a_risk_within_rounding_of_the_target_is_a_tie(schedule):
             found = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=step)
             assert found.tie is tie
             assert tie or (found.steps == step) == (away > 0.0)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "optimizer", "schedule"),
+    [
+        (128, nqm.SGD(0.76956, momentum=0.99), nqm.InverseSqrt(21.27)),
+        (16, nqm.SGD(0.957, momentum=0.9), nqm.WarmupStableDecay(0.0, 0.0506, 0.2748, "cosine")),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("dim", [4, 15, 200])
+def test_the_error_of_a_long_run_covers_the_truth(batch_size, optimizer, schedule, dim):
+    problem = nqm.NoisyQuadratic(nqm.power_law(dim), batch_size)
+    factors = schedule.at_steps(np.arange(12_143, dtype=float), 12_143)
+    target = float(textbook.linear_risks(problem, optimizer, 12_143, factors)[-1])
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=1.001 * target)
+    assert found.steps is not None
+    factors = schedule.at_steps(np.arange(found.steps, dtype=float), found.steps)
+    right = float(textbook.linear_risks(problem, optimizer, found.steps, factors)[-1])
+    assert found.error < 2e-6
+    assert abs(found.risk / right - 1.0) <= found.error + 1e-15 * found.steps
+
+
+def test_sampled_horizons_are_all_looked_at_where_the_closure_may_reach_the_target():
+    # In 400,000 runs of each length, with starts drawn wider and weighted, the loss over the target
+    # is 1.008 +- 0.004 after 62 steps and 0.997 +- 0.004 after 63; the closure says 55.
+    problem = nqm.NoisyQuadratic(nqm.Spectrum(curvature=[1, 1 / 2, 1 / 3]), 65536)
+    optimizer, schedule = nqm.Adam(0.1474, 0.0, 0.99), nqm.Constant(0.3)
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=0.0010104710952317149)
+    assert found.sampled
+    assert found.smallest
+    assert 61 <= found.steps <= 65
