@@ -99,7 +99,7 @@ def adam_jump(
     state: Array,
     sizes: Integers,
     tolerance: float,
-) -> None:
+) -> int:
     """Advance the conditional moments of adam.py by ``length`` steps in stretches, node by node.
 
     Args:
@@ -115,11 +115,15 @@ def adam_jump(
             did not come to the end: what its rate does is no more a motion than a vibration, and it
             is held at its mean.
         tolerance: the most that a rate may change in a stretch, relative.
+
+    Returns:
+        the work done, over all nodes: steps, and eight for each stretch.
     """
     learning_rate, b1, b2, eps = optimizer
     log1 = math.log(b1) if b1 > 0.0 else -np.inf
     log2 = math.log(b2) if b2 > 0.0 else -np.inf
     rule = (learning_rate, b1, b2, eps, log1, log2)
+    done = 0
     for k in range(curvature.size):
         mode = (curvature[k], variance[k])
         moments = (state[0, k], state[1, k], state[2, k], state[3, k])
@@ -161,6 +165,8 @@ def adam_jump(
             sizes[k] = 0
             if counted > 0:
                 state[0, k], state[3, k] = sum_a / counted, sum_v / counted
+        done += work
+    return done
 
 
 @compiled_within

@@ -39,6 +39,7 @@ from nqm_study.model.adam_chains import sampled_crossing
 from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, REFINEMENTS, TINY, USUAL
 from nqm_study.model.adam_run import DECAYED, STEPPED, Closure
 from nqm_study.model.adam_search import Found, every_horizon, first_step, shortest_run
+from nqm_study.model.budget import Budget
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problem import NoisyQuadratic
@@ -58,11 +59,17 @@ MORE = 16
 MOST_WORK = 2**26
 """Steps times nodes of a run on finer rules that are worth it."""
 
+SEARCH_WORK = 2**27
+"""The same of all runs of a search: about a second. Then its answer is the best that it has."""
+
 NEAR = 1.25
 """A risk that stays above this times the target is no near miss."""
 
 DOUBT = 0.03
 """Relative error of the risk, or of the steps, above which the closure is not relied on."""
+
+ROUGH_ERROR = 0.02
+"""What a run in long stretches may be off by, relative."""
 
 SAMPLED = 0.01
 """What a sampled risk may be off by itself, relative."""
@@ -89,7 +96,8 @@ def adam_crossing(
         return Crossing(0, "reached", initial)
     if max_steps == 0:
         return Crossing(None, "max_steps", initial)
-    case = _Case(problem, optimizer, schedule, level, target, max_growth, thorough)
+    budget = Budget(SEARCH_WORK)
+    case = _Case(problem, optimizer, schedule, level, target, max_growth, thorough, budget)
     # Rates without bounds overflow, which the risk tells.
     with np.errstate(over="ignore", invalid="ignore"):
         crossing, doubtful = case.crossing(max_steps)
@@ -115,6 +123,7 @@ class _Case:
     target: float
     max_growth: float | None
     thorough: bool
+    budget: Budget
 
     def likely(self, max_steps: int) -> tuple[int, Iterator[int]]:
         """Horizons at which the target may be reached, ascending, and up to which there are more.
@@ -136,7 +145,9 @@ class _Case:
         crossing = found.crossing
         if crossing.steps is None:
             missed = crossing.status == "floor_above_target" and self.missed(crossing, error)
-            return crossing, missed
+            return replace(crossing, error=math.inf if self.budget.spent else None), missed
+        # With half of the work spent, looks were rough.
+        error += ROUGH_ERROR if self.budget.low else 0.0
         error += memory_error(self.optimizer, crossing.steps)
         steepness = crossing.steps * abs(found.change) / max(crossing.risk, TINY)
         doubtful = error > max(DOUBT * min(steepness, 1.0), SAMPLED)
@@ -148,7 +159,8 @@ class _Case:
         return crossing.risk * (1.0 - error) <= self.target
 
     def _closure(self, refinement: int) -> Closure:
-        return Closure.of(self.problem, self.optimizer, self.schedule, self.level, refinement)
+        closure = Closure.of(self.problem, self.optimizer, self.schedule, self.level, refinement)
+        return replace(closure, budget=self.budget)
 
     def _find(self, refinement: int, max_steps: int) -> Found:
         closure, initial = self._closure(refinement), self.problem.spectrum.initial_risk
@@ -165,7 +177,7 @@ class _Case:
             found = self._find(fine, max_steps)
             error = self._difference(found.crossing, fine - 1, max_steps)
             work = runs * _work(self._closure(fine), found.crossing.steps or STEPPED)
-            if error <= ALIKE or work > MOST_WORK:
+            if error <= ALIKE or work > MOST_WORK or self.budget.low:
                 break
         return found, error
 
@@ -177,9 +189,10 @@ class _Case:
         if crossing.steps is not None:
             if crossing.steps > STEPPED and crossing.steps > DECAYED / (1.0 - self.optimizer.beta1):
                 return 0.0
-            other = self._closure(coarse).within(crossing.steps).risk_after(crossing.steps)
-        elif crossing.risk > NEAR * self.target:
-            return 0.0  # it does not matter
+            closure = replace(self._closure(coarse), budget=Budget())  # a short run
+            other = closure.within(crossing.steps).risk_after(crossing.steps)
+        elif crossing.risk > NEAR * self.target or self.budget.low:
+            return 0.0  # it does not matter, or costs too much
         else:
             other = self._find(coarse, max_steps).crossing.risk
         return abs(other - crossing.risk) / max(crossing.risk, TINY)

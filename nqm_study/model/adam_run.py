@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._adam_kernel import SHORTEST, adam_jump, adam_run
 from nqm_study.model.adam_nodes import TINY, USUAL, Nodes
+from nqm_study.model.budget import Budget
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.problem import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule
@@ -54,6 +56,10 @@ JUMP_COST, STEP_COST = 300.0, 20.0
 """What a node's jump costs, and a step where its stretches become too short to jump, in steps of
 the kernel that takes all nodes at once; as measured."""
 
+STRETCH_WORK, LOOK_WORK = 16, 2**12
+"""Work of a step in a jump, where that of a step of all nodes at once is 1 (10 ns); and of a look
+at how far to jump. As measured."""
+
 STEPS_AT_ONCE = 256
 """Steps that are taken where it is better to step."""
 
@@ -90,6 +96,11 @@ class Moments:
             self.highest = risk
 
     @property
+    def finite(self) -> bool:
+        """Whether no node has overflowed, after which none comes back."""
+        return bool(np.all(np.isfinite(self.values[0])))
+
+    @property
     def held(self) -> npt.NDArray[np.bool_]:
         """The nodes whose rate vibrates without end."""
         return np.asarray(self.sizes == 0)
@@ -105,6 +116,7 @@ class Closure:
         schedule: multiplies the rate.
         horizon: the length of the run that the schedule is made for.
         coarseness: 1, or how many times longer stretches may be.
+        budget: the work that is left for this run and others, in steps of a node.
     """
 
     nodes: Nodes
@@ -112,6 +124,7 @@ class Closure:
     schedule: Schedule
     horizon: int = 0
     coarseness: float = 1.0
+    budget: Budget = field(default_factory=Budget)
 
     @classmethod
     def of(
@@ -161,6 +174,7 @@ class Closure:
             count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
             nodes.weight, moments.values, target,
         )  # fmt: skip
+        self.budget.spend(taken * nodes.curvature.size)
         moments.steps += taken
         moments.rise(highest)
         return bool(reached), least
@@ -177,16 +191,20 @@ class Closure:
             slope = (high - low) / (2.0 * aside)
             factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
         nodes = self.nodes
-        adam_jump(
+        work = adam_jump(
             moments.steps, length, self._tuple, (factor, slope), nodes.curvature, nodes.variance,
             moments.values, moments.sizes, CHANGE,
         )  # fmt: skip
+        self.budget.spend(STRETCH_WORK * int(work))
         moments.steps += length
         moments.rise(self.risk(moments))
 
     def advance(self, moments: Moments, end: int) -> None:
-        """Go on to so many steps in all."""
+        """Go on to so many steps in all; to nowhere, where the work is spent or a node infinite."""
         while moments.steps < end:
+            if self.budget.spent or not moments.finite:
+                moments.values[:], moments.highest = np.nan, np.inf
+                return
             length = self.stretch(moments, end)
             if length > 0:
                 self.jump(moments, length)
@@ -205,16 +223,17 @@ class Closure:
 
     def stretch(self, moments: Moments, end: int) -> int:
         """How far one may jump at once: a power of two; 0 where it is better to step."""
+        self.budget.spend(LOOK_WORK)
         now = moments.steps
         # Runs of like horizons are alike: all of a run is stepped through, or the same part of it.
         if now < (self.stepped if self.horizon <= self.stepped else STEPPED):
             return 0
         length = min(now * min(self.coarseness, 2.0) / GROWTH, end - now)
-        knots = self.schedule.knots or ()
-        bounds = sorted({0, *(math.ceil(knot * self.horizon) for knot in knots), self.horizon})
         if self.schedule != Constant():
-            first = max((bound for bound in bounds if bound <= now), default=0)
-            last = min((bound for bound in bounds if bound > now), default=end)
+            knots = self.schedule.knots or ()
+            part = bisect.bisect_right(knots, float(now), key=lambda knot: knot * self.horizon)
+            first = math.ceil(knots[part - 1] * self.horizon) if part > 0 else 0
+            last = math.ceil(knots[part] * self.horizon) if part < len(knots) else self.horizon
             # Towards its end a decay changes ever faster, compared with what is left of it.
             length = min(
                 length,

@@ -48,19 +48,22 @@ def first_step(
     closure = closure.within(max_steps)
     here, best, rest = closure.start(), initial, None
     stepped = True
-    while here.steps < max_steps:
+    while here.steps < max_steps and not closure.budget.spent:
         length = closure.stretch(here, max_steps)
         stepped = stepped and length == 0
         count = min(STEPS_PER_CHECK, max_steps - here.steps)
         if length > 0:
             here, count = _onwards(closure, here, length, target, max_steps)
         reached, least = closure.step(here, count, target)
-        best = min(best, least, closure.risk(here))
-        if reached:
+        risk = closure.risk(here)
+        best = min(best, least, risk)
+        if reached or risk <= target:
             if max_growth is not None and not here.highest <= max_growth * initial:
-                return Found(Crossing(None, "diverged", closure.risk(here)))
-            crossing = Crossing(here.steps, "reached", closure.risk(here), smallest=stepped)
+                return Found(Crossing(None, "diverged", risk))
+            crossing = Crossing(here.steps, "reached", risk, smallest=stepped)
             return Found(crossing, _slope(closure, here))
+        if not here.finite:
+            return Found(Crossing(None, "diverged", best, smallest=stepped))
         rest = rest or Rest.of(closure)
         if rest.above(target, here):
             return Found(Crossing(None, "floor_above_target", best, smallest=stepped))
@@ -72,17 +75,21 @@ def _onwards(
 ) -> tuple[Moments, int]:
     """Jump so far where no crossing is passed; where it is, to shortly before it.
 
+    Where the work is spent it is to the first step that is known to be at the target.
+
     Returns:
         Where one comes to, and how many of the next steps may hold the crossing.
     """
     there = here.copy()
     closure.jump(there, length)
-    if closure.risk(there) > target:
+    if not closure.risk(there) <= target:
         dip = _dip(closure, here, there, target)
         if dip is None:
             return there, 0
         here, there = dip
     while there.steps - here.steps > CLOSE_BY:
+        if closure.budget.spent:
+            return there, 0
         middle = _between(closure, here, there)
         if closure.risk(middle) <= target:
             there = middle
@@ -97,7 +104,7 @@ def _dip(
 ) -> tuple[Moments, Moments] | None:
     """Where the risk falls first and rises then: the way to its least value, if that may do."""
     first, last = _slope(closure, here), _slope(closure, there)
-    if not first < 0.0 < last:
+    if closure.budget.spent or not first < 0.0 < last:
         return None
     low, high = closure.risk(here), closure.risk(there)
     # Between the tangents at both ends a curve without a turning point cannot go lower than where
@@ -108,6 +115,8 @@ def _dip(
         return None
     start = here
     while there.steps - here.steps > CLOSE_BY:
+        if closure.budget.spent:
+            return None
         middle = _between(closure, here, there)
         if closure.risk(middle) <= target:
             return start, middle
@@ -152,7 +161,10 @@ def shortest_run(
     looks: dict[tuple[int, bool], Look] = {}
 
     def look(horizon: int, quality: int) -> Look:
-        roughly = quality == ROUGH and horizon > closure.stepped
+        # With half of the work spent, rough looks have to do.
+        roughly = (quality == ROUGH or closure.budget.low) and horizon > closure.stepped
+        if (horizon, not roughly) in looks and closure.budget.spent:
+            roughly = not roughly
         if (horizon, roughly) not in looks:
             run = closure.within(horizon, roughly=roughly)
             moments = run.after(horizon)
@@ -163,7 +175,7 @@ def shortest_run(
 
     def counts(horizon: int) -> bool:
         look(horizon, GOOD)
-        return not grown[horizon, False]
+        return not grown.get((horizon, False), grown.get((horizon, True), True))
 
     grown: dict[tuple[int, bool], bool] = {}
     limit = math.inf if max_growth is None else max_growth * initial

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from nqm_study.model import _schedule_kernel
 from nqm_study.model.affine import Affine
+from nqm_study.model.budget import Budget
 from nqm_study.model.horizon import FAIR, GOOD, ROUGH, Look
 from nqm_study.model.linear import rounding
 from nqm_study.model.optimizers import SGD, swing
@@ -36,10 +37,11 @@ STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
 """Up to so many steps a run is stepped through, by how good a look has to be."""
 
 CHEAP = 2**16
-"""Work (see ``Budget``) up to which a good look steps through longer runs as well: 2 ms."""
+"""Work (see ``Runs.work``) up to which a good look steps through longer runs as well: 2 ms."""
 
-MOST_WORK, LOOKS = 2**26, 8
-"""What the looks of a search may cost, and the part of what is left of it that one of them may."""
+MOST_WORK = 2**26
+"""What the looks of a search may cost: a second or two. Then walks end, and a look is no better
+than a fair one."""
 
 ROUGHLY, FAIRLY = 24, 32
 """Stretches for each smooth part, of a rough look, and of the first run of better ones."""
@@ -75,32 +77,12 @@ SAMPLES = 1024
 """Fractions of the run at which a schedule's largest factor is looked for."""
 
 
-class Budget:
-    """The work that is left for one search, on all compressions: so that its time is bounded.
-
-    A unit is a step, or a doubling of a stretch, of the blocks of modes and their components that
-    ``Runs.work`` counts; it takes 15 to 30 ns.
-    """
-
-    def __init__(self) -> None:
-        self._left = MOST_WORK
-
-    def spend(self, work: int) -> None:
-        """Take some work off."""
-        self._left -= work
-
-    @property
-    def share(self) -> int:
-        """What one more look may cost; 0 where all is spent."""
-        return max(self._left, 0) // LOOKS
-
-
 class Runs:
     """All the runs of one optimizer under one schedule, on one compression of the spectrum.
 
     Attributes:
-        work: what a step costs: blocks of modes, with noise twice, times the squared number of
-            components of a state.
+        work: what a step costs, or a doubling of a stretch: blocks of modes, with noise twice,
+            times the squared number of components of a state; each takes 15 to 30 ns.
         components: of the state of a mode.
         largest_factor: of the schedule.
         swing: horizons from one swing of the last risk to the next.
@@ -115,7 +97,7 @@ class Runs:
         budget: Budget | None = None,
     ) -> None:
         self._schedule = schedule
-        self._budget = budget or Budget()
+        self._budget = budget or Budget(MOST_WORK)
         self._rate = optimizer.learning_rate
         self.largest_factor = largest_factor(schedule)
         self._affine = Affine.of(problem, optimizer, level)

@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model import _kernels
+from nqm_study.model._schedule_kernel import BLOCK
+from nqm_study.model.budget import Budget
 from nqm_study.model.horizon import FAIR, GOOD, MOST, Horizon, Search, counted
 from nqm_study.model.linear import (
-    MOST_WORK,
     SAFETY,
     Found,
     difference,
@@ -39,7 +40,7 @@ from nqm_study.model.linear import (
 from nqm_study.model.optimizers import SGD, is_stable
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.runs import CHEAP, STEPPED, Budget, Runs
+from nqm_study.model.runs import CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.schedules import Schedule
 
 Array = npt.NDArray[np.float64]
@@ -52,8 +53,8 @@ WORK, THOROUGH_WORK = 2**19, 2**25
 """What that may cost, in units of ``Runs.work``: 15 ms and a second."""
 
 LAST_WORK = 2**24
-"""Work (see ``Budget``) of stepping through the run that was found, where its error is not known:
-0.3 s."""
+"""Work (see ``Runs.work``) that the steps of the run that was found are worth, where its error is
+not known: 0.3 s."""
 
 STEPPER_WORK = 2**25
 """Work of stepping through a run on the finest compression that is asked: a second."""
@@ -142,7 +143,7 @@ class _Case:
         self.problem, self.optimizer, self.schedule = problem, optimizer, schedule
         self.target, self.max_steps, self.tolerance = target, max_steps, tolerance
         self.max_growth = max_growth
-        self.budget = Budget()
+        self.budget = Budget(MOST_WORK)
         self._grown: dict[tuple[int, int], bool] = {}
         spectrum = problem.spectrum
         self.last_level = spectrum.last_level
@@ -370,7 +371,7 @@ class _Stepper:
             self._curve = self._runs.curve(last, last)
         return np.asarray(self._curve[steps])
 
-    def search(self, target: float, max_steps: int, _: int = MOST_WORK) -> Found:
+    def search(self, target: float, max_steps: int, _: int = 0) -> Found:
         """The first crossing; every step is looked at, whatever the work."""
         length = min(4 * CHUNK, max_steps)
         while True:
@@ -388,7 +389,7 @@ class _Stepper:
         reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
         return Found(
             reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
-            passed[nearest], 0,
+            passed[nearest], length * self._runs.work * BLOCK,
         )  # fmt: skip
 
 

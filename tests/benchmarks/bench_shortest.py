@@ -111,27 +111,47 @@ def test_told_errors_of_long_runs_cover_the_truth():
     assert not failures
 
 
-def test_no_call_takes_long():
-    rng = np.random.default_rng(7)
-    times, slow = [], []
+def spectra_of_all_sizes(rng):
+    """Spectra of one mode to a million, some spread over many decades."""
     spectra = [nqm.power_law(dim) for dim in (1, 30, 1000, 10_000, 10**6)]
     spectra += [campaign.random_spectrum(rng, 30), campaign.narrow_spectrum(rng, 100)]
-    spectra += [nqm.Spectrum(curvature=10.0 ** rng.uniform(-8.0, 0.0, 500))]
+    return [*spectra, nqm.Spectrum(curvature=10.0 ** rng.uniform(-8.0, 0.0, 500))]
+
+
+def linear_of_all_rates(rng, spectrum):
+    """SGD up to twice the limit of stability, and down to a millionth of it."""
+    optimizer = campaign.random_optimizer(
+        rng, spectrum.curvature.max(), [0.0, 0.5, 0.9, 0.99], beyond=2.0
+    )
+    if rng.random() < 0.3:
+        rate = optimizer.learning_rate * 10.0 ** -float(rng.uniform(0.0, 6.0))
+        optimizer = nqm.SGD(
+            rate, optimizer.momentum, optimizer.nesterov, float(rng.choice([0.0, 0.5])),
+            optimizer.ema_decay,
+        )  # fmt: skip
+    return optimizer
+
+
+def adam_of_all_rates(rng, _):
+    """Adam with decays from 0 to 1 - 1e-6, and eps that is nothing, or all that counts."""
+    decays = [0.0, 0.9, 0.99, 0.999, 1.0 - 10.0 ** -float(rng.uniform(0.3, 6.0))]
+    eps = float(rng.choice([0.0, 1e-12, 1e-8, 1e-3, 1.0, 10.0 ** rng.uniform(-20.0, 3.0)]))
+    rate = 10.0 ** float(rng.uniform(-5.0, 0.5))
+    return nqm.Adam(rate, float(rng.choice(decays)), float(rng.choice(decays)), eps)
+
+
+@pytest.mark.parametrize("make", [linear_of_all_rates, adam_of_all_rates])
+def test_no_call_takes_long(make):
+    rng = np.random.default_rng(7)
+    times, slow = [], []
+    spectra = spectra_of_all_sizes(rng)
     for _ in range(many(5000)):
         spectrum = spectra[rng.integers(len(spectra))]
         silent = rng.random() < 0.15
         if silent:
             spectrum = nqm.Spectrum(curvature=spectrum.curvature, noise=0.0 * spectrum.curvature)
         problem = nqm.NoisyQuadratic(spectrum, float(4.0 ** rng.integers(0, 11)))
-        optimizer = campaign.random_optimizer(
-            rng, spectrum.curvature.max(), [0.0, 0.5, 0.9, 0.99], beyond=2.0
-        )
-        if rng.random() < 0.3:
-            rate = optimizer.learning_rate * 10.0 ** -float(rng.uniform(0.0, 6.0))
-            optimizer = nqm.SGD(
-                rate, optimizer.momentum, optimizer.nesterov, float(rng.choice([0.0, 0.5])),
-                optimizer.ema_decay,
-            )  # fmt: skip
+        optimizer = make(rng, spectrum)
         schedule = nqm.Constant() if rng.random() < 0.3 else campaign.random_schedule(rng)
         target = float(spectrum.initial_risk * 10.0 ** rng.uniform(-4.0, -0.1))
         most_steps = int(rng.choice([10**9, 10**9, 3000]))

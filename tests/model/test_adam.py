@@ -395,4 +395,4 @@ def test_searches_of_adam_full_end_long_before_the_limit(batch_size, rate, gap1,
 @pytest.mark.parametrize("rate", [1e-300, 5e-324, 1e10, 1e100, 1e160])
 def test_extreme_rates_end(rate):
     found = nqm.steps_to_target(nqm.NoisyQuadratic(PAPER, 256), nqm.Adam(rate), max_steps=500)
-    assert found.status in {"max_steps", "floor_above_target"}
+    assert found.status in {"max_steps", "floor_above_target", "diverged"}

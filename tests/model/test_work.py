@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model import linear, runs, scheduled
+from nqm_study.model import adam, linear, runs, scheduled
+from nqm_study.model.budget import Budget
 
 LAW = nqm.power_law(10**6)
 SILENT = nqm.Spectrum([1.0], noise=[0.0])
@@ -16,13 +17,13 @@ REST = 2**24
 
 @pytest.fixture
 def spent(monkeypatch):
-    """The work of scheduled runs, in units of ``Budget``."""
-    spent = []
-    take = runs.Budget.spend
+    """What searches take off their budgets."""
+    done = []
+    spend = Budget.spend
     monkeypatch.setattr(
-        runs.Budget, "spend", lambda self, work: (spent.append(work), take(self, work))[1]
+        Budget, "spend", lambda self, work: (done.append(work), spend(self, work))[1]
     )
-    return spent
+    return done
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,30 @@ def test_a_trial_on_the_spectrum_of_the_paper_costs_little(spent):
     found = nqm.steps_to_target(problem, nqm.SGD(1.2), nqm.Linear(0.158), max_growth=1000.0)
     assert found.steps == 19285
     assert sum(spent) < 2**19
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "optimizer", "schedule", "target"),
+    [
+        (
+            nqm.Spectrum(
+                [0.9999999999999999, 1.75e-199, 1.7976931348623157e308, 4.46e122],
+                [5e-324, 1 / 3, 1.0, 166.36],
+            ),
+            nqm.Adam(324.06, 1e-300, 0.999, 9.4e-250), nqm.Constant(), 1e-323,
+        ),
+        # beta1 remembers for ever, so that there are swings for ever.
+        (nqm.power_law(30), nqm.Adam(0.2, 0.99999123501783, 0.9), nqm.Constant(0.05), 0.01),
+        (nqm.power_law(30), nqm.Adam(0.2, 1.0 - 1e-15, 0.9), nqm.Constant(), 1e-6),
+        (nqm.power_law(10_000), nqm.Adam(0.5, 0.53, 0.0, 0.0), nqm.WarmupStableDecay(), 0.0034),
+        (nqm.power_law(30), nqm.Adam(1e-3), nqm.StepDecay(1.0, 100_000), 1e-3),
+    ],
+)  # fmt: skip
+def test_the_work_of_adam_is_bounded(spent, spectrum, optimizer, schedule, target):
+    problem = nqm.NoisyQuadratic(spectrum, 1.0)
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=2**62)
+    assert sum(spent) < 1.2 * adam.SEARCH_WORK
+    # The best that is known, and that it may be far off.
+    if sum(spent) > adam.SEARCH_WORK:
+        assert found.error > 0.02
+        assert not found.smallest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Shaped(Schedule):
         """Whether a step's factor depends on the length of the run: it does."""
         return True
 
-    @property
+    @functools.cached_property
     def knots(self) -> tuple[float, ...]:
         """The end of the warm-up and the body's own knots."""
         w = self.warmup_fraction

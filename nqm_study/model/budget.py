@@ -1,0 +1,32 @@
+"""What one search may cost, so that no input makes it endless."""
+
+from __future__ import annotations
+
+LOOKS = 8
+"""The part of the work that is left that one look may cost."""
+
+
+class Budget:
+    """The work that is left for a search, over all its runs; counted, so that answers repeat."""
+
+    def __init__(self, work: int = 2**62) -> None:
+        self._left = self._all = work
+
+    def spend(self, work: int) -> None:
+        """Take some work off."""
+        self._left -= work
+
+    @property
+    def low(self) -> bool:
+        """Whether more than half is spent."""
+        return 2 * self._left < self._all
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is hardly any left."""
+        return self.share == 0
+
+    @property
+    def share(self) -> int:
+        """What one more look may cost; 0 where all is spent."""
+        return max(self._left, 0) // LOOKS
