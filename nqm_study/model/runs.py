@@ -112,7 +112,7 @@ class Runs:
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self.components = len(self._affine.like)
         blocks = [-(-weight.size // _schedule_kernel.BLOCK) for weight in self._affine[-2:]]
-        self.work = (blocks[0] + 2 * blocks[1]) * self.components**2
+        self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         self._variation = 0.0
         if schedule.knots is not None:
             between = np.linspace(0.0, 1.0, SAMPLES, endpoint=False) * LONG
