@@ -89,8 +89,11 @@ def greedy_advance(
     rates: Array,
     at_steps: Steps,
     recorded: Steps,
-) -> tuple[int, int, int, float, float]:
+    most_strides: int,
+) -> tuple[int, int, int, float, float, int]:
     """Take greedy steps until the risk is at most the target, or to the last step.
+
+    It also ends after ``most_strides``, be they single steps.
 
     A stride of n = 2^j steps needs 2 lr k n <= limit at every node, now >= patience n, and
     j <= ``doublings``; ``weights[j]`` are its weights. With a limit of 0 all steps are single.
@@ -100,20 +103,21 @@ def greedy_advance(
     ``at_steps``, and the step of the next one to record.
 
     Returns:
-        the step, the length of the last stride, that of the longest, the risk, and by how much the
-        next step would lower it.
+        the step, the length of the last stride, that of the longest, the risk, by how much the
+        next step would lower it, and the number of strides.
     """
     order = weights.shape[1]
     history = np.zeros((2 * order, part.size))
     head, held = 0, 0
     level, stride, longest = 0, 1, 1
     noise = source.sum()
+    strides = 0 * now
     while True:
         risk, slope, bend = greedy_sums(curvature, part)
         # Nothing is left to lower, or too little for its square.
         rate = slope / (bend + noise) if bend + noise > 0.0 else 0.0
-        if risk <= target or now >= last:
-            return now, stride, longest, risk, rate * slope
+        if risk <= target or now >= last or strides >= most_strides:
+            return now, stride, longest, risk, rate * slope, strides
         if now >= recorded[1]:
             rates[recorded[0]], at_steps[recorded[0]] = rate, now
             recorded[0] += 1
@@ -142,3 +146,4 @@ def greedy_advance(
         else:
             greedy_step(rate, curvature, source, change, part)
         now += stride
+        strides += 1

@@ -58,8 +58,11 @@ Place = tuple[int, int]
 class Tuning:
     """One search: the grid, the best member so far, and the local minima on their way down."""
 
-    def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
+    def __init__(
+        self, problem: NoisyQuadratic, family: Family, target: float, max_steps: int = LONGEST
+    ) -> None:
         self.problem, self.family, self.target = problem, family, target
+        self.max_steps = max_steps
         self.members = Members(problem, family, target)
         self.steps = LONGEST + 1
         self.point: Point | None = None
@@ -68,20 +71,25 @@ class Tuning:
         """Steps by place, in units of the finest distance."""
 
     def best(self) -> tuple[int, Point] | None:
-        """The fewest steps and where they are taken; None where no member reaches the target."""
+        """The fewest steps and where they are taken; None where no member takes few enough."""
         self._fill()
-        if self.point is None:
+        if self.point is None or self.max_steps == 0:
             return None
         self._descend(self.point, self.steps)
         improved = True
-        while improved and self.steps > 1:
+        while improved and self._fewer > 0:
             before = self.steps
-            for start in self._promising(self.point, self.steps - 1):
-                point, excess = self.members.least(start, self.steps - 1)
-                if excess <= 0.0 and (steps := self._reached(point, self.steps - 1)) is not None:
+            for start in self._promising(self.point, self._fewer):
+                point, excess = self.members.least(start, self._fewer)
+                if excess <= 0.0 and (steps := self._reached(point, self._fewer)) is not None:
                     self._descend(point, steps)
             improved = self.steps < before
-        return self.steps, self.point
+        return (self.steps, self.point) if self.steps <= self.max_steps else None
+
+    @property
+    def _fewer(self) -> int:
+        """The most steps that would be better than the best, or count at all."""
+        return min(self.steps - 1, self.max_steps)
 
     def _fill(self) -> None:
         """Find the best without the decay, then fill the grid."""
@@ -215,7 +223,7 @@ class Tuning:
         stride, trials = 0.02, 0
         while steps - (below[0] if below else 0) > 1:
             if below is None:  # longer strides as long as they succeed
-                trial = max(steps - max(1, round(stride * steps)), 1)
+                trial = min(max(steps - max(1, round(stride * steps)), 1), self.max_steps)
                 stride *= 2.0
             else:
                 trials += 1
@@ -223,6 +231,8 @@ class Tuning:
             moved, excess = self.members.least(point, trial)
             reached = self._reached(moved, trial) if excess <= 0.0 else None
             if reached is None:
+                if trial == self.max_steps:  # what lies above does not count
+                    return
                 below = trial, max(excess, 0.0)
                 continue
             above, point, steps = (trial, excess), moved, reached

@@ -7,19 +7,23 @@ LOOKS = 8
 
 
 class Budget:
-    """The work that is left for a search, over all its runs; counted, so that answers repeat."""
+    """The work that is left for a search, over all its runs; counted, so that answers repeat.
+
+    Attributes:
+        left: below 0 where the last look cost more than there was.
+    """
 
     def __init__(self, work: int = 2**62) -> None:
-        self._left = self._all = work
+        self.left = self._all = work
 
     def spend(self, work: int) -> None:
         """Take some work off."""
-        self._left -= work
+        self.left -= work
 
     @property
     def low(self) -> bool:
         """Whether more than half is spent."""
-        return 2 * self._left < self._all
+        return 2 * self.left < self._all
 
     @property
     def spent(self) -> bool:
@@ -29,4 +33,4 @@ class Budget:
     @property
     def share(self) -> int:
         """What one more look may cost; 0 where all is spent."""
-        return max(self._left, 0) // LOOKS
+        return max(self.left, 0) // LOOKS

@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model._greedy_kernel import RECORD_GROWTH, greedy_advance
+from nqm_study.model.budget import Budget
 from nqm_study.model.linear import ROUNDING, TOLERANCE
 from nqm_study.model.noise_scale import noise_over
 from nqm_study.model.problem import NoisyQuadratic
@@ -63,6 +64,10 @@ SHORTER = 6
 MOST_HALVINGS = 4
 """How often the strides are halved at most; each time divides their error by 16."""
 
+MOST_WORK, PER_STRIDE = 2**31, 100
+"""Strides times nodes of all runs, and what a stride costs beside its nodes: a second or so. Where
+modes without noise differ by many decades, rates swing without end, and all steps are single."""
+
 LONGEST = 10**15
 """The largest number of steps; up to here steps are exact as floating-point numbers."""
 
@@ -74,13 +79,14 @@ class GreedySchedule:
     Attributes:
         steps: the first step whose risk is at most the target; None where max_steps came first.
         status: ``reached`` or ``max_steps``.
-        risk: the risk at that step, or at max_steps.
+        risk: the risk at that step, or at max_steps, or where the work ended the run.
         learning_rates: rates of some of the steps, shape (n,), for plotting: every one of the first
             50, then about one in each 2 percent of steps, some 900 of 10^9.
         at_steps: the numbers of these steps, shape (n,), ascending: the rate leads from step t to
             step t + 1.
         error: relative error of the risk by compressing the spectrum and by strides, as found by
-            comparing two runs; 0 where every mode stood for itself and all steps were single.
+            comparing two runs; 0 where every mode stood for itself and all steps were single;
+            infinite where the work ended the run before max_steps.
     """
 
     steps: int | None
@@ -131,16 +137,21 @@ def greedy_schedule(
     spectrum = problem.spectrum
     level, last = spectrum.first_level, spectrum.last_level
     most = max(last - level, MOST_HALVINGS)
-    run = _run(_Nodes.of(problem, power, level), target, max_steps, 0)
+    budget = Budget(MOST_WORK)
+    run = _run(_Nodes.of(problem, power, level), target, max_steps, 0, budget)
     error = math.inf
     for halvings in range(1, most + 1):
+        if not run.ended:
+            break
         if level == last and spectrum.law is None and run.longest == 1:
             error = 0.0
             break
-        coarse, level = run, min(level + 1, last)
-        run = _run(
-            _Nodes.of(problem, power, level), target, max_steps, min(halvings, MOST_HALVINGS)
-        )
+        level = min(level + 1, last)
+        nodes = _Nodes.of(problem, power, level)
+        fine = _run(nodes, target, max_steps, min(halvings, MOST_HALVINGS), budget)
+        if not fine.ended:
+            break
+        coarse, run = run, fine
         error = _difference(coarse, run)
         agree = coarse.step == run.step and (coarse.risk <= target) == (run.risk <= target)
         if error <= (TOLERANCE if agree else ROUNDING):
@@ -182,9 +193,9 @@ def greedy_curve(
     risks, gradient = np.empty(len(steps)), np.empty(len(steps))
     now, largest = 0, np.max(spectrum.curvature)
     for index, step in enumerate(steps):
-        now, _, _, risks[index], _ = greedy_advance(
+        now, _, _, risks[index], *_ = greedy_advance(
             now, step, -math.inf, 0.5 * LIMIT, 2 * PATIENCE, DOUBLINGS, _stride_weights(),
-            nodes.curvature, nodes.source, part, before, rates, at_steps, recorded,
+            nodes.curvature, nodes.source, part, before, rates, at_steps, recorded, LONGEST,
         )  # fmt: skip
         # e is 1/2 m h E theta^2.
         gradient[index] = np.sum(nodes.eigenvalue / largest * part)
@@ -238,6 +249,7 @@ class _Run(NamedTuple):
         step, risk: where it ended.
         fall: by how much one more step would lower the risk.
         longest: the longest stride.
+        ended: whether that was the target or the last step, and not the work.
         rates, at_steps: the recorded learning rates, and their steps.
     """
 
@@ -245,12 +257,20 @@ class _Run(NamedTuple):
     risk: float
     fall: float
     longest: int
+    ended: bool
     rates: Array
     at_steps: Steps
 
 
-def _run(nodes: _Nodes, target: float, max_steps: int, halvings: int | None) -> _Run:
+def _run(
+    nodes: _Nodes,
+    target: float,
+    max_steps: int,
+    halvings: int | None,
+    budget: Budget | None = None,
+) -> _Run:
     """Walk to the target in strides halved some times; None is single steps."""
+    budget = budget or Budget()
     part = nodes.part.copy()
     before = part.copy()
     rates, at_steps = _records(max_steps)
@@ -258,10 +278,12 @@ def _run(nodes: _Nodes, target: float, max_steps: int, halvings: int | None) -> 
     limit, shares = (0.0, 1) if halvings is None else (LIMIT * 0.5**halvings, 2**halvings)
     now, longest, doublings = 0, 1, DOUBLINGS
     while True:
-        now, stride, used, risk, fall = greedy_advance(
+        now, stride, used, risk, fall, strides = greedy_advance(
             now, max_steps, target, limit, PATIENCE * shares, doublings, _stride_weights(),
             nodes.curvature, nodes.source, part, before, rates, at_steps, recorded,
+            budget.left // (PER_STRIDE + part.size),
         )  # fmt: skip
+        budget.spend(strides * (PER_STRIDE + part.size))
         longest = max(longest, used)
         if stride == 1 or risk > target:
             break
@@ -269,7 +291,8 @@ def _run(nodes: _Nodes, target: float, max_steps: int, halvings: int | None) -> 
         part[:] = before
         doublings = max(0, stride.bit_length() - 1 - SHORTER)
     kept = int(recorded[0])
-    return _Run(now, risk, fall, longest, nodes.unit * rates[:kept], at_steps[:kept].copy())
+    ended = risk <= target or now >= max_steps
+    return _Run(now, risk, fall, longest, ended, nodes.unit * rates[:kept], at_steps[:kept].copy())
 
 
 def _records(max_steps: int) -> tuple[Array, Steps]:

@@ -402,7 +402,10 @@ def converged(
 
 
 def fine_enough(
-    spectrum: Spectrum, risks: Callable[[int], Array], tolerance: float
+    spectrum: Spectrum,
+    risks: Callable[[int], Array],
+    tolerance: float,
+    worth: Callable[[int], bool] = lambda _: True,
 ) -> tuple[int, Array, float]:
     """The coarsest level of compression that meets a tolerance, or the last; risks and error there.
 
@@ -410,18 +413,19 @@ def fine_enough(
         spectrum: what is compressed.
         risks: level -> risks.
         tolerance: relative difference of the risks of two levels; 0 is the last level at once.
+        worth: whether a level is worth its cost; the search ends before one that is not.
     """
     last = spectrum.last_level
     level = spectrum.first_level if tolerance > 0.0 else last
     found = risks(level)
     error = np.inf
-    while level < last and error > tolerance:
+    while level < last and error > tolerance and worth(level + 1):
         level += 1
         coarser, found = found, risks(level)
         error = difference(coarser, found)
     if level == last and spectrum.law is None:
         error = 0.0
-    elif error == np.inf:  # a law, from its last level on
+    elif level == last and error == np.inf:  # a law, from its last level on
         error = difference(risks(level - 1), found)
     return level, found, error
 

@@ -73,6 +73,9 @@ what samples of the schedule and a compression of the spectrum leave open."""
 LONG = 2**20
 """A horizon at which the shape of any schedule shows."""
 
+LEAST_RATE, LARGEST_RATE = 1e-300, float(np.finfo(np.float64).max)
+"""Between these is the rate of an optimizer."""
+
 SAMPLES = 1024
 """Fractions of the run at which a schedule's largest factor is looked for."""
 
@@ -84,7 +87,7 @@ class Runs:
         work: what a step costs, or a doubling of a stretch: blocks of modes, with noise twice,
             times the squared number of components of a state; each takes 15 to 30 ns.
         components: of the state of a mode.
-        largest_factor: of the schedule.
+        largest_rate: of the schedule, as far as samples tell, and as an optimizer may have it.
         swing: horizons from one swing of the last risk to the next.
     """
 
@@ -99,16 +102,17 @@ class Runs:
         self._schedule = schedule
         self._budget = budget or Budget(MOST_WORK)
         self._rate = optimizer.learning_rate
-        self.largest_factor = largest_factor(schedule)
+        self._largest_factor = largest_factor(schedule)
         self._affine = Affine.of(problem, optimizer, level)
         signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
-        largest = self.largest_factor * optimizer.learning_rate
+        largest = self._largest_factor * optimizer.learning_rate
+        self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         # Nodes descend in curvature, and what swings has the larger one.
-        self._swinging = int(np.sum(swing(optimizer, signal, largest) < math.inf))
+        self._swinging = int(np.sum(swing(optimizer, signal, self.largest_rate) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self.components = len(self._affine.like)
         blocks = [-(-weight.size // _schedule_kernel.BLOCK) for weight in self._affine[-2:]]
-        self.work = (blocks[0] + 2 * blocks[1]) * self.components**2
+        self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         self._variation = 0.0
         if schedule.knots is not None:
             between = np.linspace(0.0, 1.0, SAMPLES, endpoint=False) * LONG
@@ -165,12 +169,15 @@ class Runs:
             look = _limit(series, horizon)
             if quality == FAIR or not math.isfinite(look.risk) or look.error <= PRECISE:
                 return look
-            stretches = 2 * count * (1 + len(self._schedule.knots or ()))
-            cost = stretches * (horizon // count).bit_length() * self.work
-            dear = cost > self._budget.share
+            dear = self._cost(horizon, 2 * count) > self._budget.share
             if dear or count >= MOST_STRETCHES or 4 * count >= horizon:
                 affordable = horizon * self.work <= self._budget.share
                 return self.stepped(horizon) if affordable else look
+
+    def _cost(self, horizon: int, count: int) -> int:
+        """The work of a run in so many stretches for each smooth part, about."""
+        stretches = min(count * (1 + len(self._schedule.knots or ())), horizon)
+        return stretches * (horizon // count).bit_length() * self.work
 
     def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
         """The last risk of a run in stretches, and whether it is exact."""
@@ -226,7 +233,7 @@ class Runs:
         if self.components > 1 or self._schedule.knots is None:
             return False
         run = self._fairly(horizon)
-        highest = self._rate * self.largest_factor
+        highest = self._rate * self._largest_factor
         curvature = -self._affine.slope[0, 0, : self._affine.signal_weight.size]
         slow = curvature * highest < SLOW
         x = curvature[slow]
@@ -300,9 +307,14 @@ class Runs:
                     for each in zip(*series, strict=True)
                 ]
                 error = max(look.error for look in looks)
-                if not error > precision or count >= MOST_OF_CURVE:
+                dear = self._cost(last, 2 * count) > self._budget.share
+                if not error > precision or count >= MOST_OF_CURVE or dear:
                     return np.array([look.risk for look in looks])
             count *= 2
+
+    def least_work(self, steps: int) -> int:
+        """The least work of the risks along a run of so many steps, about."""
+        return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
 
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:
         if self._schedule.knots is None:

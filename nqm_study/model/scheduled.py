@@ -106,11 +106,11 @@ def scheduled_crossing(
         return Crossing(0, "reached", initial, 0.0)
     if max_steps == 0:
         return Crossing(None, "max_steps", initial, 0.0)
-    case = _Case(problem, optimizer, schedule, target, max_steps, tolerance, max_growth)
-    first = case.every_horizon(thorough) if schedule.needs_horizon else case.one_run()
-    if first.crossing is not None:
-        return first.crossing
-    return case.beyond(first)
+    # Rates without bounds overflow, which the risk tells.
+    with np.errstate(over="ignore", invalid="ignore"):
+        case = _Case(problem, optimizer, schedule, target, max_steps, tolerance, max_growth)
+        first = case.every_horizon(thorough) if schedule.needs_horizon else case.one_run()
+        return first.crossing or case.beyond(first)
 
 
 class _Looked(NamedTuple):
@@ -349,8 +349,7 @@ class _Case:
             return "floor_above_target"
         if any(self._grown.values()):
             return "diverged"
-        largest = max(self.runs(level).largest_factor, 1e-300)
-        fastest = replace(self.optimizer, learning_rate=largest * self.optimizer.learning_rate)
+        fastest = replace(self.optimizer, learning_rate=self.runs(level).largest_rate)
         moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
         stable = all(is_stable(fastest, measure.curvature) for measure in moving)
         risen = not found.last <= self.problem.spectrum.initial_risk
@@ -428,12 +427,24 @@ def scheduled_risks(
     if ordered.size == 0:
         return np.zeros(0)
 
-    def risks(level: int) -> Array:
-        return Runs(problem, optimizer, schedule, level).risks(ordered, horizon, precision)
+    budget = Budget(MOST_WORK)
 
-    level, found, error = fine_enough(problem.spectrum, risks, tolerance)
-    require_met(tolerance, error)
-    if max_growth is not None:
-        run = Runs(problem, optimizer, schedule, level)
-        found[run.growth(ordered, horizon) > max_growth] = np.inf
+    @functools.cache
+    def runs(level: int) -> Runs:
+        return Runs(problem, optimizer, schedule, level, budget)
+
+    def risks(level: int) -> Array:
+        return runs(level).risks(ordered, horizon, precision)
+
+    def worth(level: int) -> bool:
+        return runs(level).least_work(int(ordered[-1])) <= budget.share
+
+    spectrum = problem.spectrum
+    with np.errstate(over="ignore", invalid="ignore"):
+        level, found, error = fine_enough(spectrum, risks, tolerance, worth)
+        if level == spectrum.last_level:
+            require_met(tolerance, error)
+        if max_growth is not None:
+            found[runs(level).growth(ordered, horizon) > max_growth] = np.inf
+    found[np.isnan(found)] = np.inf
     return np.asarray(found[position])

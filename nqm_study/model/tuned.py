@@ -115,8 +115,8 @@ def tuned(
         ends = shape.ends[0] if isinstance(shape, ShapeFamily) else shape
         return Tuned(0, _any(members), ends, exact)
     if isinstance(members, Family) and shape == CONSTANT:
-        best = Tuning(problem, members, target).best()
-        if best is None or best[0] > max_steps:
+        best = Tuning(problem, members, target, max_steps).best()
+        if best is None:
             return Tuned(None, None)
         steps, point = best
         member = members.optimizer(point)

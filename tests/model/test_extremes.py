@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from strategies import (
     HUGE,
     TINY,
@@ -79,12 +79,66 @@ def test_steps_to_target_of_adam(problem, optimizer, target, max_steps):
 
 
 @whole
-@given(extreme_problems(), extreme_linear_optimizers(), extreme_schedules(), extremes(), limits)
-def test_steps_to_target_under_a_schedule(problem, optimizer, schedule, target, max_steps):
-    largest = schedule.at_steps(np.linspace(0.0, 999.0, 1000), 1000.0).max()
-    assume(optimizer.learning_rate * float(largest) < math.sqrt(HUGE))
-    found = nqm.steps_to_target(problem, optimizer, schedule, target=target, max_steps=max_steps)
-    check_crossing(found, problem, target, max_steps)
+@given(
+    extreme_problems(),
+    extreme_linear_optimizers() | extreme_adams(),
+    st.just(nqm.Constant()) | extreme_schedules(),
+    extremes(),
+    limits,
+    st.sampled_from([None, None, 1.0, 1000.0, 1e300]),
+    st.booleans(),
+)
+def test_steps_to_target_under_a_schedule(
+    problem, optimizer, schedule, target, max_steps, max_growth, thorough
+):
+    found = answered(
+        nqm.steps_to_target,
+        problem,
+        optimizer,
+        schedule,
+        target=target,
+        max_steps=max_steps,
+        max_growth=max_growth,
+        thorough=thorough,
+    )
+    if max_growth is None and found is not None:
+        check_crossing(found, problem, target, max_steps)
+
+
+@whole
+@given(
+    extreme_problems(),
+    extreme_linear_optimizers() | extreme_adams(),
+    extreme_schedules(),
+    some_steps,
+    st.sampled_from([1000, 10**6, 2**62]),
+    st.sampled_from([None, None, 1.0, 1e300]),
+)
+def test_risks_under_a_schedule(problem, optimizer, schedule, steps, horizon, max_growth):
+    risks = answered(
+        nqm.risk_curve,
+        problem,
+        optimizer,
+        schedule,
+        steps=[*steps, horizon],
+        horizon=horizon,
+        max_growth=max_growth,
+    )
+    if risks is not None:
+        assert not np.any(risks < 0.0)
+
+
+@whole
+@given(
+    problems(),
+    st.sampled_from(["sgd", "preconditioned", "momentum"]),
+    extremes(),
+    st.sampled_from([0, 1, 30, 1000]),
+)
+def test_tuned_at_any_target(problem, family, target, max_steps):
+    found = answered(nqm.tuned, problem, family, target=target, max_steps=max_steps)
+    if found is not None and found.steps is not None:
+        assert found.steps <= max_steps
 
 
 @whole

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model import adam, linear, runs, scheduled
+from nqm_study.model import adam, greedy, linear, runs, scheduled
+from nqm_study.model._members import Members
 from nqm_study.model.budget import Budget
 
 LAW = nqm.power_law(10**6)
@@ -95,3 +96,64 @@ def test_the_work_of_adam_is_bounded(spent, spectrum, optimizer, schedule, targe
     if sum(spent) > adam.SEARCH_WORK:
         assert found.error > 0.02
         assert not found.smallest
+
+
+def test_greedy_steps_without_end_are_ended(spent):
+    # The rates of modes without noise swing between what suits one and the other.
+    spectrum = nqm.Spectrum([1e-308, 1e-200, 1e-3, 1.0, 999.0], noise=[0.0] * 5)
+    problem = nqm.NoisyQuadratic(spectrum, 1.0)
+    found = nqm.greedy_schedule(problem, target=1e-200, max_steps=10**15)
+    assert (found.steps, found.status, found.error) == (None, "max_steps", np.inf)
+    assert sum(spent) < 1.1 * greedy.MOST_WORK
+
+
+def test_a_tuned_family_is_searched_no_further_than_the_steps_that_count(monkeypatch):
+    looks = []
+    least = Members.least
+    monkeypatch.setattr(
+        Members, "least", lambda self, *at: (looks.append(at[1]), least(self, *at))[1]
+    )
+    problem = nqm.NoisyQuadratic(nqm.power_law(2482324916, 0.4641588833612779), 6.0)
+    assert nqm.tuned(problem, "preconditioned", target=0.05, max_steps=1).steps is None
+    assert max(looks) <= 1
+    best = nqm.tuned(nqm.NoisyQuadratic(nqm.power_law(30), 64.0), "momentum", target=0.1).steps
+    for most, steps in ((best - 1, None), (best, best), (3 * best, best)):
+        found = nqm.tuned(
+            nqm.NoisyQuadratic(nqm.power_law(30), 64.0), "momentum", target=0.1, max_steps=most
+        )
+        assert found.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "batch", "optimizer", "schedule", "steps"),
+    [
+        (
+            nqm.power_law(1028399, 1.0000000000000002), 3.7e25,
+            nqm.SGD(1.0, 0.0194, True, ema_decay=0.3295), nqm.Exponential(5e-324, 0.27245),
+            [2**62, 1000],
+        ),
+        (
+            nqm.power_law(17058, 0.46), 889.76, nqm.SGD(1.99526), nqm.StepDecay(1.0, 100_000),
+            [30, 2, 10**6],
+        ),
+    ],
+)  # fmt: skip
+def test_the_work_of_a_risk_curve_is_bounded(spent, spectrum, batch, optimizer, schedule, steps):
+    problem = nqm.NoisyQuadratic(spectrum, batch)
+    risks = nqm.risk_curve(problem, optimizer, schedule, steps=steps, horizon=max(steps))
+    assert sum(spent) < runs.MOST_WORK
+    assert np.all((risks >= 0.0) & np.isfinite(risks))
+    if isinstance(schedule, nqm.StepDecay):  # all its factors are 1
+        constant = nqm.risk_curve(problem, optimizer, steps=steps)
+        np.testing.assert_allclose(risks, constant, rtol=1e-6)
+
+
+def test_rates_beyond_the_largest_number_raise_no_warning():
+    problem = nqm.NoisyQuadratic(nqm.Spectrum([1.0], noise=[0.0]), 9e-190)
+    optimizer = nqm.SGD(1.7976931348623155e308, 1e-16)
+    schedule = nqm.Exponential(1.7976931348623157e308, 0.37518865520035316)
+    for most_steps in (1, 100):
+        found = nqm.steps_to_target(
+            problem, optimizer, schedule, target=3.75e-228, max_steps=most_steps
+        )
+        assert found.steps is None
