@@ -410,7 +410,7 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     now: Array,
     following: Array,
     most_work: int,
-) -> tuple[int, int, float, int, int]:
+) -> tuple[int, int, float, int, int, float]:
     """The first step whose risk is at most the target, jumping only where none can be.
 
     Over the next K steps the noise part of the risk cannot fall, and the signal part cannot fall
@@ -428,8 +428,8 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     (2^LONGEST_SCAN,) and two of (k, BLOCK).
 
     Returns:
-        reason to stop, step, risk there (with no crossing: the smallest risk seen), its step, and
-        the work done.
+        reason to stop, step, risk there (with no crossing: the smallest risk seen), its step, the
+        work done, and the least bound by which a step was passed, or all that come were.
     """
     levels = len(signal_power)
     bounded = 0 * levels  # of the type it keeps: a literal 0 would be compiled for as well
@@ -442,12 +442,14 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
     best, best_step = risk, 0
     work = 0 * levels
     if risk <= target:
-        return REACHED, 0, risk, 0, work
+        return REACHED, 0, risk, 0, work, np.inf
+    closest = risk
     while step < max_steps:
         # Try the jump, then shorter ones; where none can be taken, scan a window instead.
         room = max_steps - step
         jump = min(level, levels - 1)
         scanning = False
+        total = 0.0
         hurried = work > most_work
         if hurried:
             jump = 0 * levels
@@ -492,6 +494,8 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
                 following,
             )
             first, least = _first_at_most(coming, target - noise)
+            for index in range(ahead if first < 0 else first):
+                closest = min(closest, coming[index] + noise)
             if first >= 0:
                 ahead = first + 1
                 # Where the risk stays close above the target, each step is one of these.
@@ -499,6 +503,8 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
             else:
                 _keep_nearest(step + least + 1, coming[least] + noise, nearest_step, nearest_risk)
                 window = min(window + 1, LONGEST_SCAN)
+        elif not hurried:
+            closest = min(closest, total + noise)
         # By the binary digits of the steps: all but a suspect's are a power of two.
         digit = 0
         while ahead >> digit > 0:
@@ -514,15 +520,16 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
         step += ahead
         risk = signal + noise
         if risk <= target:
-            return REACHED, step, risk, step, work
+            return REACHED, step, risk, step, work, closest
+        closest = min(closest, risk)
         _keep_nearest(step, risk, nearest_step, nearest_risk)
         if risk < best:
             best, best_step = risk, step
         if noise > target:
-            return NOISE_ABOVE_TARGET, step, best, best_step, work
+            return NOISE_ABOVE_TARGET, step, best, best_step, work, min(closest, noise)
         if not risk < 1e290:
-            return OVERFLOW, step, best, best_step, work
-    return MAX_STEPS, step, best, best_step, work
+            return OVERFLOW, step, best, best_step, work, closest
+    return MAX_STEPS, step, best, best_step, work, closest
 
 
 @compiled

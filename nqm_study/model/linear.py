@@ -62,8 +62,8 @@ class Found(NamedTuple):
         step, risk: where it stopped, and the risk there; with no crossing, the smallest risk seen.
         risk_step: the step of that risk.
         nearest: the step that came nearest to the target in each octave, or -1.
-        nearest_risk: the risk there.
         work: steps of a mode that were scanned, about.
+        closest: no step that was passed has a risk below this.
     """
 
     reason: int
@@ -71,8 +71,8 @@ class Found(NamedTuple):
     risk: float
     risk_step: int
     nearest: Steps
-    nearest_risk: Array
     work: int
+    closest: float
 
     @property
     def checks(self) -> Steps:
@@ -83,12 +83,9 @@ class Found(NamedTuple):
 
     def ties(self, target: float) -> bool:
         """Whether a risk on the way is so near the target that rounding may decide."""
-        risks, steps = self.nearest_risk.tolist(), self.nearest.tolist()
-        return abs(self.risk - target) <= rounding(self.risk_step) * target or any(
-            abs(risk - target) <= rounding(step) * target
-            for risk, step in zip(risks, steps, strict=True)
-            if step >= 0
-        )
+        near = rounding(self.step) * target
+        at_end = self.reason == _kernels.REACHED and target - self.risk <= near
+        return at_end or self.closest - target <= near
 
 
 class Engine(NamedTuple):
@@ -184,7 +181,7 @@ class Engine(NamedTuple):
         nearest_step = np.empty(max_steps.bit_length() + 1, dtype=np.int64)
         nearest_risk = np.empty(nearest_step.size)
         levels, squared = len(self.signal_power), len(self.like) ** 2
-        reason, step, risk, risk_step, work = _kernels.first_crossing(
+        reason, step, risk, risk_step, work, closest = _kernels.first_crossing(
             *self,
             target,
             max_steps,
@@ -198,7 +195,7 @@ class Engine(NamedTuple):
             np.empty((len(self.like), _kernels.BLOCK)),
             most_work // squared,
         )
-        return Found(reason, step, risk, risk_step, nearest_step, nearest_risk, work * squared)
+        return Found(reason, step, risk, risk_step, nearest_step, work * squared, closest)
 
     def rises_above(self, limit: float, steps: int) -> bool:
         """Whether the risk is above a limit after any number of steps up to so many."""

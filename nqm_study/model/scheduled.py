@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -287,7 +288,8 @@ class _Case:
         runs = self.runs(level)
         if found.error <= COARSE or found.at * runs.work > LAST_WORK:
             return found.error
-        return difference(np.array([found.risk]), np.array([runs.stepped(found.at).risk]))
+        off = difference(np.array([found.risk]), np.array([runs.stepped(found.at).risk]))
+        return off / (1.0 - off) if off < 1.0 else math.inf
 
     def _before(self, first: _Looked, steps: int) -> _Looked:
         """What is known of shorter runs than one that was found, if that costs little."""
@@ -388,7 +390,7 @@ class _Stepper:
         reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
         return Found(
             reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
-            passed[nearest], length * self._runs.work * BLOCK,
+            length * self._runs.work * BLOCK, float(passed.min(initial=np.inf)),
         )  # fmt: skip
 
 

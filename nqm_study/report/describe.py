@@ -86,8 +86,8 @@ def _reference(curves: Sequence[Curve]) -> str:
         )
     if any(point.optimal_steps for point in points):
         sentences.append(
-            f"{OPTIMAL}, is the best of all whose rates are at most 0.9998 of that, h_1 the largest "
-            "curvature: what any schedule of SGD can be compared with."
+            f"{OPTIMAL}, is the best of all whose rates are at most 0.9998 of that, h_1 the "
+            "largest curvature: what any schedule of SGD can be compared with."
         )
         gaps = [point.optimal_gap for point in points if point.optimal_gap is not None]
         if gaps:

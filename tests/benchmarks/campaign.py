@@ -61,15 +61,22 @@ def narrow_spectrum(rng, most):
     return nqm.Spectrum(curvature=rng.uniform(0.5, 1.0, int(rng.integers(1, most + 1))))
 
 
-def ends(problem, optimizer, schedule, last):
-    """L_T of every run of T = 0 .. last steps; of the one run, where all have the same rates."""
+def ends(problem, optimizer, schedule, last, max_growth=np.inf):
+    """L_T of every run of T = 0 .. last steps; of the one run, where all have the same rates.
+
+    It is infinite where the risk on the way is above ``max_growth`` times the first one.
+    """
+
+    def kept(risks):
+        return np.where(np.maximum.accumulate(risks) <= max_growth * risks[0], risks, np.inf)
+
     if not schedule.needs_horizon:
         factors = schedule.at_steps(np.arange(last, dtype=float), last)
-        return textbook.linear_risks(problem, optimizer, last, factors)
+        return kept(textbook.linear_risks(problem, optimizer, last, factors))
     found = [problem.spectrum.initial_risk]
     for horizon in range(1, last + 1):
         factors = schedule.at_steps(np.arange(horizon, dtype=float), horizon)
-        found.append(textbook.linear_risks(problem, optimizer, horizon, factors)[-1])
+        found.append(kept(textbook.linear_risks(problem, optimizer, horizon, factors))[-1])
     return np.array(found)
 
 
