@@ -17,8 +17,8 @@ import nqm_study as nqm
 SCALE = float(os.environ.get("CASES", "1"))
 
 CLEAR = 1e-9
-"""A risk further than this from the target, relative, is no tie in runs of these lengths; a bound by
-which steps are passed may be nearer to it than they are."""
+"""A risk further than this from the target, relative, is no tie in runs of these lengths; a bound
+by which steps are passed may be nearer to it than they are."""
 
 
 def precise(problem, optimizer, rates):
