@@ -266,7 +266,7 @@ class Closure:
         if np.all(moments.sizes == SHORTEST):
             # A node that overflowed tells nothing of what would fit.
             moments.sizes[:] = 2 ** np.log2(np.fmax(fitting, SHORTEST)).astype(np.int64)
-        return bool(np.mean(np.minimum(JUMP_COST / fitting, STEP_COST)) < 1.0)
+        return bool(np.sum(np.minimum(JUMP_COST / fitting, STEP_COST)) <= fitting.size)
 
     def _swing(self, moments: Moments) -> float:
         """Steps from one swing to the next of the fastest node that may still swing.
