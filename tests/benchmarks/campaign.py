@@ -4,16 +4,10 @@ The references are the recursions of ``tests/model/textbook.py`` over all modes;
 rounding matters, the same recursion in NumPy's long doubles.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
+import textbook
 
 import nqm_study as nqm
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "model"))
-
-import textbook
 
 
 def random_schedule(rng):
