@@ -252,7 +252,9 @@ class Search:
         if self._doubt(high) * high > 1.0:
             return self._at(high)
         # Neighbours share the error of a fair look, which the one just above the target tells.
-        share = self.look(low, GOOD).risk / self.look(low, FAIR).risk if low > 0 else 1.0
+        share, fair_risk = 1.0, self.look(low, FAIR).risk if low > 0 else 0.0
+        if 0.0 < fair_risk < LARGEST:
+            share = self.look(low, GOOD).risk / fair_risk
         for before in range(max(1 + self.above, low - self.jitter), low):
             near = share * self.look(before, FAIR).risk <= (1.0 + CLOSE) * self.target
             if near and self.look(before, GOOD).risk <= self.target:

@@ -178,3 +178,21 @@ def test_sampled_horizons_are_all_looked_at_where_the_closure_may_reach_the_targ
     assert found.sampled
     assert found.smallest
     assert 61 <= found.steps <= 65
+
+
+@pytest.mark.parametrize("rate", [2.5, 3.856])
+def test_risks_that_vanish_are_no_obstacle(rate):
+    # Without noise a mode may end at exactly nothing, in a run whose loss overflows in others.
+    curvature = np.random.default_rng(56).uniform(0.5, 1.0, 3)
+    problem = nqm.NoisyQuadratic(nqm.Spectrum(curvature=curvature, noise=0.0 * curvature), 256)
+    schedule = nqm.StepDecay(decay_rate=0.1, drops=3, warmup_fraction=0.3)
+    target = 0.01 * problem.spectrum.initial_risk
+    for limit in (None, 3.0):
+        found = nqm.steps_to_target(
+            problem, nqm.SGD(rate), schedule, target=target, max_growth=limit
+        )
+        assert found.risk <= target or found.steps is None
+        assert found.steps is not None or found.status == "diverged"
+    below = np.flatnonzero(ends(problem, nqm.SGD(rate), schedule, 300) <= target)
+    short = nqm.steps_to_target(problem, nqm.SGD(rate), schedule, target=target, max_steps=300)
+    assert short.steps == (int(below[0]) if below.size else None)
