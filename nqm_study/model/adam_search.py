@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nqm_study.model.adam_rest import Rest
 from nqm_study.model.adam_run import Closure, Moments
-from nqm_study.model.horizon import GOOD, ROUGH, Look, Search, counted
+from nqm_study.model.horizon import EVERY, GOOD, ROUGH, THOROUGH, Look, Search, counted
 from nqm_study.model.outcome import Crossing, Status
 
 STEPS_PER_CHECK = 256
@@ -17,11 +17,8 @@ STEPS_PER_CHECK = 256
 CLOSE_BY = 512
 """The last steps before a crossing, which are stepped through."""
 
-EVERY, THOROUGH = 320, 8192
-"""Up to so many steps every horizon is looked at, and where a thorough search is asked for."""
-
 WORK, THOROUGH_WORK = 2**21, 2**26
-"""What that may cost, in steps of a node: 20 ms and 0.7 s."""
+"""What looking at every horizon may cost, in steps of a node: 20 ms and 0.7 s."""
 
 
 class Found(NamedTuple):

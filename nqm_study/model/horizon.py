@@ -53,6 +53,10 @@ MOST = 400
 PROBES, FAR = 8, 30.0
 """A walk is worth its cost where one of so many looks is within this times the target."""
 
+EVERY, THOROUGH = 320, 8192
+"""Up to so many steps every horizon is looked at before a search, as long as that costs little, and
+where a thorough search is asked for."""
+
 MARGIN = 1.1
 """On a walk, what seems to be within this times the target is looked at as it is."""
 

@@ -78,7 +78,7 @@ LEAST_RATE, LARGEST_RATE = 1e-300, float(np.finfo(np.float64).max)
 """Between these is the rate of an optimizer."""
 
 SAMPLES = 1024
-"""Fractions of the run at which a schedule's largest factor is looked for."""
+"""Fractions of the run at which a schedule's largest factor and its variation are looked for."""
 
 
 class Runs:
@@ -103,7 +103,9 @@ class Runs:
         self._schedule = schedule
         self._budget = budget or Budget(MOST_WORK)
         self._rate = optimizer.learning_rate
-        self._largest_factor = largest_factor(schedule)
+        factors = _sampled(schedule)
+        self._largest_factor = float(factors.max())
+        self._variation = float(np.abs(np.diff(factors)).sum())
         self._affine = Affine.of(problem, optimizer, level)
         signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
         largest = self._largest_factor * optimizer.learning_rate
@@ -114,10 +116,6 @@ class Runs:
         self.components = len(self._affine.like)
         blocks = [-(-weight.size // _schedule_kernel.BLOCK) for weight in self._affine[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
-        self._variation = 0.0
-        if schedule.knots is not None:
-            between = np.linspace(0.0, 1.0, SAMPLES, endpoint=False) * LONG
-            self._variation = float(np.abs(np.diff(schedule.at_steps(between, LONG))).sum())
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
@@ -363,5 +361,9 @@ def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
 
 def largest_factor(schedule: Schedule) -> float:
     """The largest factor of a schedule, as far as samples tell."""
-    fractions = np.linspace(0.0, 1.0, SAMPLES, endpoint=False)
-    return float(schedule.at_steps(fractions * LONG, LONG).max())
+    return float(_sampled(schedule).max())
+
+
+def _sampled(schedule: Schedule) -> Array:
+    """The factors of a schedule all over a long run."""
+    return schedule.at_steps(np.linspace(0.0, 1.0, SAMPLES, endpoint=False) * LONG, LONG)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,7 +28,16 @@ import numpy.typing as npt
 from nqm_study.model import _kernels
 from nqm_study.model._schedule_kernel import BLOCK
 from nqm_study.model.budget import Budget
-from nqm_study.model.horizon import FAIR, GOOD, MOST, Horizon, Search, counted
+from nqm_study.model.horizon import (
+    EVERY,
+    FAIR,
+    GOOD,
+    MOST,
+    THOROUGH,
+    Horizon,
+    Search,
+    counted,
+)
 from nqm_study.model.linear import (
     SAFETY,
     Found,
@@ -47,11 +56,8 @@ from nqm_study.model.schedules import Schedule
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-EVERY, THOROUGH = 320, 8192
-"""Up to so many steps every horizon is looked at, and where a thorough search is asked for."""
-
 WORK, THOROUGH_WORK = 2**19, 2**25
-"""What that may cost, in units of ``Runs.work``: 15 ms and a second."""
+"""What looking at every horizon may cost, in units of ``Runs.work``: 15 ms and a second."""
 
 LAST_WORK = 2**24
 """Work (see ``Runs.work``) that the steps of the run that was found are worth, where its error is
@@ -75,8 +81,6 @@ a fourth of a second at most, and mostly some milliseconds."""
 
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
-
-OneLevel = Callable[[int], Runs]
 
 
 def scheduled_crossing(
@@ -273,11 +277,11 @@ class _Case:
             level, found, error = self._found(found.steps, limited=True)
         elif found.steps is not None and found.steps <= THOROUGH and self.schedule.needs_horizon:
             first = self._before(first, found.steps)
+        if first.crossing is not None:
+            return first.crossing
         error += self._unsettled(level, found)
         proved = first.last >= (found.steps or self.max_steps + 1) - 1
         tie = first.tie or self._ties(found.risk, found.at)
-        if first.crossing is not None:
-            return first.crossing
         if found.steps is not None:
             return Crossing(found.steps, "reached", found.risk, error, False, proved, tie)
         risk = min(self.problem.spectrum.initial_risk, found.risk)
@@ -376,8 +380,7 @@ class _Stepper:
         """The first crossing; every step is looked at, whatever the work."""
         length = min(4 * CHUNK, max_steps)
         while True:
-            risks = self.risks(np.array([length]))
-            risks = self._curve[: length + 1]
+            risks = self.risks(np.arange(length + 1))
             below = np.flatnonzero(risks <= target)
             if below.size or length == max_steps:
                 break
