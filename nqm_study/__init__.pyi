@@ -4,34 +4,28 @@ from .api import (
     Benchmark as Benchmark,
     run_study as run_study,
 )
-from .model.bounds import (
-    bayes_bound as bayes_bound,
-    classical_bound as classical_bound,
-)
 from .model.crossing import (
     risk_curve as risk_curve,
     steps_to_target as steps_to_target,
 )
-from .model.density import (
-    DensitySpectrum as DensitySpectrum,
-    spectrum_from_density as spectrum_from_density,
-)
-from .model.greedy import (
-    GreedySchedule as GreedySchedule,
-    greedy_schedule as greedy_schedule,
-)
 from .model.noise_scale import gradient_noise_scale as gradient_noise_scale
-from .model.optimal import (
-    OptimalSchedule as OptimalSchedule,
-    optimal_schedule as optimal_schedule,
-)
 from .model.optimizers import (
     SGD as SGD,
     Adam as Adam,
 )
 from .model.outcome import Crossing as Crossing
-from .model.power_law import power_law as power_law
-from .model.problem import NoisyQuadratic as NoisyQuadratic
+from .model.problems.bounds import (
+    bayes_bound as bayes_bound,
+    classical_bound as classical_bound,
+)
+from .model.problems.density import (
+    DensitySpectrum as DensitySpectrum,
+    spectrum_from_density as spectrum_from_density,
+)
+from .model.problems.files import load_spectrum as load_spectrum
+from .model.problems.noisy_quadratic import NoisyQuadratic as NoisyQuadratic
+from .model.problems.power_law import power_law as power_law
+from .model.problems.spectrum import Spectrum as Spectrum
 from .model.schedules import (
     Constant as Constant,
     Cosine as Cosine,
@@ -44,16 +38,22 @@ from .model.schedules import (
     StepDecay as StepDecay,
     WarmupStableDecay as WarmupStableDecay,
 )
-from .model.shape_family import ShapeFamily as ShapeFamily
+from .model.schedules.computed.greedy import (
+    GreedySchedule as GreedySchedule,
+    greedy_schedule as greedy_schedule,
+)
+from .model.schedules.computed.optimal import (
+    OptimalSchedule as OptimalSchedule,
+    optimal_schedule as optimal_schedule,
+)
 from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
 )
-from .model.spectrum import Spectrum as Spectrum
-from .model.tuned import (
+from .optimum.shape_family import ShapeFamily as ShapeFamily
+from .optimum.tuned import (
     Tuned as Tuned,
     tuned as tuned,
 )
-from .spectrum_files import load_spectrum as load_spectrum
 
 __version__: str

@@ -12,21 +12,20 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
-from nqm_study.build import python_plan
-from nqm_study.evaluations import evaluation
+from nqm_study.app.worker import open_planned, run_planned
+from nqm_study.config.plan import python_plan
 from nqm_study.model.outcome import MAX_GROWTH
-from nqm_study.model.power_law import power_law
-from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.spectrum import Spectrum
-from nqm_study.parts import Truth
-from nqm_study.schedule_parts import COMPUTED
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.power_law import power_law
+from nqm_study.model.problems.spectrum import Spectrum
+from nqm_study.optimum.study import Truth, true_optimum
 from nqm_study.study.definition import Hyperparameter
+from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, regret
+from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage import trial_records
+from nqm_study.study.storage.studies import trial_records
 from nqm_study.study.trials import attributes, constrain, loss, suggest
-from nqm_study.truth import true_optimum
-from nqm_study.worker import open_planned, run_planned
 
 Array = npt.NDArray[np.float64]
 

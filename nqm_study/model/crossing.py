@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.linear import TOLERANCE, linear_crossing, linear_risks
+from nqm_study.model.linear.risks import TOLERANCE, linear_crossing, linear_risks
+from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
-from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.require import require_growth, require_integer, require_number
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 
 Array = npt.NDArray[np.float64]
@@ -48,8 +48,8 @@ def steps_to_target(
     so. Along a single run every step is excluded; beyond 8192 steps that is so at a constant rate
     only. ``Crossing.tie`` says that rounding may have decided.
 
-    Adam is the conditional closure of ``nqm_study.model.adam``. In short runs where it may be more
-    than 3 % off the risk is sampled instead, on the same noise at every call, and
+    Adam is the conditional closure of ``nqm_study.model.adaptive.closure``. In short runs where it
+    may be more than 3 % off the risk is sampled instead, on the same noise at every call, and
     ``Crossing.sampled`` is true; in longer ones, and where more than some thousand modes have to be
     drawn, ``Crossing.error`` says what it may be off by.
 
@@ -81,7 +81,7 @@ def steps_to_target(
     max_growth = require_growth(max_growth)
     shape = require_run(problem, optimizer, schedule)
     if isinstance(optimizer, Adam):
-        from nqm_study.model.adam import adam_crossing
+        from nqm_study.model.adaptive.closure import adam_crossing
 
         level = _adam_level(tolerance)
         return adam_crossing(
@@ -90,7 +90,7 @@ def steps_to_target(
     if _varying(shape) is None:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance, max_growth)
 
-    from nqm_study.model.scheduled import scheduled_crossing
+    from nqm_study.model.linear.scheduled import scheduled_crossing
 
     return scheduled_crossing(
         problem, optimizer, shape, target, max_steps, tolerance, max_growth, thorough=thorough
@@ -151,7 +151,7 @@ def risk_curve(
     precision = require_number("precision", precision, least=PRECISE, most=0.01)
     max_growth = require_growth(max_growth)
     if isinstance(optimizer, Adam):
-        from nqm_study.model.adam import adam_risks
+        from nqm_study.model.adaptive.closure import adam_risks
 
         return adam_risks(
             problem, optimizer, wanted, shape, end, _adam_level(tolerance), max_growth
@@ -159,13 +159,13 @@ def risk_curve(
     if _varying(shape) is None:
         return linear_risks(problem, optimizer, wanted, tolerance, max_growth)
 
-    from nqm_study.model.scheduled import scheduled_risks
+    from nqm_study.model.linear.scheduled import scheduled_risks
 
     return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision, max_growth)
 
 
 def _adam_level(tolerance: float) -> int | None:
-    from nqm_study.model.adam_nodes import COMPRESSION_LEVEL
+    from nqm_study.model.adaptive.nodes import COMPRESSION_LEVEL
 
     return COMPRESSION_LEVEL if tolerance > 0.0 else None
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nqm_study.model.adam_nodes import COMPRESSION_LEVEL, USUAL
-from nqm_study.model.adam_run import Closure
-from nqm_study.model.horizon import FAIR, GOOD
-from nqm_study.model.linear import Engine, converged
+from nqm_study.model.adaptive.nodes import COMPRESSION_LEVEL, USUAL
+from nqm_study.model.adaptive.run import Closure
+from nqm_study.model.linear.risks import Engine, converged
+from nqm_study.model.linear.runs import Runs
+from nqm_study.model.numerics.horizon import FAIR, GOOD
 from nqm_study.model.optimizers import Adam, Optimizer
-from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.runs import Runs
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule
 
 LEVEL = 2

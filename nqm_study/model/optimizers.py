@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.require import require_number
+from nqm_study.model.numerics.require import require_number
 
 Array = npt.NDArray[np.float64]
 

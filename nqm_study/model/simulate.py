@@ -37,12 +37,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model._simulate_kernel import INDEX_BITS, adam_steps, draw, sgd_steps
 from nqm_study.model.crossing import CONSTANT, require_run
+from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.optimizers import SGD, Optimizer
-from nqm_study.model.problem import NoisyQuadratic
-from nqm_study.model.require import require_integer
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import ScheduleLike
+from nqm_study.model.simulate_kernel import INDEX_BITS, adam_steps, draw, sgd_steps
 
 Array = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]

@@ -25,14 +25,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from nqm_study.study.database import UnreachableError
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.failures import first_line
-from nqm_study.study.locks import Lock
 from nqm_study.study.records import Cost
-from nqm_study.study.samplers import asks_in_turn, make_sampler
+from nqm_study.study.samplers.optuna_samplers import asks_in_turn, make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage import FOUND, add_cost, trial_record
+from nqm_study.study.storage.database import UnreachableError
+from nqm_study.study.storage.failures import first_line
+from nqm_study.study.storage.locks import Lock
+from nqm_study.study.storage.studies import FOUND, add_cost, trial_record
 from nqm_study.study.trials import (
     Evaluate,
     Evaluation,

@@ -13,7 +13,7 @@ import pytest
 from timing import best_times
 
 import nqm_study as nqm
-from nqm_study.model.adam_run import Closure
+from nqm_study.model.adaptive.run import Closure
 
 # A benchmark that stops at an assertion has nothing more to be told.
 pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")

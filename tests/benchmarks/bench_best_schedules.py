@@ -11,7 +11,11 @@ import time
 import numpy as np
 
 import nqm_study as nqm
-from nqm_study.model.optimal import NotReachedError, TooManyPiecesError, optimal_schedule
+from nqm_study.model.schedules.computed.optimal import (
+    NotReachedError,
+    TooManyPiecesError,
+    optimal_schedule,
+)
 
 SPECTRA = (
     nqm.Spectrum(1.0 / np.arange(1, 31)),

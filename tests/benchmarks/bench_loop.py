@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from nqm_study.study.backends import Backend
-from nqm_study.study.storage import read_records
+from nqm_study.study.storage.backends import Backend
+from nqm_study.study.storage.studies import read_records
 
 # A benchmark that stops at an assertion has nothing more to be told.
 pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")

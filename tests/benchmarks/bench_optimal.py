@@ -21,7 +21,7 @@ import pytest
 from scipy import optimize
 
 import nqm_study as nqm
-from nqm_study.model.optimal import optimal_schedule
+from nqm_study.model.schedules.computed.optimal import optimal_schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 

@@ -17,8 +17,8 @@ import optuna
 import pytest
 
 import nqm_study as nqm
-from nqm_study.build import python_plan
-from nqm_study.truth import true_optimum
+from nqm_study.config.plan import python_plan
+from nqm_study.optimum.study import true_optimum
 
 # A benchmark that stops at an assertion has nothing more to be told.
 pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")

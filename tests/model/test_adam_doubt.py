@@ -7,11 +7,11 @@ import pytest
 import textbook
 
 import nqm_study as nqm
-from nqm_study.model import adam
-from nqm_study.model.adam import DOUBT, memory_error
-from nqm_study.model.adam_chains import sampled_risks
-from nqm_study.model.adam_nodes import USUAL
-from nqm_study.model.adam_run import Closure
+from nqm_study.model.adaptive import closure as adam
+from nqm_study.model.adaptive.chains import sampled_risks
+from nqm_study.model.adaptive.closure import DOUBT, memory_error
+from nqm_study.model.adaptive.nodes import USUAL
+from nqm_study.model.adaptive.run import Closure
 
 PAPER = nqm.power_law(10_000)
 
@@ -52,7 +52,7 @@ def test_the_standard_error_of_a_sampled_risk_covers_other_draws(monkeypatch):
     problem, optimizer = nqm.NoisyQuadratic(nqm.power_law(300), 2**12), nqm.Adam(0.05, 0.5, 0.9)
     claimed = sampled(problem, optimizer, 40)
     risks = []
-    from nqm_study.model import adam_chains
+    from nqm_study.model.adaptive import chains as adam_chains
 
     for seed in range(12):
         monkeypatch.setattr(adam_chains, "SEED", seed)

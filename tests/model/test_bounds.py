@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.bounds import classical_bound
+from nqm_study.model.problems.bounds import classical_bound
 
 
 def bayes_risk(problem, steps):

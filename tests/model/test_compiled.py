@@ -11,7 +11,7 @@ import pytest
 KERNELS = {
     "numbers": "FACTOR = 2.0",
     "inner": """
-        from nqm_study.model._compiled import compiled_within
+        from nqm_study.model.numerics.compiled import compiled_within
         from made.numbers import FACTOR
 
         @compiled_within
@@ -19,7 +19,7 @@ KERNELS = {
             return FACTOR * x
     """,
     "outer": """
-        from nqm_study.model._compiled import compiled
+        from nqm_study.model.numerics.compiled import compiled
         from made.inner import inner
 
         @compiled
@@ -27,7 +27,7 @@ KERNELS = {
             return inner(x) + 1.0
     """,
     "other": """
-        from nqm_study.model._compiled import compiled
+        from nqm_study.model.numerics.compiled import compiled
 
         @compiled
         def other(x):

@@ -9,9 +9,9 @@ import pytest
 import textbook
 
 import nqm_study as nqm
-from nqm_study.model import linear
+from nqm_study.model.linear import risks as linear
 from nqm_study.model.optimizers import is_stable
-from nqm_study.model.spectrum import Spectrum
+from nqm_study.model.problems.spectrum import Spectrum
 
 ROUNDING = 1e-11
 """Relative error of either computation where the moments hardly cancel."""

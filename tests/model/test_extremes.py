@@ -27,7 +27,7 @@ from strategies import (
 )
 
 import nqm_study as nqm
-from nqm_study.model.small_batch import small_batch
+from nqm_study.model.problems.small_batch import small_batch
 
 EXAMPLES = int(os.environ.get("NQM_EXTREMES", "0"))
 SECONDS = 5.0

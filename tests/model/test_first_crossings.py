@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.linear import Engine, linear_crossing
+from nqm_study.model.linear.risks import Engine, linear_crossing
 
 PAPER = nqm.power_law(10_000)
 

@@ -8,8 +8,8 @@ from strategies import logarithmic, problems, repeatable, spectra
 from textbook import first_at_most
 
 import nqm_study as nqm
-from nqm_study.model.bounds import classical_bound
-from nqm_study.model.greedy import _Nodes, _run, _stride_weights, greedy_schedule
+from nqm_study.model.problems.bounds import classical_bound
+from nqm_study.model.schedules.computed.greedy import _Nodes, _run, _stride_weights, greedy_schedule
 
 PAPER = nqm.power_law(10_000)
 POWERS = st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0.0, 1.0)

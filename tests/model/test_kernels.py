@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from strategies import linear_optimizers, problems, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model import _kernels, moments
+from nqm_study.model.linear import kernels as _kernels, moments
 from nqm_study.model.optimizers import is_stable, transition
 
 

@@ -9,7 +9,7 @@ from scipy.special import digamma, zeta
 from strategies import logarithmic, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.law import MOST_NODES, PowerLaw
+from nqm_study.model.problems.law import MOST_NODES, PowerLaw
 
 DIM = 200_000
 LAW = nqm.power_law(DIM)

@@ -7,9 +7,9 @@ from scipy import optimize
 from strategies import problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model import _members, _members_kernel
-from nqm_study.model.families import Family
-from nqm_study.model.linear import Engine
+from nqm_study.model.linear import members as _members, members_kernel as _members_kernel
+from nqm_study.model.linear.families import Family
+from nqm_study.model.linear.risks import Engine
 from nqm_study.model.optimizers import transition
 
 FAMILIES = [

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from strategies import linear_optimizers, problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.adam_nodes import Nodes
+from nqm_study.model.adaptive.nodes import Nodes
 from nqm_study.model.noise_scale import WEIGHTINGS
 
 SPECTRUM = nqm.Spectrum(

@@ -10,13 +10,13 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model._least_risk import Runs, equal
-from nqm_study.model.affine import Affine
-from nqm_study.model.bounds import bayes_bound
-from nqm_study.model.optimal import optimal_schedule
+from nqm_study.model.linear.affine import Affine
+from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.optimizers import transition
-from nqm_study.model.spectrum import Spectrum
-from nqm_study.model.stability import largest_peak
+from nqm_study.model.problems.bounds import bayes_bound
+from nqm_study.model.problems.spectrum import Spectrum
+from nqm_study.model.schedules.computed.least_risk import Runs, equal
+from nqm_study.model.schedules.computed.optimal import optimal_schedule
 
 PAPER = nqm.power_law(10_000)
 CAP = 2.0 / (1.0 + 1e-4 + 1e-4)

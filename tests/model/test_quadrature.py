@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from strategies import repeatable
 
 import nqm_study as nqm
-from nqm_study.model.quadrature import COARSEST_WIDTH, ORDER, Measure
+from nqm_study.model.problems.compression import COARSEST_WIDTH, ORDER, Measure
 
 
 @st.composite

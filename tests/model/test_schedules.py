@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.adam_nodes import Nodes
-from nqm_study.model.horizon import GOOD
-from nqm_study.model.moments import recursion
-from nqm_study.model.runs import Runs
+from nqm_study.model.adaptive.nodes import Nodes
+from nqm_study.model.linear.moments import recursion
+from nqm_study.model.linear.runs import Runs
+from nqm_study.model.numerics.horizon import GOOD
 from nqm_study.model.schedules import as_schedule
 
 PAPER = nqm.power_law(10_000)

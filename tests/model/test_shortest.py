@@ -5,7 +5,7 @@ import pytest
 import textbook
 
 import nqm_study as nqm
-from nqm_study.model.runs import Runs
+from nqm_study.model.linear.runs import Runs
 
 FEW_MODES = [
     ([1.0], 1e6, nqm.SGD(1.8), nqm.WarmupStableDecay(), 7.0326e-7, 9),

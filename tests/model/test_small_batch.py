@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.small_batch import small_batch
+from nqm_study.model.problems.small_batch import small_batch
 
 PAPER = nqm.power_law(10_000)
 

@@ -13,8 +13,7 @@ from hypothesis import given, strategies as st
 from strategies import repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.spectrum_files import loaded
-from nqm_study.spectrum_files.columns import COLUMNS
+from nqm_study.model.problems.files import COLUMNS, loaded
 
 
 def load_csv(folder: Path, text: str | bytes) -> nqm.Spectrum:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model import adam, greedy, linear, runs, scheduled
-from nqm_study.model._members import Members
-from nqm_study.model.budget import Budget
+from nqm_study.model.adaptive import closure as adam
+from nqm_study.model.linear import risks as linear, runs, scheduled
+from nqm_study.model.linear.members import Members
+from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.schedules.computed import greedy
 
 LAW = nqm.power_law(10**6)
 SILENT = nqm.Spectrum([1.0], noise=[0.0])

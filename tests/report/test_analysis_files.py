@@ -11,7 +11,7 @@ import pytest
 from fake_records import POWERS, adam, momentum, optimal, sgd, study, trial, with_optima
 from rich.console import Console
 
-from nqm_study.publish import Published, show
+from nqm_study.app.publish import Published, show
 from nqm_study.report.analysis import Analysis, analyses
 from nqm_study.report.analysis_columns import amount
 from nqm_study.report.analysis_files import analysis_files

@@ -9,7 +9,7 @@ from typing import Any
 from fake_records import NOON, sgd, study
 from rich.console import Console
 
-from nqm_study.publish import publish, show
+from nqm_study.app.publish import publish, show
 from nqm_study.report.files import write_figures
 from nqm_study.report.pareto import frontiers, spread
 from nqm_study.report.pareto_figure import pareto_csv, pareto_figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Console
 
-from nqm_study.publish import Published, publish, show
+from nqm_study.app.publish import Published, publish, show
 from nqm_study.report.files import write_figures
 from nqm_study.report.labels import labels, sampler_labels
 from nqm_study.report.regret import Comparison, Regret, comparisons, curve_regret

@@ -16,7 +16,7 @@ from nqm_study.report.hyperbola import fit_hyperbola, product
 from nqm_study.report.point import Point
 from nqm_study.report.scaling import Curve, curves
 from nqm_study.study.records import Optimum, StudyRecord
-from nqm_study.study.storage import read_records
+from nqm_study.study.storage.studies import read_records
 
 FACTORS = st.floats(1e-3, 1e3)
 

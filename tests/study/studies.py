@@ -8,10 +8,10 @@ from optuna.storages import BaseStorage
 
 import nqm_study as nqm
 from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.journal import open_journal
-from nqm_study.study.run import run
+from nqm_study.study.loop import run
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage import open_study
+from nqm_study.study.storage.journal import open_journal
+from nqm_study.study.storage.studies import open_study
 from nqm_study.study.trials import Evaluate, Evaluation, OnTrial
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(50), batch_size=16)

@@ -15,11 +15,11 @@ from studies import definition, journal, run_in
 
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range
-from nqm_study.study.local_search import PERIOD, LocalSearch, is_local
-from nqm_study.study.nelder_mead import Array, Value, nelder_mead
-from nqm_study.study.samplers import make_sampler
+from nqm_study.study.samplers.local_search import PERIOD, LocalSearch, is_local
+from nqm_study.study.samplers.nelder_mead import Array, Value, nelder_mead
+from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage import trial_records
+from nqm_study.study.storage.studies import trial_records
 from nqm_study.study.trials import Evaluation, suggest
 
 WIDE = definition(

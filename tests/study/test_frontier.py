@@ -11,18 +11,18 @@ import pytest
 from studies import FACTS, PROBLEM, definition, journal
 
 import nqm_study as nqm
-from nqm_study.evaluations import evaluation
-from nqm_study.fitting import fit
-from nqm_study.fitting_sizes import STARTS, fit_sizes, sizes_across
 from nqm_study.model.outcome import Crossing
+from nqm_study.optimum.study import true_frontier
+from nqm_study.search.batch_sizes import STARTS, fit_sizes, sizes_across
+from nqm_study.search.ranges import fit
 from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.evaluation import evaluation
 from nqm_study.study.frontier import ExactFrontier, non_dominated
+from nqm_study.study.loop import run
 from nqm_study.study.records import TrialRecord
-from nqm_study.study.run import run
 from nqm_study.study.space import SearchSpace, between
-from nqm_study.study.storage import note_frontier, open_study, study_record, trial_records
+from nqm_study.study.storage.studies import note_frontier, open_study, study_record, trial_records
 from nqm_study.study.trials import loss, losses
-from nqm_study.truth import true_frontier
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SIZES = Range(2, 300, "log")

@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from studies import PROBLEM, SAMPLERS, definition, journal, run_in
 
 import nqm_study as nqm
-from nqm_study.model.linear import TOLERANCE
+from nqm_study.model.linear.risks import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
-from nqm_study.study.storage import study_record, trial_records
+from nqm_study.study.storage.studies import study_record, trial_records
 from nqm_study.study.trials import Evaluation, OnTrial, loss
 
 NOON = datetime(2025, 1, 1, 12)  # without a zone, as Optuna gives them

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nqm_study.study.origin import revision
+from nqm_study.study.storage.origin import revision
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 

@@ -14,10 +14,10 @@ import optuna
 import pytest
 from studies import FACTS, definition, journal, run_in
 
-from nqm_study.study.backends import EMBEDDED, Backend
 from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.journal import open_journal
-from nqm_study.study.storage import (
+from nqm_study.study.storage.backends import EMBEDDED, Backend
+from nqm_study.study.storage.journal import open_journal
+from nqm_study.study.storage.studies import (
     StudyMismatchError,
     open_study,
     read_records,
@@ -63,7 +63,7 @@ def test_a_journal_of_half_a_line_only_is_empty(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_does_not_hold_the_next(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path;"
-        "from nqm_study.study.journal import JournalLock;"
+        "from nqm_study.study.storage.journal import JournalLock;"
         "JournalLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(600)"
     )
     path = tmp_path / "optuna.journal"

@@ -12,9 +12,9 @@ import pytest
 from studies import PROBLEM, journal
 
 import nqm_study as nqm
-from nqm_study import training as subject
+from nqm_study.study import training as subject
 from nqm_study.study.records import StudyRecord
-from nqm_study.study.storage import TRAINING, study_record
+from nqm_study.study.storage.studies import TRAINING, study_record
 
 FIXED = {"target": 0.2, "n_trials": 1, "warm_start": False}
 

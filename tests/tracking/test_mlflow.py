@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, Run, ViewType
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
-from nqm_study.tracking.mlflow import VIEW, Mirror, SummaryPoint
+from nqm_study.tracking.mirror import VIEW, Mirror, SummaryPoint
 
 START = datetime(2026, 1, 2, 3, 4, 5)  # without a zone, as Optuna gives them
 
@@ -620,7 +620,7 @@ def test_two_processes_create_the_database_at_once_without_a_word(tmp_path: Path
     program = (
         "import logging, sys; from pathlib import Path\n"
         "logging.basicConfig(level=logging.INFO, format='%(message)s')\n"  # as Hydra does
-        "from nqm_study.tracking.mlflow import Mirror\n"
+        "from nqm_study.tracking.mirror import Mirror\n"
         "print(Mirror.local(Path(sys.argv[1])).store.experiment_id)\n"
     )
     command = [sys.executable, "-c", program, str(root)]

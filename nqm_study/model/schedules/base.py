@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.require import require_number
+from nqm_study.model.numerics.require import require_number
 
 Array = npt.NDArray[np.float64]
 

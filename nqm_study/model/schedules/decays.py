@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nqm_study.model.require import require_number
+from nqm_study.model.numerics.require import require_number
 from nqm_study.model.schedules.base import Array, Schedule, Shaped, between, check_final, half_wave
 
 

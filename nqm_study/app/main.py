@@ -1,0 +1,81 @@
+"""The command line: Hydra composes, one job runs one study, and the call ends with its report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+import warnings
+from importlib.util import find_spec
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nqm_study.app.exit_status import FAILED, INTERRUPTED, complain
+from nqm_study.app.job import reason
+from nqm_study.app.presets import call_in_turn
+from nqm_study.app.sweep import CALL, JOB
+from nqm_study.config.folder import conf_dir
+
+CLUSTERS = ("submitit", "ray")
+"""The packages whose errors say that a job did not come back."""
+
+
+def main() -> None:
+    """Run the command line."""
+    # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    # For presets: what is swept only where a package is there.
+    OmegaConf.register_new_resolver(
+        "if_installed", lambda package, text: text if find_spec(package) else "", replace=True
+    )
+    # Our launcher files stand for the plugins' own of the same names.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
+    # Hydra then leaves the errors to this function.
+    asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    status, changed = 0, False
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (shown, and the call ends)
+        from nqm_study.app.checks import ChangedError
+
+        status, changed = FAILED, isinstance(error, ChangedError)
+        _show(error, whole=asked or CALL.verbose)
+    if CALL.presets is not None and status == 0:
+        if not asked:
+            del os.environ["HYDRA_FULL_ERROR"]
+        sys.exit(call_in_turn(CALL.presets))
+    if CALL.board is not None:
+        from nqm_study.app.ending import conclude
+
+        status = conclude(CALL.board, status, changed=changed)
+    sys.exit(status)
+
+
+def _show(error: Exception, *, whole: bool) -> None:
+    """Show an error that ended Hydra's part: a refusal of its own, a full disk, or a defect."""
+    if isinstance(error, CompactHydraException) and not whole:
+        lines = [str(error)]
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            lines.append(str(error.__cause__))
+        lines.append(
+            "\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace."
+        )
+        print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
+    elif isinstance(error, OSError) and not whole:
+        complain(reason(error))
+    elif type(error).__module__.partition(".")[0] in CLUSTERS and not whole:
+        from nqm_study.study.storage.failures import first_line
+
+        complain(f"a job was lost, {type(error).__name__}: {first_line(error)}")
+    else:
+        traceback.print_exception(error)

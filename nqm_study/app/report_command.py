@@ -1,0 +1,162 @@
+"""The report's command: every summary, table and figure again, from storage alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nqm_study.app.exit_status import FAILED, REFUSED
+from nqm_study.study.storage.backends import SHARED, Backend, embedded, require_writable
+
+if TYPE_CHECKING:
+    from nqm_study.study.records import StudyRecord
+    from nqm_study.tracking.pool import MirrorState
+
+
+def main() -> None:
+    """Rebuild the report of a directory; running it again changes nothing."""
+    arguments = _parser().parse_args()
+    root = arguments.mlruns.absolute()
+    try:
+        status = _report(root, arguments)
+    except ValueError as error:
+        _complain(str(error))
+        status = REFUSED
+    except OSError as error:
+        if arguments.traceback:
+            raise
+
+        from nqm_study.study.storage.failures import first_line
+
+        _complain(f"{error.filename or root}: {first_line(error)}")
+        status = FAILED
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nqm_study.report",
+        description="Rebuild every summary, table and figure from storage.",
+    )
+    parser.add_argument("--mlruns", type=Path, default=Path("mlruns"), help="default: ./mlruns")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        default=os.environ.get("NQM_STUDY_STORAGE"),
+        help="a PostgreSQL server whose studies join those of --mlruns; "
+        "default: the environment variable NQM_STUDY_STORAGE",
+    )
+    parser.add_argument(
+        "--tracking",
+        metavar="URI",
+        default="",
+        help="an MLflow server; default: mlflow.db of --mlruns",
+    )
+    parser.add_argument("--experiment", default="nqm_study", help="MLflow experiment")
+    parser.add_argument(
+        "--filter",
+        metavar="TERMS",
+        help="compare these studies only, in figures and a run of their own: "
+        "'spectrum=paper target=0.01', 'optimizer=sgd,adam batch_size>=64'",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="KEYS",
+        default="",
+        help="name the compared curves by these: optimizer,schedule; default: by what differs",
+    )
+    parser.add_argument("--name", help="name of the comparison; default: made of --filter and --by")
+    parser.add_argument(
+        "--diagnostics",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw Optuna's own figures of the studies that lack them",
+    )
+    parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="delete our runs from MLflow, set a damaged mlflow.db aside, and write all anew",
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _report(root: Path, arguments: argparse.Namespace) -> int:
+    require_writable(root)
+    backends = list(embedded(root))
+    if arguments.storage:
+        from nqm_study.study.storage.database import server_url
+
+        server_url(arguments.storage)
+        backends.append(Backend(SHARED, arguments.storage))
+    nothing = f"{root} holds no finished trial; run `python -m nqm_study -m` first"
+    if not backends:
+        raise ValueError(nothing)
+
+    import optuna
+    from rich.console import Console
+
+    from nqm_study.app.publish import compare, publish, show, unmirrored
+    from nqm_study.study.storage.studies import read_records
+    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.settings import Tracking
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    records = {backend: read_records(backend.open(root)) for backend in backends}
+    everything = [record for found in records.values() for record in found]
+    if not any(record.trials for record in everything):
+        raise ValueError(nothing)
+    asked = _comparison(arguments)
+    # A comparison is refused before anything is begun, and leaves the runs of studies alone.
+    published = compare(root, everything, *asked) if asked is not None else None
+    mirror = None
+    if not arguments.no_mlflow:
+        tracking = Tracking(
+            arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
+        )
+        studies = tuple(
+            MirroredStudies(backend, {record.name: None for record in _kept(found)})
+            for backend, found in (records.items() if asked is None else ())
+        )
+        job = MirrorJob(root, tracking, studies, arguments.rebuild)
+        mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
+        mirror.hurry(os.cpu_count() or 1)
+    published = published or publish(root, everything)
+    state = mirror.finish(published.summaries) if mirror is not None else None
+    show(published, Console(), state)
+    if state is not None and (missing := unmirrored(state)):
+        _complain(missing)
+        return FAILED
+    return 0
+
+
+def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
+    """Filter, keys and name of the comparison that is asked for; None for none."""
+    from nqm_study.config.parts import report_name
+
+    name = report_name("--name", arguments.name)
+    if arguments.filter is None and not arguments.by:
+        if name is not None:
+            raise ValueError(f"--name={name}: is of a comparison; add --filter or --by")
+        return None
+    if arguments.rebuild:
+        raise ValueError("--rebuild: must be without --filter and --by, and rebuilds everything")
+    by = tuple(key.strip() for key in arguments.by.split(",") if key.strip())
+    return arguments.filter or "", by, name
+
+
+def _kept(records: Sequence[StudyRecord]) -> list[StudyRecord]:
+    return [record for record in records if record.trials]
+
+
+def _ignore(_: MirrorState) -> None:
+    """Nothing is shown before the end."""
+
+
+def _complain(text: str) -> None:
+    print(f"nqm_study.report: {text}", file=sys.stderr)  # noqa: T201 (this is the terminal)

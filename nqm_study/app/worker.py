@@ -1,0 +1,175 @@
+"""Runs one study: opens it, brings it to its budget, and sends its progress."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from nqm_study.app.exit_status import FAILED
+from nqm_study.app.progress import Message, orphaned, send
+from nqm_study.config.plan import StudyPlan
+from nqm_study.optimum.study import frontier_wanted, true_frontier, true_optimum, wanted
+from nqm_study.study.evaluation import evaluation, facts
+from nqm_study.study.frontier import non_dominated
+from nqm_study.study.loop import run
+from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.study.storage.origin import origin
+from nqm_study.study.storage.studies import (
+    frontier_known,
+    note_frontier,
+    note_optimum,
+    note_origin,
+    note_report,
+    note_tracked,
+    open_study,
+    optimum_known,
+    stored_search,
+    study_record,
+)
+from nqm_study.study.training import keep_training
+from nqm_study.study.trials import OnTrial
+
+if TYPE_CHECKING:
+    from nqm_study.study.shared import Sharing
+
+
+def run_job(plan: StudyPlan) -> None:
+    """Run one study."""
+    root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
+    if plan.backend.shared:
+        from nqm_study.study.shared import PATIENCE, patiently
+
+        # The server was there when the call began, and may be away for a moment now.
+        _run(plan, *patiently(lambda: _open_shared(plan, root), PATIENCE))
+        return
+    lock = plan.backend.lock(root, "run", plan.name)
+    if not lock.acquire(timeout=1.0):
+        send(Message(plan.name, waiting=True))
+        lock.acquire()
+    try:
+        _run(plan, open_planned(plan, plan.backend.open(root)), None)
+    finally:
+        lock.release()
+
+
+def _open_shared(plan: StudyPlan, root: Path) -> tuple[Study, Sharing]:
+    """The study of a plan on a server, and how it is shared."""
+    from nqm_study.study.shared import Sharing
+
+    storage = plan.backend.open(root)
+    assert isinstance(storage, RDBStorage)  # noqa: S101 (all servers are)
+    turn = plan.backend.lock(root, "turn", plan.name)
+    with turn:
+        return open_planned(plan, storage), Sharing(storage, turn)
+
+
+def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
+    """Bring a study to its budget, and tell how far it is."""
+
+    def record() -> StudyRecord:
+        if sharing is None:
+            return study_record(stored)
+
+        from nqm_study.study.shared import patiently
+
+        return patiently(lambda: study_record(stored), sharing.patience)
+
+    told = told_of(plan, record(), 0)
+    send(told)
+
+    def on_trial(trial: TrialRecord, done: int) -> None:
+        nonlocal told
+        fewest = min((s for s in (told.steps, trial.steps) if s is not None), default=None)
+        least = told.examples
+        if trial.batch_size and trial.steps is not None:
+            least = min(trial.examples, math.inf if least is None else least)
+        told = replace(told, done=done, steps=fewest, examples=least, new=(told.new or 0) + 1)
+        send(told)
+        if orphaned():
+            # Nobody waits for this worker any more, and it would wait for them forever.
+            os._exit(FAILED)
+
+    run_planned(plan, stored, sharing=sharing, on_trial=on_trial)
+    send(replace(told_of(plan, record(), told.new), over=True))
+
+
+def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
+    """Progress message of a study: trials done, of them new, and the fewest steps so far."""
+    done = len(record.trials)
+    found = non_dominated(record.trials) if record.definition.two_objectives else ()
+    return Message(
+        plan.name,
+        done=done,
+        total=max(plan.n_trials, done),
+        steps=record.best.steps if record.best is not None else None,
+        examples=found[0].examples if found else None,
+        risk_error=record.told_risk_error,
+        new=new,
+    )
+
+
+def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
+    """The stored study of a plan, made if it is not there.
+
+    Raises:
+        StudyMismatchError: if the stored one was made from another definition.
+    """
+
+    def known() -> dict[str, Any]:
+        return {**facts(plan.problem, plan.definition), "search": plan.search.to_json()}
+
+    study = open_study(storage, plan.name, plan.definition, known)
+    finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    if finished < plan.n_trials:
+        note_origin(study, origin(finished, plan.config))
+    if plan.tracking is not None:
+        note_tracked(study, plan.tracking.trials)
+    if plan.report is not None:
+        note_report(study, plan.report)
+    # Before the last trial: whoever sees that one sees what it is compared with.
+    made = plan.definition
+    if made.two_objectives:
+        if not frontier_known(study) and frontier_wanted(plan.truth, plan.algorithm, made):
+            note_frontier(study, true_frontier(plan.problem, made))
+    elif wanted(plan.truth, plan.algorithm, made) and not optimum_known(study):
+        optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
+        note_optimum(study, optimum)
+    return study
+
+
+def run_planned(
+    plan: StudyPlan,
+    stored: Study,
+    *,
+    sharing: Sharing | None = None,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Bring the stored study of a plan to its budget, and keep the run of its best trial.
+
+    Args:
+        plan: what to run.
+        stored: its study, as ``open_planned`` gives it.
+        sharing: how to keep out of the way of other processes that run the study as well; None if
+            no one else does.
+        on_trial: called with each new trial after it was written.
+    """
+    evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
+    made, search = plan.definition, stored_search(stored) or plan.search
+    keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
+    if sharing is None:
+        run(stored, made, search, evaluate, **keywords)
+    else:
+        from nqm_study.study.shared import run_shared
+
+        run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
+    turn = sharing.turn if sharing is not None else contextlib.nullcontext()
+    keep_training(stored, plan.problem, plan.algorithm, turn)

@@ -1,0 +1,214 @@
+"""The starts that Adam's closure is averaged over: curvatures, and nodes of |theta_0| at each.
+
+The moments given |theta_0| have a kink in theta_0 at zero, since Adam's step hardly depends on how
+large the gradient is: a start at z moves by about lr a step until it arrives. So there is a Gauss
+rule on each side of the kink, for the normal density cut off there. With theta_0 of mean zero both
+sides are alike, and one is enough. A rule across the kink converges slowly: with 8 nodes of a
+Gauss-Hermite rule for |theta_0| the steps are up to 17 % off where there are fewer than 50.
+
+How many nodes a mode needs depends on its signal to noise ratio, rho = h^2 E theta_0^2 / (c / B).
+Where it is small, the gradient's noise alone decides v, the moments are linear in theta_0^2, and
+two nodes are exact. Where it is large, a run's end swings with its start the more often, the larger
+the rate and beta1 are, so that a run is computed on rules of two refinements and compared.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+
+Array = npt.NDArray[np.float64]
+
+COMPRESSION_LEVEL = 0
+"""Level of the spectrum's compression; its error is far below the closure's own."""
+
+NODES = ((1.0, 24), (0.1, 16), (1e-2, 8), (1e-4, 4), (0.0, 2))
+"""Nodes on each side of the kink, for a signal to noise ratio of at least so much."""
+
+TINY = 1e-300
+"""Keeps what may be 0, a risk or an average of squares, from dividing."""
+
+FEWEST = 2
+"""Nodes that are exact where the moments are linear in theta_0^2."""
+
+REFINEMENTS = (2.0 / 3.0, 1.0, 2.0, 4.0, 8.0)
+"""Times as many nodes, from the coarsest rules to the finest."""
+
+USUAL = 1
+"""The refinement that does for most runs."""
+
+FAR = 6.0
+"""Standard deviations beyond which a kink does not matter: a billionth of the weight is there."""
+
+END = 10.0
+"""Standard deviations at which a normal density ends."""
+
+PANEL = 128
+"""Points beyond two for each node by which the density's integrals are computed, to rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """The starts of the recursion: one entry for each mode (or node of its compression) and start.
+
+    Attributes:
+        curvature: h.
+        variance: c / B.
+        weight: 1/2 m h times the weight of the start.
+        second_moment: A_0 = theta_0^2.
+    """
+
+    curvature: Array
+    variance: Array
+    weight: Array
+    second_moment: Array
+
+    @classmethod
+    @functools.lru_cache(maxsize=8)
+    def of(
+        cls,
+        problem: NoisyQuadratic,
+        level: int | None = COMPRESSION_LEVEL,
+        refinement: int = USUAL,
+    ) -> Nodes:
+        """The nodes of a problem; kept, since a study asks for the same ones at each trial.
+
+        Args:
+            problem: spectrum and batch size.
+            level: of the spectrum's compression; None is every mode.
+            refinement: of the rules for the starts, an index of ``REFINEMENTS``.
+        """
+        h, weight, noise, mean, variance = modes(problem, level)
+        noise = noise / problem.batch_size
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ratio = h * h * (mean**2 + variance) / noise
+        # Without noise the ratio is infinite, or 0 / 0 where there is no signal either.
+        ratio = np.where(np.isnan(ratio), 0.0, ratio)
+        grade = np.searchsorted([-least for least, _ in NODES], -ratio)
+        parts = [np.empty((4, 0))]
+        for each in np.unique(grade).tolist():
+            chosen = np.flatnonzero(grade == each)
+            start, share = starts(
+                mean[chosen], variance[chosen], _count(NODES[each][1], refinement)
+            )
+            columns = (h[chosen], noise[chosen], share * weight[chosen], start**2)
+            parts.append(np.array([np.broadcast_to(c, start.shape).ravel() for c in columns]))
+        every = np.concatenate(parts, axis=1)
+        return cls(*(np.ascontiguousarray(row) for row in every[:, every[2] > 0.0]))
+
+    def start(self) -> Array:
+        """A, Q, D and V before the first step, shape (4, n)."""
+        state = np.zeros((4, self.curvature.size))
+        state[0] = self.second_moment
+        return state
+
+    def risk(self, second_moment: Array) -> float:
+        """The expected loss at A."""
+        return float(np.sum(self.weight * second_moment))
+
+
+def _count(usual: int, refinement: int) -> int:
+    return usual if usual == FEWEST else round(REFINEMENTS[refinement] * usual)
+
+
+def modes(problem: NoisyQuadratic, level: int | None) -> tuple[Array, Array, Array, Array, Array]:
+    """Curvature, 1/2 m h, c, mean and variance of the start, of modes or compressed ones."""
+    spectrum = problem.spectrum
+    noise_ratio = spectrum.noise / spectrum.curvature
+    same = (noise_ratio, spectrum.initial_mean, spectrum.initial_variance)
+    if level is None or not all(np.allclose(v, v[0], rtol=1e-12, atol=0.0) for v in same):
+        # A compression needs modes of equal curvature to behave alike.
+        weight = 0.5 * spectrum.multiplicity * spectrum.curvature
+        return (
+            spectrum.curvature,
+            weight,
+            spectrum.noise,
+            spectrum.initial_mean,
+            spectrum.initial_variance,
+        )
+    curvature, weight = spectrum.loss.nodes(level)
+    ones = np.ones_like(curvature)
+    return (
+        curvature,
+        weight,
+        noise_ratio[0] * curvature,
+        spectrum.initial_mean[0] * ones,
+        spectrum.initial_variance[0] * ones,
+    )
+
+
+def starts(mean: Array, variance: Array, count: int) -> tuple[Array, Array]:
+    """Nodes of theta_0 and their weights, of sum 1 for each mode.
+
+    Args:
+        mean: shape (n,), a.
+        variance: shape (n,), s.
+        count: nodes on each side of theta_0 = 0.
+
+    Returns:
+        Two arrays of shape (count, n) or, where a mean is not zero, (2 count, n).
+    """
+    deviation = np.sqrt(variance)
+    if not np.any(mean):
+        z, weight = half_normal(count)
+        shape = (count, mean.size)
+        return z[:, None] * deviation, np.broadcast_to(weight[:, None], shape)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kink = np.clip(np.where(mean == 0.0, 0.0, -mean / deviation), -FAR, FAR)
+    distinct, place = np.unique(kink, return_inverse=True)
+    right, right_weight = _beyond(distinct, count)
+    left, left_weight = _beyond(-distinct, count)
+    z = np.concatenate((right, -left))[:, place]
+    weight = np.concatenate((right_weight, left_weight))[:, place]
+    return mean + deviation * z, weight / weight.sum(axis=0)
+
+
+@functools.cache
+def half_normal(count: int) -> tuple[Array, Array]:
+    """The Gauss rule of |z| for normal z; its weights add up to 1."""
+    z, weight = _beyond(np.zeros(1), count)
+    return z[:, 0], weight[:, 0] / weight.sum()
+
+
+@functools.cache
+def _legendre(count: int) -> tuple[Array, Array]:
+    """The Gauss rule of the interval from -1 to 1."""
+    x, w = np.polynomial.legendre.leggauss(count)
+    return x, w
+
+
+def _beyond(kink: Array, count: int) -> tuple[Array, Array]:
+    """Gauss rules for the normal density beyond some points, each of shape (count, n).
+
+    By the discretised Stieltjes procedure (Gautschi 2004, Orthogonal Polynomials, section 2.2.4)
+    and the eigenvalues of the Jacobi matrix (Golub and Welsch 1969). The weights add up to the mass
+    of what is beyond, times sqrt(2 pi).
+    """
+    x, w = _legendre(PANEL + 2 * count)
+    half = 0.5 * (END - kink)
+    z = kink[:, None] + half[:, None] * (x + 1.0)
+    nearest = np.maximum(kink, 0.0)[:, None]
+    density = half[:, None] * w * np.exp(-0.5 * (z * z - nearest * nearest))
+    diagonal = np.empty((kink.size, count))
+    beside = np.empty((kink.size, count))
+    before, now = np.zeros_like(z), np.ones_like(z)
+    norm = density.sum(axis=1)
+    mass = norm * np.exp(-0.5 * nearest[:, 0] ** 2)
+    previous = norm
+    for k in range(count):
+        diagonal[:, k] = np.sum(density * z * now * now, axis=1) / norm
+        beside[:, k] = norm / previous
+        ratio = beside[:, k, None] if k else 0.0
+        before, now = now, (z - diagonal[:, k, None]) * now - ratio * before
+        previous, norm = norm, np.sum(density * now * now, axis=1)
+    jacobi = np.zeros((kink.size, count, count))
+    index = np.arange(count)
+    jacobi[:, index, index] = diagonal
+    jacobi[:, index[1:], index[:-1]] = np.sqrt(beside[:, 1:])  # eigh reads the lower half
+    nodes, vectors = np.linalg.eigh(jacobi)
+    return nodes.T, (mass[:, None] * vectors[:, 0, :] ** 2).T

@@ -1,0 +1,294 @@
+"""Runs of Adam's closure: short ones step by step, long ones in stretches."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.adaptive.kernel import SHORTEST, adam_jump, adam_run
+from nqm_study.model.adaptive.nodes import TINY, USUAL, Nodes
+from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.optimizers import Adam
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Constant, Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+CONSTANT = np.ones(0)
+"""Factors of a constant rate, as the kernel takes them."""
+
+STEPPED = 2048
+"""Up to here runs are stepped through."""
+
+STEPPED_SCHEDULED = 2**14
+"""The same under a schedule, which takes more stretches."""
+
+STEPPED_FUNCTION = 2**16
+"""The same under a function of which nothing is known."""
+
+CHANGE = 0.1
+"""The most that a node's rate may change in a stretch, relative."""
+
+GROWTH = 2
+"""A stretch of all nodes is at most the steps before it over this."""
+
+PIECES = 64
+"""A stretch is at most a smooth part of the schedule over this, if the schedule changes in it."""
+
+ROUGHLY = 4
+"""Times as long stretches do for a percent of the risk."""
+
+LEAST = 512
+"""Stretches shorter than this are stepped through."""
+
+FITTING = 0.25
+"""Share of the change allowed that a stretch mostly comes to."""
+
+PATIENCE = 2**14
+"""Steps after which one jumps whether or not it is cheaper."""
+
+JUMP_COST, STEP_COST = 300.0, 20.0
+"""What a node's jump costs, and a step where its stretches become too short to jump, in steps of
+the kernel that takes all nodes at once; as measured."""
+
+STRETCH_WORK, LOOK_WORK = 16, 2**12
+"""Work of a step in a jump, where that of a step of all nodes at once is 1 (10 ns); and of a look
+at how far to jump. As measured."""
+
+STEPS_AT_ONCE = 256
+"""Steps that are taken where it is better to step."""
+
+DECAYED = 30.0
+"""Time constants of beta1 after which nothing is left of a swing that the start caused."""
+
+PER_SWING = 8
+"""Stretches for each swing while there are swings."""
+
+
+@dataclass(eq=False)
+class Moments:
+    """Where a run is: A, Q, D and V of each node, after so many steps.
+
+    Attributes:
+        values: shape (4, n).
+        steps: steps taken.
+        sizes: the length of each node's next stretch; 0 where it is held at a mean.
+        highest: the largest risk on the way, after every step or jump.
+    """
+
+    values: Array
+    steps: int
+    sizes: Integers
+    highest: float
+
+    def copy(self) -> Moments:
+        """The same, to go on from more than once."""
+        return replace(self, values=self.values.copy(), sizes=self.sizes.copy())
+
+    def rise(self, risk: float) -> None:
+        """Take a risk on the way for the highest, if it is."""
+        if not risk <= self.highest:  # an overflow is
+            self.highest = risk
+
+    @property
+    def finite(self) -> bool:
+        """Whether no node has overflowed, after which none comes back."""
+        return bool(np.all(np.isfinite(self.values[0])))
+
+    @property
+    def held(self) -> npt.NDArray[np.bool_]:
+        """The nodes whose rate vibrates without end."""
+        return np.asarray(self.sizes == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """What a run of Adam's closure is given by; its methods advance the moments in place.
+
+    Attributes:
+        nodes: the starts.
+        optimizer: rate, decays and eps.
+        schedule: multiplies the rate.
+        horizon: the length of the run that the schedule is made for.
+        coarseness: 1, or how many times longer stretches may be.
+        budget: the work that is left for this run and others, in steps of a node.
+    """
+
+    nodes: Nodes
+    optimizer: Adam
+    schedule: Schedule
+    horizon: int = 0
+    coarseness: float = 1.0
+    budget: Budget = field(default_factory=Budget)
+
+    @classmethod
+    def of(
+        cls,
+        problem: NoisyQuadratic,
+        optimizer: Adam,
+        schedule: Schedule,
+        level: int | None,
+        refinement: int = USUAL,
+    ) -> Closure:
+        """The closure on the nodes of a problem: see ``Nodes.of``."""
+        return cls(Nodes.of(problem, level, refinement), optimizer, schedule)
+
+    def within(self, horizon: int, *, roughly: bool = False) -> Closure:
+        """The same in a run of another length, perhaps in stretches that only do for a percent."""
+        return replace(self, horizon=horizon, coarseness=ROUGHLY if roughly else 1.0)
+
+    def start(self) -> Moments:
+        """The moments before the first step."""
+        values = self.nodes.start()
+        sizes = np.full(self.nodes.curvature.size, SHORTEST)
+        return Moments(values, 0, sizes, self.nodes.risk(values[0]))
+
+    def risk(self, moments: Moments) -> float:
+        """The expected loss."""
+        return self.nodes.risk(moments.values[0])
+
+    @property
+    def stepped(self) -> int:
+        """Up to here a run is stepped through."""
+        if self.schedule.knots is None:
+            return STEPPED_FUNCTION
+        return STEPPED_SCHEDULED if self.schedule.needs_horizon else STEPPED
+
+    def step(self, moments: Moments, count: int, target: float = -np.inf) -> tuple[bool, float]:
+        """Take so many steps, or fewer, to the first risk that is at most the target.
+
+        Returns:
+            Whether it was reached, and the smallest risk seen.
+        """
+        factors = CONSTANT
+        if self.schedule != Constant():
+            steps = np.arange(moments.steps, moments.steps + count, dtype=np.float64)
+            factors = self.schedule.at_steps(steps, self.horizon)
+        nodes = self.nodes
+        taken, least, highest, reached = adam_run(
+            count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
+            nodes.weight, moments.values, target,
+        )  # fmt: skip
+        self.budget.spend(taken * nodes.curvature.size)
+        moments.steps += taken
+        moments.rise(highest)
+        return bool(reached), least
+
+    def jump(self, moments: Moments, length: int) -> None:
+        """Take so many steps in which the schedule is smooth and hardly bends."""
+        factor, slope = 1.0, 0.0
+        if self.schedule != Constant():
+            # The line through the two nodes that make the mean exact for cubics.
+            middle = moments.steps + 0.5 * (length - 1)
+            aside = math.sqrt((length * length - 1) / 12.0)
+            two = np.array([middle - aside, middle + aside])
+            low, high = self.schedule.at_steps(two, self.horizon).tolist()
+            slope = (high - low) / (2.0 * aside)
+            factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
+        nodes = self.nodes
+        work = adam_jump(
+            moments.steps, length, self._tuple, (factor, slope), nodes.curvature, nodes.variance,
+            moments.values, moments.sizes, CHANGE,
+        )  # fmt: skip
+        self.budget.spend(STRETCH_WORK * int(work))
+        moments.steps += length
+        moments.rise(self.risk(moments))
+
+    def advance(self, moments: Moments, end: int) -> None:
+        """Go on to so many steps in all; to nowhere, where the work is spent or a node infinite."""
+        while moments.steps < end:
+            if self.budget.spent or not moments.finite:
+                moments.values[:], moments.highest = np.nan, np.inf
+                return
+            length = self.stretch(moments, end)
+            if length > 0:
+                self.jump(moments, length)
+            else:
+                self.step(moments, min(STEPS_AT_ONCE, end - moments.steps))
+
+    def after(self, steps: int) -> Moments:
+        """The moments after so many steps."""
+        moments = self.start()
+        self.advance(moments, steps)
+        return moments
+
+    def risk_after(self, steps: int) -> float:
+        """The expected loss after so many steps."""
+        return self.risk(self.after(steps))
+
+    def stretch(self, moments: Moments, end: int) -> int:
+        """How far one may jump at once: a power of two; 0 where it is better to step."""
+        self.budget.spend(LOOK_WORK)
+        now = moments.steps
+        # Runs of like horizons are alike: all of a run is stepped through, or the same part of it.
+        if now < (self.stepped if self.horizon <= self.stepped else STEPPED):
+            return 0
+        length = min(now * min(self.coarseness, 2.0) / GROWTH, end - now)
+        if self.schedule != Constant():
+            knots = self.schedule.knots or ()
+            part = bisect.bisect_right(knots, float(now), key=lambda knot: knot * self.horizon)
+            first = math.ceil(knots[part - 1] * self.horizon) if part > 0 else 0
+            last = math.ceil(knots[part] * self.horizon) if part < len(knots) else self.horizon
+            # Towards its end a decay changes ever faster, compared with what is left of it.
+            length = min(
+                length,
+                last - now,
+                (last - first) * self.coarseness / PIECES,
+                max((last - now) / 4, 1.0),
+            )
+        length = min(length, self._swing(moments) / PER_SWING)
+        if length < LEAST:
+            return 0
+        whole = 2 ** int(math.log2(length))
+        # Where rates vibrate a jump never pays, but holds their nodes, and ends the search.
+        pays = self.schedule.needs_horizon or now >= PATIENCE or self._pays(moments, whole)
+        return whole if pays else 0
+
+    def _pays(self, moments: Moments, length: int) -> bool:
+        """Whether it is cheaper to jump than to step, by how fast the nodes' rates change now.
+
+        The rate goes as sqrt((1 - b2^t) / V), so that its logarithm changes by half of
+        -ln(b2) b2^t / (1 - b2^t) - (1 - b2) (q / V - 1) a step. The first jump begins with
+        stretches that suit this change; each jump then leaves them for the next.
+        """
+        b2, nodes = self.optimizer.beta2, self.nodes
+        faded = b2**moments.steps
+        growth = -math.log(b2) * faded / (1.0 - faded) if faded > 0.0 else 0.0
+        a, v = moments.values[0], np.maximum(moments.values[3], TINY)
+        moment = nodes.curvature**2 * a + nodes.variance
+        change = 0.5 * np.abs(growth - (1.0 - b2) * (moment / v - 1.0))
+        fitting = np.minimum(FITTING * CHANGE / np.maximum(change, TINY), length)
+        if np.all(moments.sizes == SHORTEST):
+            # A node that overflowed tells nothing of what would fit.
+            moments.sizes[:] = 2 ** np.log2(np.fmax(fitting, SHORTEST)).astype(np.int64)
+        return bool(np.sum(np.minimum(JUMP_COST / fitting, STEP_COST)) <= fitting.size)
+
+    def _swing(self, moments: Moments) -> float:
+        """Steps from one swing to the next of the fastest node that may still swing.
+
+        At a rate r Adam is heavy ball with x = r (1 - b1) h and momentum b1; see optimizers.swing.
+        """
+        b1 = self.optimizer.beta1
+        if moments.steps * (1.0 - b1) > DECAYED:
+            return math.inf
+        h, eps = self.nodes.curvature, self.optimizer.eps
+        root = math.sqrt(1.0 - self.optimizer.beta2**moments.steps)
+        below = np.sqrt(moments.values[3]) + eps * root
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            rate = self.optimizer.learning_rate * root / below
+            cosine = (1.0 + b1 - rate * (1.0 - b1) * h) / (2.0 * math.sqrt(b1))
+        turning = cosine[cosine < 1.0]
+        if turning.size == 0:
+            return math.inf
+        return float(np.pi / np.arccos(np.maximum(turning.min(), -1.0)))
+
+    @property
+    def _tuple(self) -> tuple[float, float, float, float]:
+        # Floats, always: a kernel is compiled once for each combination of types it meets.
+        each = self.optimizer
+        return (float(each.learning_rate), float(each.beta1), float(each.beta2), float(each.eps))

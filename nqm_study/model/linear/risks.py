@@ -1,0 +1,453 @@
+"""Risks and first crossings of the linear optimizers, on a spectrum as fine as it must be.
+
+The search runs on the coarsest compression of the spectrum that can be trusted: its risks are
+compared with those of the next finer one at the crossing, one step before it, and at the nearest
+miss of every octave of steps. Where they differ by more than the tolerance, or where a risk lies so
+near the target that the difference could decide, the next finer level is taken; the last level is
+the spectrum itself, or as much of a power law's as can be held.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.linear import kernels as _kernels
+from nqm_study.model.optimizers import SGD, is_stable, transition
+from nqm_study.model.outcome import Crossing, Status
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.spectrum import Spectrum
+
+Array = npt.NDArray[np.float64]
+Steps = npt.NDArray[np.int64]
+
+TOLERANCE = 1e-9
+"""Relative error of the risk that a compression may have."""
+
+SAFETY = 8.0
+"""How many times the error found may stand between a risk and the target before it is certain on
+which side the risk lies. Each level divides the error by hundreds."""
+
+ROUNDING, ROUNDING_PER_STEP = 1e-11, 4.0 * float(np.finfo(np.float64).eps)
+"""Relative error of a risk by rounding, in whatever order it is summed, and what each step adds: a
+decay of 1 - x a step is known to the last digit of 1 - x."""
+
+HORIZON = 10**9
+"""Steps within which an unstable run has shown whether it crosses the target first."""
+
+MOST_WORK = 2**28
+"""Steps of a mode, times the squared number of its components, that a search may scan, over all
+compressions: half a second. Beyond, it only jumps, and its answer is not proved the first."""
+
+
+@overload
+def rounding(steps: int) -> float: ...
+@overload
+def rounding(steps: Steps) -> Array: ...
+def rounding(steps: int | Steps) -> float | Array:
+    """Relative error by rounding of the risks after so many steps."""
+    return ROUNDING + ROUNDING_PER_STEP * steps  # type: ignore[return-value]  # of its kind
+
+
+class Found(NamedTuple):
+    """What a search on one compression came to.
+
+    Attributes:
+        reason: REACHED, NOISE_ABOVE_TARGET, OVERFLOW or MAX_STEPS of the kernels.
+        step, risk: where it stopped, and the risk there; with no crossing, the smallest risk seen.
+        risk_step: the step of that risk.
+        nearest: the step that came nearest to the target in each octave, or -1.
+        work: steps of a mode that were scanned, about.
+        closest: no step that was passed has a risk below this.
+    """
+
+    reason: int
+    step: int
+    risk: float
+    risk_step: int
+    nearest: Steps
+    work: int
+    closest: float
+
+    @property
+    def checks(self) -> Steps:
+        """The steps at which another compression can be compared, ascending."""
+        before = max(0, self.step - 1) if self.reason == _kernels.REACHED else self.step
+        ends = (before, self.step, self.risk_step)
+        return np.unique(np.concatenate((self.nearest[self.nearest >= 0], ends)))
+
+    def ties(self, target: float) -> bool:
+        """Whether a risk on the way is so near the target that rounding may decide."""
+        near = rounding(self.step) * target
+        at_end = self.reason == _kernels.REACHED and target - self.risk <= near
+        return at_end or self.closest - target <= near
+
+
+class Engine(NamedTuple):
+    """The tables of one optimizer on one compression of a problem's spectrum.
+
+    The signal and the noise have each their own nodes, since each is a measure of its own; where
+    these are the same, so are their tables of powers. Level 0 of the tables is filled; the kernels
+    fill the others as far as they need them. From z on it is their workspace: what kernels do not
+    allocate is compiled in three quarters of the time.
+    """
+
+    like: tuple[float, ...]
+    signal_power: Array
+    start: Array
+    signal_weight: Array
+    noise_power: Array
+    spread: Array
+    noise_weight: Array
+    filled: Steps
+    shared: bool
+    readout: int
+    z: Array
+    scratch: Array
+    covariance: Array
+    noise_scratch: Array
+
+    @classmethod
+    def build(cls, problem: NoisyQuadratic, optimizer: SGD, level: int, most_steps: int) -> Engine:
+        """Tables for jumps of up to most_steps steps, at a level of compression."""
+        nodes = problem.spectrum.nodes(level)
+        with np.errstate(over="ignore"):  # an infinite step diverges, as it should
+            step = transition(optimizer, nodes.curvature)
+            noise_weight = nodes.noise_weight / problem.batch_size
+        engine = cls.unfilled(
+            step.start,
+            step.readout,
+            nodes.signal_weight,
+            noise_weight,
+            nodes.first_noise,
+            most_steps,
+        )
+        engine.fill(step.matrix, step.noise, nodes.first_noise)
+        return engine
+
+    @classmethod
+    def unfilled(
+        cls,
+        start: Array,
+        readout: int,
+        signal_weight: Array,
+        noise_weight: Array,
+        first_noise: int,
+        most_steps: int,
+    ) -> Engine:
+        """The tables before any transition is in them; ``fill`` puts one there, or another."""
+        k, levels = len(start), max(1, most_steps.bit_length())
+        signal, noise = (k, signal_weight.size), (k, k, noise_weight.size)
+        signal_power, spread = np.empty((levels, k, *signal)), np.empty((levels, *noise))
+        # Without any signal, the noise's nodes are the first ones, and its own.
+        shared = first_noise == 0 and signal_weight.size > 0
+        return cls(
+            like=(0.0,) * k,
+            signal_power=signal_power,
+            start=start,
+            signal_weight=signal_weight,
+            noise_power=signal_power if shared else np.empty_like(spread),
+            spread=spread,
+            noise_weight=noise_weight,
+            filled=np.array((1,)),
+            shared=shared,
+            readout=readout,
+            z=np.empty(signal),
+            scratch=np.empty(signal),
+            covariance=np.empty(noise),
+            noise_scratch=np.empty(noise),
+        )
+
+    def fill(self, matrix: Array, noise: Array, first_noise: int) -> None:
+        """Put a transition in, of the signal's nodes first and the noise's from first_noise on."""
+        _kernels.first_level(
+            self.like, matrix, noise, first_noise, self.signal_power, self.noise_power, self.spread
+        )
+        self.filled[0] = 1
+
+    def risks(self, steps: Steps) -> Array:
+        """The risk after each of some ascending numbers of steps."""
+        risks = np.empty(steps.size)
+        _kernels.risks_at(*self, steps, risks)
+        return risks
+
+    def search(self, target: float, max_steps: int, most_work: int = MOST_WORK) -> Found:
+        """The first crossing on this compression, proved as far as the work allows."""
+        nearest_step = np.empty(max_steps.bit_length() + 1, dtype=np.int64)
+        nearest_risk = np.empty(nearest_step.size)
+        levels, squared = len(self.signal_power), len(self.like) ** 2
+        reason, step, risk, risk_step, work, closest = _kernels.first_crossing(
+            *self,
+            target,
+            max_steps,
+            nearest_step,
+            nearest_risk,
+            np.empty((levels, *self.z.shape)),
+            np.empty((levels, *self.z.shape)),
+            np.empty(self.z.shape[1]),
+            np.empty(1 << _kernels.LONGEST_SCAN),
+            np.empty((len(self.like), _kernels.BLOCK)),
+            np.empty((len(self.like), _kernels.BLOCK)),
+            most_work // squared,
+        )
+        return Found(reason, step, risk, risk_step, nearest_step, work * squared, closest)
+
+    def rises_above(self, limit: float, steps: int) -> bool:
+        """Whether the risk is above a limit after any number of steps up to so many."""
+        last = float(self.risks(np.array((steps,)))[0])
+        bounds = (len(self.signal_power), *self.z.shape)
+        return bool(
+            _kernels.rises_above(
+                *self,
+                limit,
+                steps,
+                last,
+                np.empty(bounds),
+                np.empty(bounds),
+                MOST_WORK // len(self.like) ** 2,
+            )
+        )
+
+
+def linear_crossing(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    target: float,
+    max_steps: int,
+    tolerance: float = TOLERANCE,
+    max_growth: float | None = None,
+) -> Crossing:
+    """The first crossing of a linear optimizer at a constant learning rate."""
+    found = search(problem, optimizer, target, max_steps, tolerance)
+    steps: int | None = None
+    status: Status = "diverged"
+    if found.reason != _kernels.REACHED:
+        status = _status(problem, optimizer, target, max_steps, found)
+    elif max_growth is None or not _grows(problem, optimizer, found, max_growth):
+        steps, status = found.step, "reached"
+    return Crossing(steps, status, found.risk, found.error, False, found.proved, found.tie)
+
+
+def _grows(problem: NoisyQuadratic, optimizer: SGD, found: Answer, most: float) -> bool:
+    """Whether the risk rises above so many times the first one up to a crossing."""
+    run = Engine.build(problem, optimizer, found.level, found.step)
+    return run.rises_above(most * problem.spectrum.initial_risk, found.step)
+
+
+def _status(
+    problem: NoisyQuadratic, optimizer: SGD, target: float, max_steps: int, found: Answer
+) -> Status:
+    """Why a search found no crossing."""
+    # Modes with neither signal nor noise never move, whatever their transition.
+    moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
+    if not all(is_stable(optimizer, measure.curvature) for measure in moving):
+        # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
+        if found.reason == _kernels.MAX_STEPS and max_steps < HORIZON:
+            later = search(problem, optimizer, target, HORIZON)
+            if later.reason == _kernels.REACHED:
+                return "max_steps"
+        return "diverged"
+    return "floor_above_target" if found.reason == _kernels.NOISE_ABOVE_TARGET else "max_steps"
+
+
+class Answer(NamedTuple):
+    """What a search came to, on as fine a compression as it needed.
+
+    Attributes:
+        reason: REACHED, NOISE_ABOVE_TARGET, OVERFLOW or MAX_STEPS of the kernels.
+        step, risk: where it stopped, and the risk there; with no crossing, the smallest risk seen.
+        error: relative error of the risk by the compression.
+        level: the compression's level.
+        proved: whether no step before was passed without a bound.
+        tie: whether rounding may decide on which side of the target a risk lies.
+    """
+
+    reason: int
+    step: int
+    risk: float
+    error: float
+    level: int
+    proved: bool
+    tie: bool
+
+
+class Runner(Protocol):
+    """What runs on one compression of a spectrum: ``Engine``, or the steps of one run."""
+
+    def search(self, target: float, max_steps: int, most_work: int, /) -> Found:
+        """The first crossing."""
+
+    def risks(self, steps: Steps) -> Array:
+        """The risk after each of some ascending numbers of steps."""
+
+
+def search(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    target: float,
+    max_steps: int,
+    tolerance: float = TOLERANCE,
+    first_level: int = 0,
+) -> Answer:
+    """The first crossing, from a level of compression on, which is refined as far as needed."""
+
+    @functools.cache
+    def engine(level: int) -> Engine:
+        return Engine.build(problem, optimizer, level, max_steps)
+
+    return refined(problem.spectrum, engine, target, max_steps, tolerance, first_level)
+
+
+def refined(
+    spectrum: Spectrum,
+    engine: Callable[[int], Runner],
+    target: float,
+    max_steps: int,
+    tolerance: float,
+    first_level: int = 0,
+    last_level: int | None = None,
+) -> Answer:
+    """The first crossing, on as fine a compression as it needs, or the work allows.
+
+    Args:
+        spectrum: what is compressed.
+        engine: level -> what searches there; asked again, it should know.
+        target: risk to reach.
+        max_steps: the most steps that count.
+        tolerance: relative error that the compression may have; 0 is the last level.
+        first_level: the coarsest that may do.
+        last_level: the finest that may be asked; the spectrum's own where not given.
+    """
+    last = spectrum.last_level if last_level is None else last_level
+    level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
+    left = MOST_WORK
+    while True:
+        found = engine(level).search(target, max_steps, left)
+        proved = found.work <= left
+        left -= found.work
+        checks, tie = found.checks, found.ties(target)
+        if level == spectrum.last_level and spectrum.law is None:
+            return Answer(found.reason, found.step, found.risk, 0.0, level, proved, tie)
+        searched = level
+        # The risk at the end alone tells most levels that are too coarse.
+        end = checks[-1:]
+        risk = engine(level).risks(end)
+        while level < last:
+            finer = engine(level + 1).risks(end)
+            if difference(risk, finer) <= tolerance:
+                break
+            level, risk = level + 1, finer
+        if level > searched and left > 0:
+            continue
+        # Where there is no finer level, a coarser one tells more than the error.
+        level = searched
+        risks = engine(level).risks(checks)
+        error = difference(risks, engine(level + 1 if level < last else level - 1).risks(checks))
+        certain = np.abs(risks - target) > (rounding(checks) + SAFETY * error) * target
+        settled = error <= tolerance and np.all(certain | np.isnan(risks))
+        if level == last or settled or left <= 0:
+            return Answer(found.reason, found.step, found.risk, error, level, proved, tie)
+        level += 1
+
+
+def linear_risks(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    steps: Sequence[int],
+    tolerance: float = TOLERANCE,
+    max_growth: float | None = None,
+) -> Array:
+    """The risks of a linear optimizer after the given numbers of steps, in the order given.
+
+    They are infinite from where one was above ``max_growth`` times the first.
+
+    Raises:
+        ValueError: if a law's finest level does not meet the tolerance.
+    """
+    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
+    if ordered.size == 0:
+        return np.zeros(0)
+    engine, _, error = converged(problem, optimizer, ordered, tolerance)
+    require_met(tolerance, error)
+    risks = engine.risks(ordered)
+    if max_growth is not None:
+        limit = max_growth * problem.spectrum.initial_risk
+        grown = bisect.bisect(ordered, False, key=lambda end: engine.rises_above(limit, int(end)))
+        risks[grown:] = np.inf
+    return risks[position]
+
+
+def converged(
+    problem: NoisyQuadratic, optimizer: SGD, steps: Steps, tolerance: float = TOLERANCE
+) -> tuple[Engine, int, float]:
+    """An engine that is fine enough at some ascending steps, its level, and its error."""
+
+    @functools.cache
+    def engine(level: int) -> Engine:
+        return Engine.build(problem, optimizer, level, int(steps[-1]))
+
+    def risks(level: int) -> Array:
+        return engine(level).risks(steps)
+
+    level, _, error = fine_enough(problem.spectrum, risks, tolerance)
+    return engine(level), level, error
+
+
+def fine_enough(
+    spectrum: Spectrum,
+    risks: Callable[[int], Array],
+    tolerance: float,
+    worth: Callable[[int], bool] = lambda _: True,
+) -> tuple[int, Array, float]:
+    """The coarsest level of compression that meets a tolerance, or the last; risks and error there.
+
+    Args:
+        spectrum: what is compressed.
+        risks: level -> risks.
+        tolerance: relative difference of the risks of two levels; 0 is the last level at once.
+        worth: whether a level is worth its cost; the search ends before one that is not.
+    """
+    last = spectrum.last_level
+    level = spectrum.first_level if tolerance > 0.0 else last
+    found = risks(level)
+    error = np.inf
+    while level < last and error > tolerance and worth(level + 1):
+        level += 1
+        coarser, found = found, risks(level)
+        error = difference(coarser, found)
+    if level == last and spectrum.law is None:
+        error = 0.0
+    elif level == last and error == np.inf:  # a law, from its last level on
+        error = difference(risks(level - 1), found)
+    return level, found, error
+
+
+def require_met(tolerance: float, error: float) -> None:
+    """Refuse what no level of a law's compression can do.
+
+    Raises:
+        ValueError: if the error is above the tolerance.
+    """
+    if error > tolerance:
+        raise ValueError(
+            f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this many "
+            "modes at these steps"
+        )
+
+
+def difference(ours: Array, theirs: Array) -> float:
+    """The largest relative difference of risks by two compressions.
+
+    Risks that are infinite in both, after a divergence, are no difference.
+    """
+    finite = np.isfinite(ours) | np.isfinite(theirs)
+    ours, theirs = ours[finite], theirs[finite]
+    if not np.all(np.isfinite(ours) & np.isfinite(theirs)):
+        return np.inf
+    scale = np.maximum(ours, theirs)
+    return float(np.max(np.abs(ours - theirs) / np.where(scale > 0.0, scale, 1.0), initial=0.0))

@@ -1,0 +1,369 @@
+"""Runs of a linear optimizer under a learning-rate schedule: what is seen of them.
+
+A short run is stepped through, each step at its own rate: exactly the recursion. A long one is cut
+into stretches of constant rate, the mean of the schedule's over the stretch. On K stretches for
+each smooth part of the schedule, shorter ones towards its ends, the risk is off by a series in
+1/K^2. With momentum there is one in 1/K as well, where a stretch is longer than the buffer's
+memory: the rate multiplies after the buffer, which still holds the stretch before. Stretches have
+whole numbers of steps, which makes the series irregular. So only its first term is taken away, and
+the error is told from the last three changes, with a margin; where it is too large, K doubles. A
+part of constant rate is one stretch, and exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.linear import schedule_kernel as _schedule_kernel
+from nqm_study.model.linear.affine import Affine
+from nqm_study.model.linear.risks import rounding
+from nqm_study.model.linear.stretches import Stretches, stepped, stretched
+from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
+from nqm_study.model.optimizers import SGD, swing
+from nqm_study.model.outcome import PRECISE
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
+"""Up to so many steps a run is stepped through, by how good a look has to be."""
+
+CHEAP, AFFORDABLE = 2**16, 2**22
+"""Work (see ``Runs.work``) up to which a good look steps through longer runs as well: at once, and
+if nothing else gets near the error asked for. They take 2 and 120 ms."""
+
+MOST_WORK = 2**26
+"""What the looks of a search may cost: a second or two. Then walks end, and a look is no better
+than a fair one."""
+
+ROUGHLY, FAIRLY = 24, 32
+"""Stretches for each smooth part, of a rough look, and of the first run of better ones."""
+
+MOST_STRETCHES = 2**12
+"""A good look has at most so many for each smooth part."""
+
+MARGIN = 16.0
+"""Times the last change of an extrapolated risk that is told as its error. Of 1,500 runs of 8,200
+to 60,000 steps the true error was above that in two, which are stepped through in a search."""
+
+LONGEST_FUNCTION = 2**22
+"""Up to so many steps the risks of a run under a function are stepped through."""
+
+MOST_OF_CURVE = 2**16
+"""The same for the risks along one run, whose stretches are cut where they are asked for."""
+
+STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: 2**18}
+"""Up to so many steps a run under a function is stepped through: it may jump anywhere."""
+
+ON_THE_WAY = 256
+"""The first steps of a long run, and as many more ever further apart, at which its growth is seen,
+beside the ends of its stretches."""
+
+SLOW, CERTAINLY = 0.5, 1.01
+"""Modes that move by less than this share a step bound the risk of shorter runs; and the margin of
+what samples of the schedule and a compression of the spectrum leave open."""
+
+LONG = 2**20
+"""A horizon at which the shape of any schedule shows."""
+
+LEAST_RATE, LARGEST_RATE = 1e-300, float(np.finfo(np.float64).max)
+"""Between these is the rate of an optimizer."""
+
+SAMPLES = 1024
+"""Fractions of the run at which a schedule's largest factor and its variation are looked for."""
+
+
+class Runs:
+    """All the runs of one optimizer under one schedule, on one compression of the spectrum.
+
+    Attributes:
+        work: what a step costs, or a doubling of a stretch: blocks of modes, with noise twice,
+            times the squared number of components of a state; each takes 15 to 30 ns.
+        components: of the state of a mode.
+        largest_rate: of the schedule, as far as samples tell, and as an optimizer may have it.
+        swing: horizons from one swing of the last risk to the next.
+    """
+
+    def __init__(
+        self,
+        problem: NoisyQuadratic,
+        optimizer: SGD,
+        schedule: Schedule,
+        level: int,
+        budget: Budget | None = None,
+    ) -> None:
+        self._schedule = schedule
+        self._budget = budget or Budget(MOST_WORK)
+        self._rate = optimizer.learning_rate
+        factors = _sampled(schedule)
+        self._largest_factor = float(factors.max())
+        self._variation = float(np.abs(np.diff(factors)).sum())
+        self._affine = Affine.of(problem, optimizer, level)
+        signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
+        largest = self._largest_factor * optimizer.learning_rate
+        self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
+        # Nodes descend in curvature, and what swings has the larger one.
+        self._swinging = int(np.sum(swing(optimizer, signal, self.largest_rate) < math.inf))
+        self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
+        self.components = len(self._affine.like)
+        blocks = [-(-weight.size // _schedule_kernel.BLOCK) for weight in self._affine[-2:]]
+        self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
+        self._looks: dict[tuple[int, int], Look] = {}
+        self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
+
+    def look(self, horizon: int, quality: int) -> Look:
+        """The last risk of a run."""
+        exact = self.is_stepped(horizon, quality)
+        key = (horizon, GOOD if exact else quality)
+        if key not in self._looks:
+            self._looks[key] = self.stepped(horizon) if exact else self._look(horizon, quality)
+        return self._looks[key]
+
+    def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
+        """Whether such a look steps through the run, so that its risk is exact."""
+        work = horizon * self.work
+        if horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
+            return True
+        unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
+        return unknown and work <= self._budget.share
+
+    def swinging(self, horizon: int) -> float:
+        """The part of the last risk that is not steady, to some digits."""
+        if self._swinging == 0:
+            return 0.0
+        run = self._fairly(horizon)
+        self._budget.spend(self.work // 2 * _digits(run))
+        return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
+
+    def _fairly(self, horizon: int) -> Stretches:
+        """A run as a fair look has it."""
+        if horizon <= STEPPED[FAIR]:
+            return stepped(self._schedule, horizon)
+        return stretched(self._schedule, horizon, 2 * FAIRLY)
+
+    def stepped(self, horizon: int) -> Look:
+        """The last risk of a run, step by step, whatever it costs."""
+        return self._run(stepped(self._schedule, horizon))
+
+    def _look(self, horizon: int, quality: int) -> Look:
+        if quality == ROUGH:
+            found, exact = self._stretched(horizon, ROUGHLY)
+            return found if exact else found._replace(error=math.inf)
+        count = FAIRLY
+        found, exact = self._stretched(horizon, count)
+        if exact:
+            return found
+        series = [found]
+        while True:
+            count *= 2
+            series.append(self._stretched(horizon, count)[0])
+            look = _limit(series, horizon)
+            if quality == FAIR or not math.isfinite(look.risk) or look.error <= PRECISE:
+                return look
+            dear = self._cost(horizon, 2 * count) > self._budget.share
+            if dear or count >= MOST_STRETCHES or 4 * count >= horizon:
+                affordable = horizon * self.work <= min(self._budget.share, AFFORDABLE)
+                return self.stepped(horizon) if affordable else look
+
+    def _cost(self, horizon: int, count: int) -> int:
+        """The work of a run in so many stretches for each smooth part, about."""
+        stretches = min(count * (1 + len(self._schedule.knots or ())), horizon)
+        return stretches * (horizon // count).bit_length() * self.work
+
+    def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
+        """The last risk of a run in stretches, and whether it is exact."""
+        key = (horizon, count)
+        if key not in self._runs:
+            run = stretched(self._schedule, horizon, count)
+            self._runs[key] = (self._run(run), run.exact)
+        return self._runs[key]
+
+    def _run(self, run: Stretches) -> Look:
+        """The last risk of a run, with no regard to what is not constant in its stretches."""
+        marks = np.array([run.lengths.size])
+        swinging, steady, noise = (float(part[0]) for part in self._parts(run, marks))
+        return Look(swinging + steady + noise, steady + noise, 0.0, noise)
+
+    def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
+        """The risks after the stretches that are marked: swinging and other signal, and noise."""
+        self._budget.spend(self.work * _digits(run))
+        with_signal = self._affine.signal_weight.size
+        swinging = self._signal(run, marks, 0, self._swinging)
+        steady = self._signal(run, marks, self._swinging, with_signal)
+        a = self._affine
+        noise = np.empty(marks.size)
+        _schedule_kernel.run_noise(
+            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
+            a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
+        )  # fmt: skip
+        return swinging, steady, noise
+
+    def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
+        """The signal part of some of the modes after the stretches that are marked."""
+        a = self._affine
+        sums = np.empty(marks.size)
+        _schedule_kernel.run_signal(
+            a.like, a.base, a.slope, first, a.start, a.readout, a.signal_weight[first:last],
+            self._rate * run.factors, run.lengths, marks, sums,
+        )  # fmt: skip
+        return sums
+
+    def curve(self, steps: int, horizon: int) -> Array:
+        """The risks after 0, 1, ... steps of one run, stepped through."""
+        run = stepped(self._schedule, horizon, steps)
+        return np.asarray(sum(self._parts(run, np.arange(steps + 1))))
+
+    def excludes(self, horizon: int, target: float) -> bool:
+        """Whether a bound shows that no run of up to so many steps ends at the target.
+
+        Without momentum a mode's signal after T steps at the rates r f(t / T) is exp(-2 S), with
+        S = sum of g(t / T) and g = -ln(1 - r f h^(1-p)), as long as r f h^(1-p) < 1. A sum over T
+        points is off T times the integral by no more than the variation of g. So S is at most that
+        of a longer run and twice the variation: slow modes leave shorter runs hardly less.
+        """
+        if self.components > 1 or self._schedule.knots is None:
+            return False
+        run = self._fairly(horizon)
+        highest = self._rate * self._largest_factor
+        curvature = -self._affine.slope[0, 0, : self._affine.signal_weight.size]
+        slow = curvature * highest < SLOW
+        x = curvature[slow]
+        decay = np.log1p(-np.outer(x, self._rate * run.factors)) @ run.lengths
+        variation = x * self._rate * CERTAINLY * self._variation / (1.0 - x * highest)
+        left = self._affine.signal_weight[slow] @ np.exp(2.0 * decay - 4.0 * variation)
+        return bool(left > CERTAINLY * target)
+
+    def growth(self, steps: Integers, horizon: int) -> Array:
+        """The largest risk of a run up to each of some ascending numbers of steps, over the first.
+
+        Of a run that is too long to step through it is the largest at the ends of its stretches
+        and at some steps between.
+        """
+        last = int(steps[-1])
+        if self.is_stepped(last):
+            at = np.arange(last + 1)
+            risks = self.curve(last, horizon)
+        else:
+            further = np.geomspace(ON_THE_WAY, last, ON_THE_WAY).astype(np.int64)
+            ends = [*range(1, ON_THE_WAY), *further.tolist(), *steps.tolist()]
+            run = stretched(self._schedule, horizon, 4 * FAIRLY, ends)
+            at = np.concatenate(([0], np.cumsum(run.lengths)))
+            risks = np.asarray(sum(self._parts(run, np.arange(at.size))))
+        risks[np.isnan(risks)] = np.inf
+        highest = np.maximum.accumulate(risks)
+        return np.asarray(highest[np.searchsorted(at, steps, side="right") - 1] / risks[0])
+
+    def first_horizon(
+        self, first: int, last: int, enough: float, most_work: int
+    ) -> tuple[int | None, int, int]:
+        """The first horizon from one to another whose last risk is at most so much.
+
+        Returns:
+            It, or None; the last horizon that was looked at; and the work that was done.
+        """
+        horizons = np.arange(first, last + 1)
+        ends = np.cumsum(horizons)
+        steps = np.arange(ends[-1]) - np.repeat(ends - horizons, horizons)
+        factors = self._schedule.at_steps(
+            steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
+        )
+        a = self._affine
+        index, work = _schedule_kernel.first_horizon(
+            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.start, a.readout,
+            a.first_noise, a.signal_weight, a.noise_weight, self._rate * factors, horizons,
+            enough, most_work // self.components**2,
+        )  # fmt: skip
+        work *= self.components**2
+        if index < 0:
+            return None, last, work
+        here = int(horizons[index])
+        return (here, here, work) if work <= most_work else (None, here - 1, work)
+
+    def risks(self, steps: Integers, horizon: int, precision: float = PRECISE) -> Array:
+        """The risks after some ascending numbers of steps of one run, to a relative error."""
+        last = int(steps[-1])
+        if self._is_stepped_curve(last, precision):
+            return np.asarray(sum(self._parts(stepped(self._schedule, horizon, last), steps)))
+        count = FAIRLY
+        series: list[Array] = []
+        while True:
+            run = stretched(self._schedule, horizon, count, steps.tolist())
+            marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
+            series.append(np.asarray(sum(self._parts(run, marks))))
+            if run.exact:
+                return series[-1]
+            if len(series) >= 4:
+                looks = [
+                    _limit([Look(risk, risk, 0.0, 0.0) for risk in each], last)
+                    for each in zip(*series, strict=True)
+                ]
+                error = max(look.error for look in looks)
+                dear = self._cost(last, 2 * count) > self._budget.share
+                if not error > precision or count >= MOST_OF_CURVE or dear:
+                    return np.array([look.risk for look in looks])
+            count *= 2
+
+    def least_work(self, steps: int) -> int:
+        """The least work of the risks along a run of so many steps, about."""
+        return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
+
+    def _is_stepped_curve(self, steps: int, precision: float) -> bool:
+        if self._schedule.knots is None:
+            return steps <= LONGEST_FUNCTION
+        cheap = self._budget.share if precision <= PRECISE else CHEAP
+        return steps <= STEPPED[GOOD] or steps * self.work <= cheap
+
+
+def _digits(run: Stretches) -> int:
+    """The steps and doublings that a run takes."""
+    return int(np.frexp(run.lengths)[1].sum())
+
+
+def _limit(series: Sequence[Look], steps: int) -> Look:
+    """The limit of runs on K, 2K, 4K, ... stretches, and how far off it may be.
+
+    Of two runs it is that of a series in 1/K^2. What is left falls by 4 or more with each doubling,
+    mostly: a change counts as much as four times the next one. The steady part and the floor are
+    given the same share as in the last run: of a bound, few digits matter.
+    """
+    last = series[-1]
+    risks = [each.risk for each in series]
+    second = [(4.0 * after - before) / 3.0 for before, after in itertools.pairwise(risks)]
+    limit = second[-1]
+    if not 0.5 * last.risk <= limit <= 2.0 * last.risk:
+        return last._replace(error=math.inf)
+    share = limit / last.risk if last.risk > 0.0 else 1.0
+    error = math.inf
+    if len(second) >= 3:
+        changes = [abs(after - before) for before, after in itertools.pairwise(second[-4:])]
+        left = MARGIN * max(change * 0.25**age for age, change in enumerate(reversed(changes)))
+        error = left / (abs(limit) or 1.0) + rounding(steps)
+    return Look(limit, share * last.steady, error, share * last.floor)
+
+
+def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
+    """Horizons from one swing of the last risk to the next: a step more adds the mean angle."""
+    fractions = np.linspace(0.0, 1.0, 64, endpoint=False)
+    rates = optimizer.learning_rate * schedule.at_steps(fractions * LONG, LONG)
+    if not schedule.needs_horizon:  # a step more is a step at the end, and first comes the largest
+        rates = rates[:1]
+    angle = float(np.mean(1.0 / swing(optimizer, np.full_like(rates, curvature), rates)))
+    return 1.0 / angle if angle > 0.0 else 2.0  # no sample swings, but a largest rate may
+
+
+def largest_factor(schedule: Schedule) -> float:
+    """The largest factor of a schedule, as far as samples tell."""
+    return float(_sampled(schedule).max())
+
+
+def _sampled(schedule: Schedule) -> Array:
+    """The factors of a schedule all over a long run."""
+    return schedule.at_steps(np.linspace(0.0, 1.0, SAMPLES, endpoint=False) * LONG, LONG)

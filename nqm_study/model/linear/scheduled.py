@@ -1,0 +1,455 @@
+"""The steps to a target of the linear optimizers under a learning-rate schedule.
+
+Where the rate does not depend on the length of the run, there is one run, and it is stepped through
+to its first crossing. Else every number of steps T is a run of its own, and the smallest T whose
+last risk is at most the target is wanted. L_T need not fall with T, so
+
+1. every horizon up to ``EVERY`` is looked at, as long as that costs little. A part of the modes
+   mostly shows that the risk is above the target;
+2. beyond, ``horizon.Search`` brackets the target. What it finds is not proved to be the smallest.
+
+Both begin on a coarse compression of the spectrum. The first asks a finer one about horizons from 1
+to the last one, and looks closer at all that are within the difference; the second is repeated
+where the finer one differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.linear import kernels as _kernels
+from nqm_study.model.linear.risks import (
+    SAFETY,
+    Found,
+    difference,
+    fine_enough,
+    refined,
+    require_met,
+    rounding,
+)
+from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
+from nqm_study.model.linear.schedule_kernel import BLOCK
+from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.numerics.horizon import (
+    EVERY,
+    FAIR,
+    GOOD,
+    MOST,
+    THOROUGH,
+    Horizon,
+    Search,
+    counted,
+)
+from nqm_study.model.optimizers import SGD, is_stable
+from nqm_study.model.outcome import PRECISE, Crossing, Status
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+WORK, THOROUGH_WORK = 2**19, 2**25
+"""What looking at every horizon may cost, in units of ``Runs.work``: 15 ms and a second."""
+
+LAST_WORK = 2**24
+"""Work (see ``Runs.work``) that the steps of the run that was found are worth, where its error is
+not known: 0.3 s."""
+
+STEPPER_WORK = 2**25
+"""Work of stepping through a run on the finest compression that is asked: a second."""
+
+SAMPLED = 8
+"""So many horizons tell how far off a compression is."""
+
+COARSE = 0.01
+"""Relative error of the risks of a compression by which most horizons can be excluded."""
+
+CHUNK = 64
+"""The first horizons that are looked at together; twice as many come next, and so on."""
+
+WALKED, FEWEST = 2**13, 25
+"""The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
+a fourth of a second at most, and mostly some milliseconds."""
+
+MOST_JITTER = 30
+"""The most horizons that are looked at for what jumps in a schedule."""
+
+
+def scheduled_crossing(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    schedule: Schedule,
+    target: float,
+    max_steps: int,
+    tolerance: float,
+    max_growth: float | None = None,
+    *,
+    thorough: bool = False,
+) -> Crossing:
+    """The fewest steps whose risk is at most the target.
+
+    Args:
+        problem: spectrum and batch size.
+        optimizer: its rate is multiplied by the schedule.
+        schedule: not the constant one.
+        target: risk to reach.
+        max_steps: the most steps that count.
+        tolerance: relative error that a compression may have.
+        max_growth: a run whose risk on the way is above so many times the first one does not count.
+        thorough: look at every horizon in longer runs, too.
+    """
+    initial = problem.spectrum.initial_risk
+    if initial <= target:
+        return Crossing(0, "reached", initial, 0.0)
+    if max_steps == 0:
+        return Crossing(None, "max_steps", initial, 0.0)
+    # Rates without bounds overflow, which the risk tells.
+    with np.errstate(over="ignore", invalid="ignore"):
+        case = _Case(problem, optimizer, schedule, target, max_steps, tolerance, max_growth)
+        first = case.every_horizon(thorough) if schedule.needs_horizon else case.one_run()
+        return first.crossing or case.beyond(first)
+
+
+class _Looked(NamedTuple):
+    """What is known of the shortest runs.
+
+    Attributes:
+        last: none up to this horizon reaches the target.
+        tie: whether rounding may have decided so.
+        crossing: unless this one does.
+    """
+
+    last: int
+    tie: bool
+    crossing: Crossing | None = None
+
+
+class _Case:
+    """One search: for what, and the runs on each compression of the spectrum."""
+
+    def __init__(
+        self,
+        problem: NoisyQuadratic,
+        optimizer: SGD,
+        schedule: Schedule,
+        target: float,
+        max_steps: int,
+        tolerance: float,
+        max_growth: float | None,
+    ) -> None:
+        self.problem, self.optimizer, self.schedule = problem, optimizer, schedule
+        self.target, self.max_steps, self.tolerance = target, max_steps, tolerance
+        self.max_growth = max_growth
+        self.budget = Budget(MOST_WORK)
+        self._grown: dict[tuple[int, int], bool] = {}
+        spectrum = problem.spectrum
+        self.last_level = spectrum.last_level
+        self.first_level = spectrum.first_level if tolerance > 0.0 else self.last_level
+
+    @functools.cache  # noqa: B019 (it lives as long as the search)
+    def runs(self, level: int) -> Runs:
+        """The runs on a level of compression."""
+        return Runs(self.problem, self.optimizer, self.schedule, level, self.budget)
+
+    def grows(self, level: int, horizon: int) -> bool:
+        """Whether the risk on the way through a run is above what may be."""
+        if self.max_growth is None:
+            return False
+        if (level, horizon) not in self._grown:
+            growth = self.runs(level).growth(np.array([horizon]), horizon)
+            self._grown[level, horizon] = bool(growth[0] > self.max_growth)
+        return self._grown[level, horizon]
+
+    def one_run(self) -> _Looked:
+        """The first crossing of the one run that there is, as far as it is stepped through."""
+        work = self.runs(self.first_level).work
+        most = min(self.max_steps, max(STEPPED[GOOD], CHEAP // work))
+        stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
+        finest = self.first_level
+        while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
+            finest += 1
+        found = refined(
+            self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
+        )
+        if found.reason != _kernels.REACHED:
+            return _Looked(most, found.tie)
+        if self.grows(found.level, found.step):
+            crossing = Crossing(None, "diverged", found.risk, found.error, tie=found.tie)
+        else:
+            crossing = Crossing(found.step, "reached", found.risk, found.error, tie=found.tie)
+        return _Looked(most, found.tie, crossing)
+
+    def every_horizon(self, thorough: bool) -> _Looked:
+        """The smallest of the horizons that are all looked at."""
+        every, work = (THOROUGH, THOROUGH_WORK) if thorough else (EVERY, WORK)
+        last = min(self.max_steps, every)
+        return self._between(self._excluded(last), last, work)
+
+    def _between(self, looked: int, last: int, left: int) -> _Looked:
+        """The smallest horizon above one and up to another, as far as the work goes."""
+        if looked == last:
+            return _Looked(last, tie=False)
+        level, error = self._screen(last, left)
+        if not error <= COARSE:
+            return _Looked(looked, tie=False)
+        enough = (1.0 + SAFETY * error + rounding(last)) * self.target
+        tie, size = False, CHUNK
+        while looked < last:
+            end = min(looked + size, last)
+            found, looked, work = self.runs(level).first_horizon(looked + 1, end, enough, left)
+            left -= work
+            if found is not None:
+                risk, off, at = self._settled(level, found)
+                tie = tie or self._ties(risk, found)
+                if risk <= self.target and not self.grows(at, found):
+                    return _Looked(found, tie, Crossing(found, "reached", risk, off, tie=tie))
+            elif looked < end:
+                break  # the work is done
+            else:
+                size *= 2
+        return _Looked(looked, tie)
+
+    def _excluded(self, last: int) -> int:
+        """The longest run, up to so many steps, that a bound excludes with all shorter ones."""
+        runs = self.runs(self.first_level)
+        if runs.excludes(last, self.target):
+            return last
+        low, high = 0, last
+        while high - low > max(1, high // 16):
+            middle = (low + high) // 2
+            low, high = (middle, high) if runs.excludes(middle, self.target) else (low, middle)
+        return low
+
+    def _screen(self, last: int, work: int) -> tuple[int, float]:
+        """The coarsest level whose risks are good enough to exclude most horizons; their error."""
+        samples = np.unique(np.geomspace(1, last, SAMPLED).astype(np.int64)).tolist()
+
+        def risks(level: int) -> Array:
+            return np.array([self.runs(level).look(sample, GOOD).risk for sample in samples])
+
+        level, error = self.first_level, 0.0
+        ours = risks(level) if level < self.last_level else np.zeros(0)
+        while level < self.last_level:
+            finer = risks(level + 1)
+            error = difference(ours, finer)
+            if error <= COARSE or sum(samples) * self.runs(level + 1).work > work:
+                return level, error
+            level, ours, error = level + 1, finer, 0.0
+        return level, error
+
+    def _settled(self, level: int, horizon: int) -> tuple[float, float, int]:
+        """The last risk of a run, its relative error, and the level of compression it is from."""
+        look = self.runs(level).look(horizon, GOOD)
+        error = 0.0
+        while level < self.last_level:
+            finer = self.runs(level + 1).look(horizon, GOOD)
+            error = difference(np.array([look.risk]), np.array([finer.risk]))
+            off = abs(finer.risk - self.target)
+            level, look = level + 1, finer
+            if error <= self.tolerance and off > (rounding(horizon) + SAFETY * error) * self.target:
+                break
+            if 2 * horizon * self.runs(level).work > self.budget.share:
+                break
+        else:
+            error = self._at_last(horizon)
+        return look.risk, error + look.error, level
+
+    def _at_last(self, horizon: int) -> float:
+        """The relative error of a risk on the last level: a law has no finer one."""
+        if self.problem.spectrum.law is None:
+            return 0.0
+        pair = (self.runs(self.last_level - step).look(horizon, FAIR).risk for step in (0, 1))
+        return difference(*(np.array([risk]) for risk in pair))
+
+    def beyond(self, first: _Looked) -> Crossing:
+        """The smallest horizon that a search finds beyond those that were looked at."""
+        level, found, error = self._found(first.last, limited=False)
+        if found.steps is not None and self.grows(level, found.steps):
+            # Growth is costly to look at, and few runs grow: now it is looked at everywhere.
+            level, found, error = self._found(found.steps, limited=True)
+        elif found.steps is not None and found.steps <= THOROUGH and self.schedule.needs_horizon:
+            first = self._before(first, found.steps)
+        if first.crossing is not None:
+            return first.crossing
+        error += self._unsettled(level, found)
+        proved = first.last >= (found.steps or self.max_steps + 1) - 1
+        tie = first.tie or self._ties(found.risk, found.at)
+        if found.steps is not None:
+            return Crossing(found.steps, "reached", found.risk, error, False, proved, tie)
+        risk = min(self.problem.spectrum.initial_risk, found.risk)
+        return Crossing(None, self._status(level, found), risk, error, False, proved, tie)
+
+    def _unsettled(self, level: int, found: Horizon) -> float:
+        """The relative error of a risk, by stretches; where these tell little, by the steps."""
+        runs = self.runs(level)
+        if found.error <= COARSE or found.at * runs.work > LAST_WORK:
+            return found.error
+        off = difference(np.array([found.risk]), np.array([runs.stepped(found.at).risk]))
+        return off / (1.0 - off) if off < 1.0 else math.inf
+
+    def _before(self, first: _Looked, steps: int) -> _Looked:
+        """What is known of shorter runs than one that was found, if that costs little."""
+        excluded = max(first.last, self._excluded(steps - 1))
+        runs = self.runs(self.first_level)
+        if (steps - excluded) * steps * runs.work > WORK:
+            return first
+        looked = self._between(excluded, steps - 1, WORK)
+        return looked._replace(tie=first.tie or looked.tie)
+
+    def _ties(self, risk: float, horizon: int) -> bool:
+        """Whether rounding may decide on which side of the target a risk lies."""
+        return bool(abs(risk - self.target) <= rounding(horizon) * self.target)
+
+    def _found(self, above: int, *, limited: bool) -> tuple[int, Horizon, float]:
+        """What a search comes to on a level that is fine enough; the level, and its error."""
+        level = searched = self.first_level
+        found = self._search(level, above, limited=limited).smallest()
+        while True:
+            while level < self.last_level:
+                # What the compression does shows in runs of any quality, if it is the same.
+                finer = self.runs(level + 1)
+                error = _difference(self.runs(level), finer, found.at)
+                dear = min(found.at, STEPPED[GOOD]) * finer.work > self.budget.share
+                if error <= self.tolerance or dear:
+                    break
+                level += 1
+            else:
+                error = self._at_last(found.at)
+            if level == searched or found.steps is None:
+                return level, found, error
+            searched = level
+            found = self._search(level, above, limited=limited).around(found.steps)
+
+    def _search(self, level: int, above: int, *, limited: bool) -> Search:
+        runs = self.runs(level)
+
+        def counts(horizon: int) -> bool:
+            return not self.grows(level, horizon)
+
+        look = counted(runs.look, self.target, counts) if limited else runs.look
+        # Where growth decides, what swings is not walked through.
+        swinging = None if limited else runs.swinging
+        knots = self.schedule.knots
+        jitter = 0 if knots is None else min(2 * len(knots) + 1, MOST_JITTER)
+        rests = _shows(self.schedule)
+
+        def most_walked() -> int:
+            return min(max(WALKED // runs.work, FEWEST), MOST) if self.budget.share else 0
+
+        return Search(
+            look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
+            most_walked,
+        )  # fmt: skip
+
+    def _status(self, level: int, found: Horizon) -> Status:
+        """Why no horizon reaches the target."""
+        if found.settled:
+            return "floor_above_target"
+        if any(self._grown.values()):
+            return "diverged"
+        fastest = replace(self.optimizer, learning_rate=self.runs(level).largest_rate)
+        moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
+        stable = all(is_stable(fastest, measure.curvature) for measure in moving)
+        risen = not found.last <= self.problem.spectrum.initial_risk
+        return "diverged" if risen and not stable else "max_steps"
+
+
+class _Stepper:
+    """The steps of one run, as a search for its first crossing takes them."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._curve = np.zeros(0)
+
+    def risks(self, steps: Integers) -> Array:
+        """The risk after each of some numbers of steps."""
+        last = int(steps[-1])
+        if last >= self._curve.size:
+            self._curve = self._runs.curve(last, last)
+        return np.asarray(self._curve[steps])
+
+    def search(self, target: float, max_steps: int, _: int = 0) -> Found:
+        """The first crossing; every step is looked at, whatever the work."""
+        length = min(4 * CHUNK, max_steps)
+        while True:
+            risks = self.risks(np.arange(length + 1))
+            below = np.flatnonzero(risks <= target)
+            if below.size or length == max_steps:
+                break
+            length = min(4 * length, max_steps)
+        stop = int(below[0]) if below.size else length
+        passed = np.where(np.isnan(risks[:stop]), np.inf, risks[:stop])
+        starts = [2**i for i in range(stop.bit_length()) if 2**i < stop]
+        nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
+        at = stop if below.size else int(np.argmin(passed))
+        reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
+        return Found(
+            reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
+            length * self._runs.work * BLOCK, float(passed.min(initial=np.inf)),
+        )  # fmt: skip
+
+
+def _shows(schedule: Schedule) -> int:
+    """A horizon in which each part of a schedule has some steps, as far as its parts are known."""
+    ends = (0.0, *(schedule.knots or ()), 1.0)
+    shortest = min(after - before for before, after in itertools.pairwise(ends) if after > before)
+    return int(min(max(1024.0, 8.0 / shortest), 2.0**40))
+
+
+def _difference(ours: Runs, theirs: Runs, horizon: int) -> float:
+    """The relative difference of the last risks of runs, and of those one step shorter."""
+    checks = [max(1, horizon), max(1, horizon - 1)]
+    risks = [np.array([runs.look(check, FAIR).risk for check in checks]) for runs in (ours, theirs)]
+    return difference(*risks)
+
+
+def scheduled_risks(
+    problem: NoisyQuadratic,
+    optimizer: SGD,
+    schedule: Schedule,
+    steps: Sequence[int],
+    horizon: int,
+    tolerance: float,
+    precision: float = PRECISE,
+    max_growth: float | None = None,
+) -> Array:
+    """The risks after the given numbers of steps of one run, in the order given.
+
+    They are infinite from where one was above ``max_growth`` times the first.
+
+    Raises:
+        ValueError: if a law's finest level does not meet the tolerance.
+    """
+    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
+    if ordered.size == 0:
+        return np.zeros(0)
+
+    budget = Budget(MOST_WORK)
+
+    @functools.cache
+    def runs(level: int) -> Runs:
+        return Runs(problem, optimizer, schedule, level, budget)
+
+    def risks(level: int) -> Array:
+        return runs(level).risks(ordered, horizon, precision)
+
+    def worth(level: int) -> bool:
+        return runs(level).least_work(int(ordered[-1])) <= budget.share
+
+    spectrum = problem.spectrum
+    with np.errstate(over="ignore", invalid="ignore"):
+        level, found, error = fine_enough(spectrum, risks, tolerance, worth)
+        if level == spectrum.last_level:
+            require_met(tolerance, error)
+        if max_growth is not None:
+            found[runs(level).growth(ordered, horizon) > max_growth] = np.inf
+    found[np.isnan(found)] = np.inf
+    return np.asarray(found[position])

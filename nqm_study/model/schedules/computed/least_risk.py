@@ -1,0 +1,250 @@
+"""The least last risk of a given number of steps; optimal.py says how it is found and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.linear.affine import Affine
+from nqm_study.model.schedules.computed import optimal_kernels as _optimal_kernels
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+ZERO = 1e-15
+"""The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
+
+FAR = 1e3
+"""A largest rate counts for that up to so many times the largest stable one."""
+
+COLLAPSED = 1e-3
+"""A rate below this share of its neighbours' may be stuck near zero."""
+
+SHARE = 1e-3
+"""The logarithm of L_T + SHARE * target is minimised: a risk of zero is no pole then."""
+
+DIPS = 3
+"""Of the local minima over these scales, so many are started from."""
+
+SHORT = 64
+"""Up to so many steps, all smaller numbers of steps are looked at."""
+
+CLOSELY = 32
+"""A single rate is looked at in so many places for each of so few steps."""
+
+SIMPLE = 8
+"""With memory and more pieces than these only every third scale is looked at: they cost more, and
+the ends of their descents differ less."""
+
+FALLS = (0.1, 0.01, 0.001)
+"""With momentum, starts are also rates that fall geometrically to these shares of the first."""
+
+SCALES = np.unique(np.concatenate((np.geomspace(1e-4, 1.0, 25), np.linspace(0.0, 1.0, 33)[1:])))
+"""Scales of the rates to start from, as shares of the largest stable one."""
+
+
+CALL, ITERATION = 4e4, 8e4
+"""The work of a call and of an iteration of L-BFGS-B besides, in units of that of a product."""
+
+
+class Minimum(NamedTuple):
+    """A least last risk, and the rates that have it."""
+
+    steps: int
+    rates: Array
+    risk: float
+    residual: float
+
+
+class Effort(NamedTuple):
+    """How far to minimise.
+
+    Attributes:
+        gradient: the largest projected derivative left.
+        iterations: the most iterations.
+        progress: the least relative progress of an iteration.
+        enough: whether the first risk that is at most the target will do.
+    """
+
+    gradient: float
+    iterations: int
+    progress: float = 1e-16
+    enough: bool = False
+
+
+ROUGH, FULL = Effort(1e-3, 60), Effort(1e-8, 1000)
+
+
+class Work:
+    """What is left of the work that a search may take, in units of a compiled composition."""
+
+    def __init__(self, left: float = math.inf) -> None:
+        self.left = left
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Runs on one compression of a problem.
+
+    Attributes:
+        tables: the compressed problem and the optimizer.
+        target: expected loss to reach.
+        cuts: where pieces begin, and the end, as numerators over the last of them: piece k is the
+            steps t with cuts[k] <= t * cuts[-1] / steps < cuts[k + 1]. In short runs some have no
+            step; their rates count for nothing.
+        largest: the largest rate allowed.
+        stable: the largest rate to start from.
+        most: the most steps that count.
+        work: what is left of the work that may be done.
+    """
+
+    tables: Affine
+    target: float
+    cuts: Integers
+    largest: float
+    stable: float
+    most: int
+    work: Work = field(default_factory=Work)
+
+    @property
+    def pieces(self) -> int:
+        """The number of rates."""
+        return self.cuts.size - 1
+
+    def last_risk(self, steps: int, rates: Array) -> tuple[float, Array]:
+        """L_T and its derivatives by the rates; inf and zeros where it overflows."""
+        lengths = np.diff(edges(steps, self.cuts))
+        gradient = np.zeros(rates.size)
+        if steps >= self.cuts[-1]:
+            risk = _optimal_kernels.last_risk(*self.tables, lengths, rates, gradient)
+        else:
+            own = np.flatnonzero(lengths)
+            part = np.zeros(own.size)
+            risk = _optimal_kernels.last_risk(*self.tables, lengths[own], rates[own], part)
+            gradient[own] = part
+        self.work.left -= self.cost(steps)
+        if math.isfinite(risk) and np.all(np.isfinite(gradient)):
+            return risk, gradient
+        return math.inf, np.zeros(rates.size)
+
+    def difference(self, found: Minimum) -> float:
+        """The relative difference of a risk from that of the same rates on these runs."""
+        risk, _ = self.last_risk(found.steps, found.rates)
+        scale = max(risk, found.risk)
+        return abs(risk - found.risk) / scale if 0.0 < scale < math.inf else scale
+
+    def cost(self, steps: int) -> float:
+        """The work of a risk: some matrices composed for each digit of a piece's length."""
+        pieces = min(steps, self.pieces)
+        components, _, nodes = self.tables.base.shape
+        return CALL + float(pieces * nodes * components**3 * (2.0 + math.log2(steps / pieces)))
+
+    def fitting(self, rates: Array) -> Array:
+        """As many rates as there are pieces, from those of fewer or more equal ones."""
+        return np.ascontiguousarray(rates[np.arange(self.pieces) * rates.size // self.pieces])
+
+    def minimise(self, steps: int, rates: Array, effort: Effort = FULL) -> Minimum:
+        """The least L_T that is found from some rates on, as far as the work lasts."""
+        from scipy import optimize
+
+        top = math.log(self.largest)
+        least = math.log(ZERO * min(self.largest, FAR * self.stable))
+        added = SHARE * self.target
+        affordable = self.work.left / (self.cost(steps) + ITERATION)
+
+        def objective(logarithms: Array) -> tuple[float, Array]:
+            now = self._rates(logarithms)
+            self.work.left -= ITERATION
+            risk, gradient = self.last_risk(steps, now)
+            if risk == math.inf:
+                return 1e3, gradient  # diverged: far above any risk's logarithm
+            return math.log(risk + added), gradient * (now / (risk + added))
+
+        def reached(intermediate_result: OptimizeResult) -> None:
+            if effort.enough and intermediate_result.fun <= math.log(self.target + added):
+                raise StopIteration
+
+        found = optimize.minimize(
+            objective,
+            np.log(np.clip(self.fitting(rates), math.exp(least), self.largest)),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(least, top)] * self.pieces,
+            callback=reached,
+            options={
+                "maxcor": 20,
+                "gtol": effort.gradient,
+                "ftol": effort.progress,
+                "maxiter": effort.iterations,
+                "maxfun": max(1, math.floor(min(2 * effort.iterations, affordable))),
+                "maxls": 40,
+            },
+        )
+        rates = self._rates(found.x)
+        return self.minimum(steps, rates)
+
+    def minimum(self, steps: int, rates: Array) -> Minimum:
+        """The risk of some rates, and how far they are from a minimum."""
+        risk, gradient = self.last_risk(steps, rates)
+        slope = gradient * (rates / (risk + SHARE * self.target))
+        missed = np.where(rates < self.largest, np.abs(slope), np.maximum(slope, 0.0))
+        return Minimum(steps, rates, risk, float(np.max(missed)))
+
+    def _rates(self, logarithms: Array) -> Array:
+        at_bound = logarithms >= math.log(self.largest)
+        return np.where(at_bound, self.largest, np.exp(logarithms))
+
+    def starts(self, steps: int) -> list[Array]:
+        """Rates to start from: all at the largest, and the best constant and decaying ones.
+
+        With momentum the risk goes up and down with the scale of the rates, so of each shape the
+        lowest dips are taken. A single rate of few steps is all there is, and looked at closely.
+        """
+        count = self.pieces
+        alone = min(count, steps) == 1 and steps <= SHORT
+        scales = np.arange(1, CLOSELY * steps + 1) / (CLOSELY * steps) if alone else SCALES
+        most = scales.size if alone else DIPS
+        shapes = [np.ones(count), np.minimum(1.0, np.geomspace(10.0, 0.05, count))]
+        if len(self.tables.like) > 1:
+            scales = scales if count <= SIMPLE else scales[::3]
+            shapes += [np.geomspace(1.0, fall, count) for fall in FALLS]
+        found = [self.stable * shapes[0]]
+        for shape in shapes[:1] if min(count, steps) == 1 else shapes:
+            scan = [self.stable * scale * shape for scale in scales]
+            risks = np.array([self.last_risk(steps, rates)[0] for rates in scan])
+            around = np.concatenate(([np.inf], risks, [np.inf]))
+            dips = np.flatnonzero((risks <= around[:-2]) & (risks < around[2:]))
+            found += [scan[dip] for dip in dips[np.argsort(risks[dips], kind="stable")][:most]]
+        return found
+
+
+def equal(pieces: int) -> Integers:
+    """The cuts of equal pieces."""
+    return np.arange(pieces + 1, dtype=np.int64)
+
+
+def edges(steps: int, cuts: Integers) -> Integers:
+    """The first step of each piece, and the end: ceil(cut * steps / last cut)."""
+    rounded: Integers = -(-cuts * steps // cuts[-1])
+    return rounded
+
+
+def by_risk(found: Minimum) -> float:
+    """The last risk of a minimum, which is what minima are compared by."""
+    return found.risk
+
+
+def lifted(rates: Array) -> Array:
+    """The rates, with those far below both neighbours raised to the lower of them."""
+    padded = np.concatenate((rates[1:2], rates, rates[-2:-1]))
+    if padded.size < rates.size + 2:  # a single rate has no neighbours
+        return rates
+    around = np.minimum(padded[:-2], padded[2:])
+    return np.where(rates < COLLAPSED * around, around, rates)

@@ -1,0 +1,330 @@
+"""Ranges and first trials that fit a problem: from its scales, without looking at its optimum.
+
+Three scales of a problem are known before any trial: the constants of small batches (steps T B and
+rate lr / B, ``model.small_batch``), the largest stable rate, and the steps that gradients without
+noise need at that rate. Ranges are powers of ten around them, so that the optimum is inside at
+every batch size and in every unit of the loss. The first trial is at the values below, where the
+ends of two laws are joined by ``joined``. Their numbers were fitted to the true optima of the
+paper's problem, where the first trial of SGD and of momentum is within 3 % of the fewest steps at
+most batch sizes; elsewhere they are a guess that the search goes on from.
+
+| | small batches | large batches |
+|---|---|---|
+| lr of SGD | rate B | as ``scales._largest`` says, just below the limit 2 / x |
+| lr / (1 - momentum) | rate B | 0.9 of 2 (1 + momentum) / x, the limit, over 1 - momentum |
+| the same, for Nesterov | rate B | 0.975 of that limit over 1 + 2 momentum |
+| 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
+| lr of the average of iterates | 10 rate B | as SGD's without noise |
+| 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
+| lr of Adam | rate sqrt(B) | the spread of the starts |
+
+Under a schedule the largest rate is searched up to 0.9998 of the limit of stability of a constant
+one: beyond, the loss rises on the way, and only the end of the decay hides it. The noise of large
+rates is averaged out at the end, as the average of iterates does it: rates begin at 10 rate B as
+well, and 1 - momentum is as large as that allows, down to its value for large batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nqm_study.model.linear.stability import BELOW_LIMIT
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.search.scales import Scales, joined, scales_of
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.evaluation import parts_of_run
+from nqm_study.study.registry import COMPUTED
+from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
+
+WIDE = 30.0
+"""Rates are searched within this factor of the first trial's."""
+
+SHAPES: tuple[Mapping[str, float], ...] = (
+    {"decay_fraction": 0.9, "warmup_fraction": 0.005, "ratio": 0.4},
+    {
+        "decay_fraction": 0.4,
+        "warmup_fraction": 0.02,
+        "final_fraction": 0.07,
+        "decay_rate": 0.4,
+        "ratio": 0.7,
+    },
+    {
+        "decay_fraction": 0.07,
+        "warmup_fraction": 0.005,
+        "final_fraction": 0.9,
+        "decay_rate": 0.95,
+        "power": 0.3,
+        "ratio": 0.97,
+    },
+)
+"""Where the search of a schedule's shape begins: the decay is long and deep at small batches, short
+and next to nothing at large ones, with local optima between. What is in none of them begins in the
+middle, and ``ratio`` is that of every piece."""
+
+
+BEYOND = 2.5
+"""Where the limit of stability depends on what is searched, rates are searched up to so many."""
+
+LEAST_GAP = 1e-12
+"""1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
+
+
+def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
+    """The search space of a study, with its first trials.
+
+    Args:
+        problem: spectrum and batch size.
+        algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
+        definition: the study's.
+
+    Raises:
+        ValueError: naming a bound that was given and that the fitted one contradicts, or a value
+            that is enqueued and not inside its range.
+    """
+    scales = scales_of(problem, algorithm, definition)
+    start = _start(scales, algorithm, definition)
+    hyperparameters = definition.hyperparameters
+    # The rate's coordinate depends on momentum, which comes first.
+    ordered = sorted(hyperparameters, key=lambda name: name == "learning_rate")
+    coordinates = tuple(
+        _coordinate(name, each, scales, start, algorithm, definition)
+        for name in ordered
+        if isinstance(each := hyperparameters[name], Range)
+    )
+    fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+    middle = {
+        each.hyperparameter: each.value(each.unscaled(middle_of(each)), start)
+        for each in coordinates
+        if each.hyperparameter not in start
+    }
+    firsts = [
+        {**{name: shape.get(_kind(name), v) for name, v in middle.items()}, **start, **fixed}
+        for shape in SHAPES
+    ]
+    asked = [{**firsts[0], **given} for given in definition.enqueued]
+    if asked and definition.sampler["name"] == "grid":
+        raise ValueError("study.enqueue: must be empty with sampler=grid, whose points are its own")
+    for values in asked:
+        _require_run(problem, algorithm, definition, values)
+        coordinates = tuple(_widened(each, values, definition) for each in coordinates)
+    space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
+    starts = [
+        enqueued_point(space, values, given)
+        for values, given in zip(asked, definition.enqueued, strict=True)
+    ]
+    if definition.warm_start and coordinates and definition.sampler["name"] != "grid":
+        points = [space.point(first) for first in firsts]
+        starts += points
+    # One of those that are the same, as all are where no shape tells them apart.
+    return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
+
+
+def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
+    """The values that the rule says, of the hyperparameters that it knows."""
+    given = definition.hyperparameters
+    scheduled = definition.schedule != "constant"
+    first = {"learning_rate": scales.rate, "timescale": scales.steps}
+    if algorithm == "Adam":
+        return first
+    nesterov = bool(given.get("nesterov", False))
+    small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
+    momentum = given.get("momentum", 0.0)
+    gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
+    if isinstance(momentum, Range):
+        large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
+        gap = joined(11.3 * scales.batch_share, large)
+        if scheduled:
+            gap = min(max(_most(gap, nesterov) / scales.speed / small_rate, large), max(large, 0.5))
+        gap = max(gap, LEAST_GAP)
+        # What the rate is stable beside is the momentum that is inside the range.
+        gap = max(gap, 1.0 - momentum.high) if momentum.high is not None else gap
+        gap = min(gap, 1.0 - momentum.low) if momentum.low is not None else gap
+        first["momentum"] = 1.0 - gap
+    most = _most(gap, nesterov) / scales.speed
+    if gap < 1.0:
+        first["learning_rate"] = joined(small_rate * gap, most)
+    elif scheduled:
+        first["learning_rate"] = joined(small_rate, scales.noiseless)
+    if isinstance(given.get("ema_decay"), Range):
+        first["ema_decay"] = 1.0 - max(min(24.0 * scales.batch_share, 0.5), LEAST_GAP)
+        if gap == 1.0:
+            first["learning_rate"] = joined(10.0 * scales.small_rate, scales.noiseless)
+    return first
+
+
+def _most(gap: float, nesterov: bool) -> float:
+    """A rate times x that is stable beside a momentum of 1 - gap, close to the largest."""
+    momentum = 1.0 - gap
+    limit = 2.0 * (1.0 + momentum)
+    return 0.975 * limit / (1.0 + 2.0 * momentum) if nesterov else 0.9 * limit
+
+
+def _coordinate(
+    name: str,
+    each: Range,
+    scales: Scales,
+    start: Mapping[str, float],
+    algorithm: str,
+    definition: StudyDefinition,
+) -> Coordinate:
+    given = definition.hyperparameters
+    if not each.fitted:
+        return plain(name, each)
+    if name == "learning_rate" and each.low is None and each.high is None and algorithm == "SGD":
+        return _rate(scales, start, definition)
+    if name == "learning_rate":
+        gap = 1.0 - start.get("momentum", 0.0)
+        low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
+        if algorithm == "SGD":
+            alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
+            cap = _cap(scales, definition)
+            # Heavy ball is stable below 2 (1 + momentum) / x.
+            beyond = 2.0 * min(cap, BEYOND * (2.0 / scales.speed))
+            high = scales.limit if alone else beyond
+        fitted = low, high, True, True
+    elif name == "timescale":
+        fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
+    elif name == "momentum":
+        gap = 1.0 - start[name]
+        least, most = max(gap * 1e-2, LEAST_GAP), min(gap * 1e3, 1.0)
+        fitted = 1.0 - most, 1.0 - least, most < 1.0, True
+    elif name == "ema_decay":
+        fitted = 0.0, 1.0 - max(1.0 / max(scales.steps, 2.0), LEAST_GAP), False, True
+    else:
+        raise ValueError(f"{_key(name)}={each}: must have both bounds")
+    low, high, open_low, open_high = fitted
+    bounded = (
+        each.low if each.low is not None else low,
+        each.high if each.high is not None else high,
+    )
+    if not bounded[0] < bounded[1]:
+        end, bound = ("low", each.low) if each.low is not None else ("high", each.high)
+        other, limit = ("below", high) if end == "low" else ("above", low)
+        raise ValueError(
+            f"{_key(name)}.{end}={bound:g}: must be {other} {limit:.3g}, which fits "
+            f"the problem at batch_size={definition.batch_text}; or give both bounds"
+        )
+    return plain(
+        name,
+        Range(*bounded, each.scale),
+        open_low=open_low or each.low is not None,
+        open_high=open_high or each.high is not None,
+    )
+
+
+def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinition) -> Coordinate:
+    """The coordinate of SGD's learning rate, where no bound is given."""
+    scheduled = definition.schedule != "constant"
+    momentum = definition.hyperparameters.get("momentum", 0.0)
+    if momentum != 0.0:
+        gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
+        effective = start["learning_rate"] / gap
+        cap = _cap(scales, definition)
+        return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap)
+    cap = _cap(scales, definition)
+    if math.isfinite(cap):
+        return Coordinate(
+            "learning_rate", "itself", scales.rate / WIDE, cap, open_high=False, cap=cap
+        )
+    if scheduled or isinstance(definition.hyperparameters.get("preconditioner_power"), Range):
+        high = BEYOND * max(scales.limit, 2.0 / scales.speed)
+        return Coordinate("learning_rate", "itself", scales.rate / WIDE, high)
+    low, limit = scales.rate / WIDE, scales.limit
+    # Far below the limit, what is close to it is of no use, and would take half of the range.
+    most = start["learning_rate"] if start["learning_rate"] < 0.25 * limit else scales.noiseless
+    return Coordinate(
+        "learning_rate",
+        "to_limit",
+        low / (limit - low),
+        WIDE * max(most / max(limit - most, 1e-6 * limit), low / (limit - low)),
+        limit=limit,
+    )
+
+
+def _cap(scales: Scales, definition: StudyDefinition) -> float:
+    """The largest rate of a schedule that plain SGD would be trained with; infinite: no cap.
+
+    It depends on the preconditioner, so that there is none where the power is searched.
+    """
+    searched = isinstance(definition.hyperparameters.get("preconditioner_power"), Range)
+    if definition.schedule == "constant" or searched:
+        return math.inf
+    return BELOW_LIMIT * 2.0 / scales.speed
+
+
+def _require_run(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> None:
+    """Refuse values that no run can have, by what an optimizer or a schedule says of them."""
+    known = {name: v for name, v in values.items() if name in definition.hyperparameters}
+    if definition.schedule in COMPUTED:
+        known = {"learning_rate": 1.0, **known}
+        definition = replace(definition, schedule="constant")
+    try:
+        parts_of_run(problem, algorithm, definition, known)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"study.enqueue.{error}") from error
+
+
+def _widened(
+    each: Coordinate, values: Mapping[str, float], definition: StudyDefinition
+) -> Coordinate:
+    """The coordinate with a value of the user's inside its range, at ends that are fitted."""
+    given = definition.hyperparameters[each.hyperparameter]
+    coordinate = each.of(values)
+    if not isinstance(given, Range) or not math.isfinite(coordinate) or coordinate <= 0.0:
+        return each
+    ends = (given.high, given.low) if each.kind == "one_minus" else (given.low, given.high)
+    above = math.isfinite(each.cap) and values[each.hyperparameter] > each.capped(values)
+    return replace(
+        each,
+        cap=math.inf if above else each.cap,
+        low=min(each.low, coordinate) if ends[0] is None else each.low,
+        high=max(each.high, coordinate) if ends[1] is None else each.high,
+    )
+
+
+def enqueued_point(
+    space: SearchSpace, values: Mapping[str, float], given: Mapping[str, float]
+) -> dict[str, float]:
+    """The coordinates of a trial that the user asks for.
+
+    Raises:
+        ValueError: naming a value that is not inside its range, or that is not searched.
+    """
+    searched = {each.hyperparameter for each in space.coordinates}
+    for name, value in given.items():
+        if name not in searched:
+            raise ValueError(
+                f"study.enqueue.{name}={value:g}: must be one of what is searched, "
+                f"{', '.join(sorted(searched)) or 'nothing'}"
+            )
+    for each in space.coordinates:
+        low, high = (each.value(end, values) for end in (each.low, each.high))
+        low, high = min(low, high), max(low, high)
+        value = values[each.hyperparameter]
+        if each.hyperparameter in given and not low <= value <= high:
+            raise ValueError(
+                f"study.enqueue.{each.hyperparameter}={value:g}: must be in the range that is "
+                f"searched, {low:.6g} to {high:.6g}"
+            )
+    return space.point(values)
+
+
+def middle_of(each: Coordinate) -> float:
+    """The middle of a coordinate's range, on its scale."""
+    return 0.5 * (each.scaled(each.low) + each.scaled(each.high))
+
+
+def _kind(name: str) -> str:
+    """``ratio`` for ``ratio_2``, ``ratio_3``, ...; other names as they are."""
+    return "ratio" if name.startswith("ratio_") else name
+
+
+def _key(name: str) -> str:
+    return f"schedule.{name}" if name == "timescale" else f"optimizer.{name}"

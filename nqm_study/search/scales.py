@@ -1,0 +1,127 @@
+"""What is known of a problem before any trial: its rates, its steps, and where noise sets in."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from nqm_study.model.linear.families import Family
+from nqm_study.model.linear.fewest_steps import largest_rate
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.small_batch import SmallBatch, small_batch
+from nqm_study.model.problems.spectrum import Spectrum
+from nqm_study.study.definition import Range, StudyDefinition
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What is known of a problem before any trial.
+
+    Attributes:
+        rate: learning rate of the first trial, without momentum.
+        steps: what plain SGD, or Adam, takes at it, about.
+        batch_share: B / examples, the inverse of the steps at small batches; infinite without
+            noise, as is small_rate.
+        small_rate: the rate of small batches.
+        root: the square root of the largest curvature by the smallest that matters, or less.
+        noiseless: the rate that SGD without noise would start with.
+        limit: no larger rate of plain SGD can reach the target; infinite for Adam.
+        speed: the largest x; plain SGD is stable below 2 / speed.
+    """
+
+    rate: float
+    steps: float
+    batch_share: float
+    small_rate: float
+    root: float
+    noiseless: float
+    limit: float
+    speed: float
+
+
+def scales_of(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Scales:
+    """The scales of a study's problem, for an algorithm, ``SGD`` or ``Adam``."""
+    return (_adam if algorithm == "Adam" else _sgd)(problem, definition)
+
+
+def joined(small: float, large: float) -> float:
+    """About the smaller of two: what joins the law of small batches to that of large ones."""
+    ratio = small / large
+    return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
+
+
+def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
+    power = definition.hyperparameters.get("preconditioner_power", 0.0)
+    # A power that is searched: that of its low end has the lowest rates, and all have one limit.
+    power = (power.low or 0.0) if isinstance(power, Range) else power
+    known = _small_batch(problem.spectrum, power, definition.target)
+    family = Family({"preconditioner_power": power})
+    limit = largest_rate(problem, family, definition.target)
+    known = known or _without_noise(1.0 / limit)
+    stable = 2.0 / known.speed
+    small = known.rate * problem.batch_size
+    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    noiseless, noisy = _largest(problem, definition.target, known)
+    return Scales(
+        rate=joined(small, noisy),
+        steps=1.0 / share + known.least_time / stable,
+        batch_share=share,
+        small_rate=small,
+        root=math.sqrt(max(known.least_time * known.speed, 1.0)),
+        noiseless=noiseless,
+        limit=limit,
+        speed=known.speed,
+    )
+
+
+def _largest(problem: NoisyQuadratic, target: float, known: SmallBatch) -> tuple[float, float]:
+    """Rates of SGD that are nearly as large as can be, without noise and with it.
+
+    After T steps the fastest mode's share of the initial risk L_0 is (x - 1)^(2 T), which has to be
+    below the target C; and its noise adds m c / (h B (2 - x)) to the risk. Both keep x from 2: the
+    one by ln(4 L_0 / C) / (2 T) if T is large, the other by 0.8 of the root of what it adds at
+    2 - x = 1, over C.
+    """
+    spectrum = problem.spectrum
+    fastest = int(np.argmax(spectrum.curvature))
+    steps = max(0.5 * known.least_time * known.speed, 1.0)
+    x = 1.0 + (0.25 * target / spectrum.initial_risk) ** (0.5 / steps)
+    curvature = float(spectrum.curvature[fastest])
+    added = float(spectrum.multiplicity[fastest] * spectrum.noise[fastest]) / curvature
+    kept = 0.8 * math.sqrt(added / problem.batch_size / target)
+    return x / known.speed, max(x - kept, 1.0) / known.speed
+
+
+def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
+    spread = math.sqrt(float(np.max(problem.spectrum.second_moment)))
+    known = _small_batch(problem.spectrum, "adam", definition.target)
+    known = known or _without_noise(1.0 / spread)
+    small = known.rate * math.sqrt(problem.batch_size)
+    share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    return Scales(
+        rate=joined(small, spread),
+        steps=1.0 / share + 50.0,
+        batch_share=share,
+        small_rate=small,
+        root=1.0,
+        noiseless=spread,
+        limit=math.inf,
+        speed=1.0 / spread,
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _small_batch(
+    spectrum: Spectrum, preconditioner: float | Literal["adam"], target: float
+) -> SmallBatch | None:
+    # All batch sizes of a call share it.
+    return small_batch(spectrum, preconditioner, target=target)
+
+
+def _without_noise(speed: float) -> SmallBatch:
+    """What stands for the constants where noise sets none."""
+    return SmallBatch(0.0, math.inf, 1.0 / speed, 1.0 / speed, speed)

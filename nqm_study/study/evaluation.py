@@ -1,0 +1,196 @@
+"""From a study's definition to what its trials compute, and to the facts it is compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+from nqm_study.model.crossing import risk_curve, steps_to_target
+from nqm_study.model.optimizers import SGD, Optimizer
+from nqm_study.model.outcome import MOST_STEPS, Crossing
+from nqm_study.model.problems.bounds import bayes_bound, classical_bound
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
+from nqm_study.model.schedules.computed.optimal import (
+    LONGEST as OPTIMAL_LONGEST,
+    NotReachedError,
+    OptimalSchedule,
+    TooManyPiecesError,
+    optimal_schedule,
+)
+from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
+from nqm_study.study.registry import ALGORITHMS, make_optimizer, make_schedule, set_by_policy
+from nqm_study.study.trials import Evaluate, Evaluation
+
+
+def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
+    """What a trial computes from its hyperparameters.
+
+    Args:
+        problem: spectrum and batch size; where that is searched, it is the trial's instead.
+        algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
+        definition: the study's.
+    """
+    if definition.two_objectives:
+        return functools.partial(_of_its_size, problem, algorithm, definition)
+    if definition.schedule == "optimal":
+        return functools.partial(_optimal, problem, definition)
+    if definition.schedule == "greedy":
+        return functools.partial(_greedy, problem, definition)
+    return functools.partial(_family, problem, algorithm, definition)
+
+
+def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
+    """What a study's steps are compared with, whatever its optimizer."""
+    target = definition.target
+    # No run is longer, and databases hold no larger integer.
+    bound = min(bayes_bound(problem, target=target), MOST_STEPS)
+    if definition.two_objectives:
+        # Of the largest batch size, where the fewest steps are.
+        return {
+            "bayes_bound": bound,
+            "initial_risk": problem.spectrum.initial_risk,
+        }
+    classical = classical_bound(problem, target=target)
+    optimal_steps = optimal_gap = None
+    with contextlib.suppress(NotReachedError):
+        found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
+        optimal_steps, optimal_gap = found.steps, found.gap
+    return {
+        "bayes_bound": bound,
+        # JSON has no infinity.
+        "classical_bound": classical if math.isfinite(classical) else None,
+        "optimal_steps": optimal_steps,
+        "optimal_gap": optimal_gap,
+        "initial_risk": problem.spectrum.initial_risk,
+    }
+
+
+def _of_its_size(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> Evaluation:
+    """An evaluation at the batch size that is among the values."""
+    size = values[BATCH_SIZE]
+    others = {name: value for name, value in values.items() if name != BATCH_SIZE}
+    alone = replace(definition, batch_size=size)
+    return evaluation(replace(problem, batch_size=size), algorithm, alone)(others)
+
+
+def _family(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> Evaluation:
+    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    crossing = steps_to_target(
+        problem,
+        *parts_of_run(problem, algorithm, definition, values),
+        target=definition.target,
+        max_steps=definition.max_steps,
+        max_growth=definition.max_growth,
+    )
+    return Evaluation(crossing, actual)
+
+
+def parts_of_run(
+    problem: NoisyQuadratic,
+    algorithm: str,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> tuple[Optimizer, Schedule]:
+    """The optimizer and the schedule of a trial, unless the schedule is a computed one."""
+    own = {each.name for each in fields(ALGORITHMS[algorithm])}
+    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    values = {**values, **actual}
+    shape = {name: value for name, value in values.items() if name not in own}
+    return (
+        make_optimizer(algorithm, {name: v for name, v in values.items() if name in own}),
+        make_schedule(definition.schedule, shape, definition.schedule_settings),
+    )
+
+
+def _optimal(
+    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+) -> Evaluation:
+    try:
+        found = _fewest(
+            problem,
+            target=definition.target,
+            max_steps=definition.max_steps,
+            **{**definition.schedule_settings, **values},
+        )
+    except NotReachedError as error:
+        return Evaluation(Crossing(None, "max_steps", error.risk))
+    rates = found.learning_rates.tolist()
+    crossing = Crossing(found.steps, "reached", found.risk, found.error)
+    optimizer = SGD(found.peak_learning_rate, **values)  # type: ignore[arg-type]  # nesterov is a bool
+    end = risk_curve(
+        problem,
+        optimizer,
+        found.schedule,
+        steps=[found.steps],
+        horizon=found.steps,
+        max_growth=definition.max_growth,
+    )
+    if math.isinf(end[0]):
+        crossing = replace(crossing, steps=None, status="diverged")
+    return Evaluation(
+        crossing,
+        {"learning_rate": max(rates)},
+        tuple(zip((0, *found.boundaries.tolist()), rates, strict=True)),
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _fewest(
+    problem: NoisyQuadratic,
+    *,
+    target: float,
+    max_steps: int,
+    pieces: int | None,
+    **options: float,
+) -> OptimalSchedule:
+    """The optimal schedule, of as many pieces as steps where the target needs fewer than pieces.
+
+    The studies of a call share what they are compared with, so it is kept, under the arguments in
+    the order they are given.
+
+    Raises:
+        NotReachedError: where no schedule reaches the target within so many steps.
+    """
+    while True:
+        try:
+            return optimal_schedule(
+                problem,
+                target=target,
+                max_steps=min(max_steps, OPTIMAL_LONGEST),
+                pieces=pieces,
+                **options,  # type: ignore[arg-type]  # nesterov is a bool
+            )
+        except TooManyPiecesError as error:
+            pieces = error.steps
+
+
+def _greedy(
+    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+) -> Evaluation:
+    found = greedy_schedule(
+        problem,
+        target=definition.target,
+        max_steps=min(definition.max_steps, GREEDY_LONGEST),
+        preconditioner_power=values.get("preconditioner_power", 0.0),
+    )
+    rates = tuple(
+        (int(step), float(rate))
+        for step, rate in zip(found.at_steps, found.learning_rates, strict=True)
+    )
+    largest = {"learning_rate": max(rate for _, rate in rates)} if rates else {}
+    return Evaluation(Crossing(found.steps, found.status, found.risk, found.error), largest, rates)

@@ -1,0 +1,126 @@
+"""The study loop of one writer: sample in memory, evaluate, write each finished trial once."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import replace
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.records import Cost
+from nqm_study.study.samplers.optuna_samplers import make_sampler
+from nqm_study.study.space import Search
+from nqm_study.study.storage.failures import failures, first_line
+from nqm_study.study.storage.studies import add_cost, trial_record
+from nqm_study.study.trials import (
+    Evaluate,
+    NotStoredError,
+    OnTrial,
+    attributes,
+    constrain,
+    directions,
+    objective,
+    suggest,
+    undisturbed,
+)
+
+
+def run(
+    stored: Study,
+    definition: StudyDefinition,
+    search: Search,
+    evaluate: Evaluate,
+    *,
+    n_trials: int,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Bring a stored study to n_trials finished trials; do nothing where it has them already.
+
+    The sampler works on a copy in memory. Each finished trial is written to ``stored`` in one
+    write, and only then told to ``on_trial``; an interruption loses at most the trial in flight.
+
+    Args:
+        stored: the study in its storage, made by ``storage.open_study``. No one else may write to
+            it meanwhile.
+        definition: what decides the trials.
+        search: what is searched, and the first trials.
+        evaluate: hyperparameters in the user's units -> what they come to.
+        n_trials: total of finished trials over all calls.
+        on_trial: called with each new trial after it was written.
+
+    Raises:
+        NotStoredError: if a finished trial cannot be written.
+    """
+    space = search.space
+    finished = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    remaining = n_trials - len(finished)
+    if remaining <= 0:
+        return
+    sampler = make_sampler(definition.sampler, search, definition.seed, len(finished))
+    memory = optuna.create_study(
+        study_name=stored.study_name, directions=directions(definition), sampler=sampler
+    )
+    memory.add_trials(finished)
+    clock = _Clock()
+
+    def trial_objective(trial: Trial) -> float | tuple[float, float]:
+        values = space.values(suggest(trial, space))
+        clock.sampler += clock.lap()
+        found = evaluate(values)
+        clock.objective += clock.lap()
+        for name, value in attributes(values, found).items():
+            trial.set_user_attr(name, value)
+        constrain(trial, found)
+        return objective(definition, values, found)
+
+    def keep(_: Study, trial: FrozenTrial) -> None:
+        clock.sampler += clock.lap()
+        with undisturbed():
+            try:
+                if clock.trials + 1 == remaining:
+                    # Before the last trial: whoever sees that one sees what all of them cost.
+                    add_cost(stored, replace(clock.cost, trials=remaining))
+                stored.add_trial(trial)
+            except failures() as error:
+                raise NotStoredError(
+                    f"trial {trial.number} could not be stored: {first_line(error)}"
+                ) from error
+            clock.storage += clock.lap()
+            clock.trials += 1
+            if on_trial is not None:
+                on_trial(trial_record(trial), len(finished) + clock.trials)
+        clock.lap()
+
+    try:
+        with warnings.catch_warnings():
+            # Samplers that know no constraints say so; the penalty tells them the same.
+            warnings.filterwarnings("ignore", message="Constraints have been set, but")
+            memory.optimize(trial_objective, n_trials=remaining, callbacks=[keep])
+    except NotStoredError:
+        # Where a trial could not be written, its cost cannot either.
+        raise
+    except BaseException:
+        if clock.trials < remaining:
+            add_cost(stored, clock.cost)
+        raise
+
+
+class _Clock:
+    """Seconds by part, and what has passed since the last lap."""
+
+    def __init__(self) -> None:
+        self.trials = 0
+        self.sampler = self.objective = self.storage = 0.0
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(self.trials, self.sampler, self.objective, self.storage)

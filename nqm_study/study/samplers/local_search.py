@@ -1,0 +1,184 @@
+"""Simplex searches from the best trial, which are known by the trials they asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from optuna.trial import FrozenTrial, TrialState
+
+from nqm_study.study.samplers.nelder_mead import CLOSE, Asked, Value, nelder_mead
+from nqm_study.study.space import SearchSpace
+from nqm_study.study.storage.studies import trial_record
+
+Array = npt.NDArray[np.float64]
+Key = tuple[float, ...]
+
+PERIOD = 20
+"""Trials in which both have their turn."""
+
+SIDE = 0.15
+"""Side of the first simplex, on the coordinates' scales: 15 % of a rate."""
+
+LONGER = 1.37 * SIDE
+"""The side that follows when halving has come to nothing: other corners than the first."""
+
+DIGITS = 9
+"""Points that agree to so many digits after the point, on the coordinates' scales, are one."""
+
+MOST_KNOWN = 20
+"""Searches in a row of which all points are known: then there is nothing left to ask."""
+
+
+def is_local(number: int, share: float) -> bool:
+    """Whether a trial of this number is the local search's, which has this share of the trials."""
+    return number % PERIOD >= PERIOD - round(PERIOD * share)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best trial so far: its value, and where it is on the coordinates' scales."""
+
+    value: Value
+    point: Array
+
+
+@dataclass
+class LocalSearch:
+    """Simplex searches from the best trial, one after another.
+
+    A search that is done is followed by one from the best trial, with a side half as long where it
+    found nothing better, until that is too short and is long again. Where the sampler found a
+    better trial meanwhile, the next turn begins with a search from there.
+
+    Attributes:
+        space: the search space.
+        seed: of points beside those that others are at work on.
+        share: of the trials that it has.
+        first: the number of trials before which nothing is asked.
+    """
+
+    space: SearchSpace
+    seed: int
+    share: float
+    first: int = 0
+    _known: dict[Key, Value] = field(default_factory=dict)
+    _next: int = 0
+    _waiting: list[int] = field(default_factory=list)
+    _best: _Best | None = None
+    _overtaken: bool = False
+    _begun: _Best | None = None
+    _spent: _Best | None = None
+    _asked: Asked | None = None
+    _point: Array | None = None
+    _runs: int = 0
+    _side: float = SIDE
+
+    def proposal(self, trials: Sequence[FrozenTrial], number: int) -> dict[str, float]:
+        """The coordinates to look at in the trial of this number.
+
+        Where nothing is left to ask, or nothing to start from, it is a point anywhere: what the
+        sampler would say is for its own turn, or a resumed one would lose count of its points.
+
+        Args:
+            trials: all trials of the study, in the order of their numbers.
+            number: that of the trial that is asked for.
+        """
+        self._waiting = [each for each in self._waiting if not self._learn(trials[each])]
+        for each in range(self._next, number):
+            # What was asked then decides what is asked now.
+            if self._has_turn(each):
+                self._ask(new_turn=not self._has_turn(each - 1))
+            if not self._learn(trials[each]):
+                self._waiting.append(each)
+        self._next = number
+        point = self._ask(new_turn=not self._has_turn(number - 1))
+        if point is None or self._best is None:
+            random = np.random.default_rng([self.seed, number])
+            return self._coordinates(random.uniform(*self._box()))
+        found = self._coordinates(point)
+        others = (trials[each] for each in self._waiting)
+        if any(each.params == found for each in others if each.state == TrialState.RUNNING):
+            return self._beside(self._best, number)
+        return found
+
+    def _has_turn(self, number: int) -> bool:
+        return number >= self.first and is_local(number, self.share)
+
+    def _learn(self, trial: FrozenTrial) -> bool:
+        """Take in a finished trial; whether there is nothing more to wait for."""
+        if trial.state == TrialState.COMPLETE:
+            record = trial_record(trial)
+            value = (record.objective, record.risk)
+            self._known.setdefault(self._key(trial.params), value)
+            if self._best is None or value < self._best.value:
+                self._best = _Best(value, self._scaled(trial.params))
+                self._overtaken |= not self._has_turn(trial.number)
+        return trial.state.is_finished()
+
+    def _ask(self, *, new_turn: bool) -> Array | None:
+        """The next point whose value is not known; None where all are."""
+        best = self._best
+        if best is None or self._spent is best:
+            return None
+        if new_turn and self._overtaken:
+            self._point = None
+        first = self._runs
+        while True:
+            if self._asked is None or self._point is None:
+                if self._runs - first == MOST_KNOWN:
+                    self._spent = best
+                    return None
+                self._begin(best)
+                continue
+            value = self._known.get(self._key(self._coordinates(self._point)))
+            if value is None:
+                return self._point
+            try:
+                self._point = self._asked.send(value)
+            except StopIteration:
+                self._point = None
+
+    def _begin(self, best: _Best) -> None:
+        """Start a search from the best trial."""
+        before, shorter = self._begun, self._side / 2.0
+        self._side = SIDE
+        if before is not None and self._overtaken:
+            # As far as it is from where the search was: it may be a step along the same valley.
+            away = float(np.max(np.abs(best.point - before.point)))
+            self._side = min(max(away, 2.0 * CLOSE), SIDE)
+        elif before is not None and not best.value < before.value:
+            self._side = shorter if shorter > 2.0 * CLOSE else LONGER
+        self._begun, self._overtaken = best, False
+        sign = -1.0 if self._runs % 2 else 1.0
+        self._runs += 1
+        self._asked = nelder_mead(
+            best.point, best.value, [sign * self._side] * best.point.size, self._box()
+        )
+        self._point = next(self._asked)
+
+    def _beside(self, best: _Best, number: int) -> dict[str, float]:
+        """A point near the best, while another process looks at the one that comes next."""
+        random = np.random.default_rng([self.seed, number])
+        point = best.point + 0.5 * self._side * random.standard_normal(best.point.size)
+        return self._coordinates(np.clip(point, *self._box()))
+
+    def _box(self) -> tuple[Array, Array]:
+        low = np.array([each.scaled(each.low) for each in self.space.coordinates])
+        high = np.array([each.scaled(each.high) for each in self.space.coordinates])
+        return low, high
+
+    def _coordinates(self, point: Array) -> dict[str, float]:
+        pairs = zip(self.space.coordinates, point.tolist(), strict=True)
+        return {each.name: each.unscaled(place) for each, place in pairs}
+
+    def _scaled(self, coordinates: Mapping[str, float]) -> Array:
+        return np.array([each.scaled(coordinates[each.name]) for each in self.space.coordinates])
+
+    def _key(self, coordinates: Mapping[str, float]) -> Key:
+        """What a point is known by: two ways to it may differ in its last digits."""
+        return tuple(
+            round(each.scaled(coordinates[each.name]), DIGITS) for each in self.space.coordinates
+        )

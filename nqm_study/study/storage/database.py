@@ -1,0 +1,111 @@
+"""Databases that keep studies: SQLite in a file, and a PostgreSQL server for many machines."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import sqlalchemy
+from filelock import FileLock
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+
+from nqm_study.study.storage.failures import first_line
+from nqm_study.study.storage.journal import DamagedError
+from nqm_study.study.storage.server_locks import LockServer, ServerLock
+
+_CONNECT_SECONDS = 10
+"""A server that has not answered by then is taken to be down."""
+
+
+class UnreachableError(ValueError):
+    """The server that holds the studies does not answer, or refuses."""
+
+
+def open_sqlite(path: Path) -> RDBStorage:
+    """The SQLite database at a path, made by one process at a time.
+
+    Raises:
+        DamagedError: if the file is no database of Optuna's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    except OperationalError:
+        raise
+    except DatabaseError as error:
+        raise DamagedError(f"{path}: {error.orig}; restore the file from a copy") from error
+
+
+def server_url(text: str) -> sqlalchemy.URL:
+    """A PostgreSQL server's address, for the driver that is installed with this project.
+
+    Raises:
+        ValueError: if it is no such address; the message leaves out what may be a password.
+    """
+    try:
+        url = sqlalchemy.make_url(text)
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() != "postgresql" or not url.database:
+        raise ValueError(
+            "storage.url: must be postgresql://user:password@host:port/database, or the "
+            "environment variable NQM_STUDY_STORAGE must hold such an address"
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def connect(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    """Connections to a server, each checked before it is used again, in autocommit mode.
+
+    Raises:
+        UnreachableError: if the server does not answer.
+        ValueError: if the driver is not installed.
+    """
+    try:
+        engine = sqlalchemy.create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": _CONNECT_SECONDS},
+        )
+        with engine.connect():
+            return engine
+    except ImportError as error:
+        raise ValueError(
+            "storage=postgresql: needs psycopg; pip install 'nqm-study[postgresql]'"
+        ) from error
+    except OperationalError as error:
+        raise UnreachableError(f"storage.url={url}: {first_line(error)}") from error
+
+
+def open_postgresql(url: sqlalchemy.URL, heartbeat_interval: int, grace_period: int) -> RDBStorage:
+    """The studies in a PostgreSQL database; its tables are made by one process at a time.
+
+    Args:
+        url: the server's address, as ``server_url`` gives it.
+        heartbeat_interval: seconds between two signs of life of whoever runs a trial.
+        grace_period: seconds without one after which a trial is given to another process.
+
+    Raises:
+        UnreachableError: if the server does not answer.
+    """
+    engine = connect(url)
+    try:
+        with ServerLock(LockServer(engine), "nqm_study/create"), warnings.catch_warnings():
+            # Optuna calls heartbeats experimental; that is a word about their interface.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={
+                    "pool_pre_ping": True,
+                    "connect_args": {"connect_timeout": _CONNECT_SECONDS},
+                },
+                heartbeat_interval=heartbeat_interval,
+                grace_period=grace_period,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
+    finally:
+        engine.dispose()
