@@ -19,7 +19,8 @@ from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.storage.failures import first_line
 from nqm_study.study.storage.locks import Lock
-from nqm_study.study.storage.studies import ATTRIBUTE, study_record, trial_record
+from nqm_study.study.storage.studies import ATTRIBUTE, study_record
+from nqm_study.study.trials import trial_record
 from nqm_study.tracking.layout import diagnostics_digest
 from nqm_study.tracking.mirror import Mirror, StudyRun, SummaryPoint, set_aside_damaged
 from nqm_study.tracking.pool import MirrorJob, Summary
