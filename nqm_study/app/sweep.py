@@ -138,14 +138,14 @@ def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
     if tracking is None:
         return None
 
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
-    names = {plan.name: plan.n_trials for plan in plans}
-    job = MirrorJob(root, tracking, (MirroredStudies(plans[0].backend, names),))
+    studies = tuple(MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans)
+    job = MirrorJob(root, tracking, studies)
     # The studies have the other cores.
     return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
 
