@@ -180,6 +180,8 @@ def test_an_enqueued_trial_comes_first_and_the_rest_of_it_is_the_rules() -> None
     assert (first["batch_size"], first["momentum"]) == (40.0, pytest.approx(0.5))
     with pytest.raises(ValueError, match=r"study.enqueue.batch_size=1: must be in the range"):
         fit_sizes(PROBLEM, "SGD", searched(enqueued=({"batch_size": 1.0},)))
+    with pytest.raises(ValueError, match=r"study.enqueue: must be empty with sampler=grid"):
+        fit_sizes(PROBLEM, "SGD", searched("grid", enqueued=({"batch_size": 40.0},)))
 
 
 def test_batch_sizes_across_a_range_are_powers_of_two_and_the_ends() -> None:
