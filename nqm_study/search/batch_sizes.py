@@ -76,7 +76,7 @@ def sizes_across(sizes: Range) -> list[int]:
 def _fit_one(
     problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, size: int
 ) -> Search:
-    """What fits one batch size, with the rule's point as its first trial."""
+    """The search that fits one batch size, with the rule's point as its first trial."""
     alone = replace(
         definition,
         batch_size=float(size),

@@ -10,7 +10,7 @@ most batch sizes; elsewhere they are a guess that the search goes on from.
 
 | | small batches | large batches |
 |---|---|---|
-| lr of SGD | rate B | as ``scales._largest`` says, just below the limit 2 / x |
+| lr of SGD | rate B | as ``scales`` has it, just below the limit 2 / x |
 | lr / (1 - momentum) | rate B | 0.9 of 2 (1 + momentum) / x, the limit, over 1 - momentum |
 | the same, for Nesterov | rate B | 0.975 of that limit over 1 + 2 momentum |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
@@ -60,7 +60,7 @@ SHAPES: tuple[Mapping[str, float], ...] = (
     },
 )
 """Where the search of a schedule's shape begins: the decay is long and deep at small batches, short
-and next to nothing at large ones, with local optima between. What is in none of them begins in the
+and next to nothing at large ones, with local optima between. A value in none of them begins in the
 middle, and ``ratio`` is that of every piece."""
 
 BEYOND = 2.5
@@ -109,7 +109,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
     space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
     starts = with_starts(space, asked, firsts, definition).starts
-    # One of those that are the same, as all are where no shape tells them apart.
+    # Equal points once: all are equal where no shape is searched.
     return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
 
 

@@ -164,12 +164,12 @@ def _spread(end: int, crossing: int | None) -> Steps:
 
 
 def _before_overflow(risks: Array) -> int:
-    """How many of the risks there are up to the last that is no divergence."""
+    """The number of risks up to the last that is no divergence."""
     return 1 + int(np.flatnonzero(risks <= DIVERGED * risks[0])[-1])
 
 
 def _to_floor(steps: Steps, risks: Array) -> int:
-    """How many of the points show that a run has come to its floor, and at least two."""
+    """The number of points that show that a run has come to its floor, at least two."""
     off = np.flatnonzero(np.abs(risks - risks[-1]) > SETTLED * risks[-1])
     settled = int(steps[off[-1] + 1]) if off.size else 1
     return max(2, int(np.searchsorted(steps, FLOOR * settled, side="right")))
