@@ -1,4 +1,4 @@
-"""From a configuration's section ``optimizer`` to an optimizer and what is searched of it."""
+"""From the group ``optimizer`` to what is fixed and what is searched of an optimizer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nqm_study.config.parts import ends, hyperparameter
-from nqm_study.config.values import choice, listed, text, typed, under
+from nqm_study.config.hyperparameters import ends, hyperparameter
+from nqm_study.config.refusals import choice, listed, present, readable, typed, under
 from nqm_study.model.numerics.require import require_number
 from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.registry import ALGORITHMS, make_optimizer, set_by_policy
@@ -41,20 +41,22 @@ class OptimizerSpace:
 
 
 def optimizer_space(section: Mapping[str, Any], batch_size: float) -> OptimizerSpace:
-    """The optimizer of its section, at a batch size.
+    """The optimizer of its group, at a batch size.
 
     Raises:
         ValueError: naming key, value and what is allowed.
     """
+    present("optimizer", section, "name", "algorithm", "learning_rate")
     algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
-    name = text("optimizer.name", section["name"])
-    known = tuple(each.name for each in fields(ALGORITHMS[algorithm]))
+    name = readable("optimizer.name", section["name"])
     own = SETTINGS[algorithm]
+    known = (*(each.name for each in fields(ALGORITHMS[algorithm])), *own)
     given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
     for key, value in given.items():
-        if key not in (*known, *own):
-            has = listed([*known, *own])
-            raise ValueError(f"optimizer.{key}={typed(value)}: {algorithm} has only {has}")
+        if key not in known:
+            raise ValueError(
+                f"optimizer.{key}={typed(value)}: {algorithm} has only {listed(known)}"
+            )
     settings = _settings({key: given.pop(key) for key in own if key in given})
     hyperparameters = {
         key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()

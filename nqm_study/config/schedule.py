@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nqm_study.config.parts import ends, hyperparameter
-from nqm_study.config.values import choice, integer, listed, typed, under
-from nqm_study.model.numerics.require import require_number
+from nqm_study.config.hyperparameters import ends, hyperparameter
+from nqm_study.config.refusals import choice, listed, present, typed, under
+from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.schedules.stages import DECAYS
 from nqm_study.study.definition import Hyperparameter, Range
 from nqm_study.study.registry import COMPUTED, FAMILIES, make_schedule, ratios
@@ -51,6 +51,7 @@ def schedule_space(section: Mapping[str, Any]) -> ScheduleSpace:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
+    present("schedule", section, "name")
     name = choice("schedule", section["name"], NAMES)
     given = {key: value for key, value in section.items() if key != "name"}
     for key, value in given.items():
@@ -132,7 +133,7 @@ def _setting(key: str, value: object) -> float | str | None:
         if value is None:
             return None
         return require_number(f"schedule.{key}", value, above=0.0)
-    return integer(f"schedule.{key}", value, 1, MOST_PIECES)
+    return require_integer(f"schedule.{key}", value, least=1, most=MOST_PIECES)
 
 
 def _each_ratio(given: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
