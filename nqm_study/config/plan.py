@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -40,6 +42,8 @@ from nqm_study.tracking.settings import Tracking
 if TYPE_CHECKING:
     from nqm_study.optimum.study import Truth
     from nqm_study.study.space import Search
+
+_COMPOSING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,15 @@ def options(group: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _composed(*overrides: str) -> Mapping[str, Any]:
-    """A configuration that keeps to Python: nothing is mirrored."""
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return _plain(compose("config", [*overrides, "tracking=none"]))
+    """A configuration for Python, whose studies are not mirrored."""
+    # Hydra composes for one program at a time, and the caller may be one, or several threads.
+    with _COMPOSING:
+        running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                return _plain(compose("config", [*overrides, "tracking=none"]))
+        finally:
+            GlobalHydra.instance().hydra = running
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
