@@ -21,9 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.config.folder import conf_dir
-from nqm_study.config.optimizer import optimizer_space
+from nqm_study.config.parts import SCHEDULES, belongs, optimizer_part, schedule_part, trained
 from nqm_study.config.refusals import choice, typed, under
-from nqm_study.config.schedule import NAMES as SCHEDULES, belongs, schedule_space, trained
 from nqm_study.config.schema import Configuration, File, Postgresql, PowerLaw, Untracked, parsed
 from nqm_study.model.problems.files import loaded
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -183,13 +182,12 @@ def _plan(
         raise ValueError(f"target={target:g}: must be below the initial risk, {initial:.6g}")
     # Of a range, the low end has the largest beta2.
     lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
-    optimizer = optimizer_space(config.optimizer, lowest)
-    schedule = schedule_space(config.schedule)
-    left = trained(schedule.name, optimizer.name, optimizer.algorithm, optimizer.hyperparameters)
+    optimizer = optimizer_part(config.optimizer, lowest)
+    schedule = schedule_part(config.schedule)
     study = config.study
     definition = StudyDefinition(
         optimizer=optimizer.name,
-        hyperparameters={**left, **schedule.hyperparameters},
+        hyperparameters=trained(optimizer, schedule),
         spectrum=spectrum,
         spectrum_digest=problem.spectrum.digest,
         schedule=schedule.name,
@@ -213,9 +211,9 @@ def _plan(
     return StudyPlan(
         name=study.name or definition.default_name,
         definition=definition,
-        algorithm=optimizer.algorithm,
+        algorithm=optimizer.kind,
         problem=problem,
-        search=fit_sizes(problem, optimizer.algorithm, definition),
+        search=fit_sizes(problem, optimizer.kind, definition),
         n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
         truth=study.truth,
         backend=backend,

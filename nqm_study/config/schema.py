@@ -33,6 +33,9 @@ from nqm_study.study.records import Tracked
 MOST_SEED = 2**32 - 1
 """The largest seed that every sampler takes."""
 
+MOST_PIECES = 1000
+"""More rates than this are not searched in any time that anyone would wait."""
+
 C = TypeVar("C")
 
 
@@ -214,6 +217,59 @@ class Untracked:
 
 
 @group
+class Beta2:
+    """Adam's beta2 across batch sizes."""
+
+    beta2_policy: Literal["fixed", "half_life"] = Field(
+        default="fixed", description="the same beta2, or beta2^(B / beta2_batch_size)"
+    )
+    beta2_batch_size: Annotated[Number, Field(gt=0)] = Field(
+        default=1.0, description="with half_life, the batch size that beta2 is given for"
+    )
+
+
+@group
+class Pieces:
+    """A rate for each piece of the run."""
+
+    pieces: Integer = Field(ge=1, le=MOST_PIECES, description="how many pieces")
+
+
+@group
+class Optimal:
+    """The rates that need the fewest steps."""
+
+    pieces: Integer = Field(ge=1, le=MOST_PIECES, description="how many pieces")
+    max_learning_rate: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="no rate is larger; null: 0.9998 of the largest stable rate"
+    )
+
+
+@group
+class Drops:
+    """Drops of the rate."""
+
+    drops: Integer = Field(default=3, ge=1, le=MOST_PIECES, description="how many drops")
+
+
+@group
+class Decay:
+    """The end of the run."""
+
+    decay: Literal["linear", "cosine", "sqrt"] = Field(default="linear", description="the way down")
+
+
+SETTINGS: Mapping[str, Any] = {
+    "Adam": Beta2,
+    "piecewise_constant": Pieces,
+    "optimal": Optimal,
+    "step_decay": Drops,
+    "warmup_stable_decay": Decay,
+}
+"""What can only be given, by the optimizer's class or the schedule's name."""
+
+
+@group
 class Configuration:
     """A study as the command line composes it."""
 
@@ -233,29 +289,46 @@ class Configuration:
     report: Report
 
 
-_ADAPTER = TypeAdapter(Configuration)
-
-
-@functools.cache
-def _schema() -> Mapping[str, Any]:
-    return _ADAPTER.json_schema()
-
-
 def parsed(data: Mapping[str, Any]) -> Configuration:
     """The configuration that composed sections make.
 
     Raises:
         ValueError: in one line with the key, the value and what is allowed.
     """
+    return _checked(Configuration, data)  # type: ignore[no-any-return]
+
+
+def given_settings(group: str, kind: str, given: Mapping[str, Any]) -> dict[str, float | str]:
+    """The settings that are given of an optimizer's class or of a schedule, less those left open.
+
+    Raises:
+        ValueError: in one line with the key, the value and what is allowed.
+    """
+    found = _checked(SETTINGS[kind], given, f"{group}.")
+    return {name: v for name in given if (v := getattr(found, name)) is not None}
+
+
+def _checked(cls: Any, data: Mapping[str, Any], prefix: str = "") -> Any:
+    adapter = TypeAdapter(cls)
     try:
-        return _ADAPTER.validate_python(data)
+        return adapter.validate_python(data)
     except ValidationError as error:
-        raise ValueError(line_of(error, _schema())) from None
+        raise ValueError(prefix + line_of(error, adapter.json_schema())) from None
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    return TypeAdapter(Configuration).json_schema()
 
 
 def described() -> str:
     """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
-    return "\n".join(_described("", _schema()))
+    settings = (
+        line
+        for kind, cls in SETTINGS.items()
+        for line in (f"{kind}: {cls.__doc__}", *_described("  ", TypeAdapter(cls).json_schema()))
+    )
+    return "\n".join((*_described("", _schema()), *settings))
 
 
 def _described(group: str, node: Mapping[str, Any]) -> Iterator[str]:

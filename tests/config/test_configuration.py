@@ -15,10 +15,9 @@ from nqm_study.app.presets import presets_of
 from nqm_study.app.sweep import labels
 from nqm_study.config.folder import conf_dir
 from nqm_study.config.hyperparameters import ends
-from nqm_study.config.optimizer import SETTINGS, optimizer_space
+from nqm_study.config.parts import SCHEDULES, optimizer_part, schedule_part
 from nqm_study.config.plan import study_plan
-from nqm_study.config.schedule import NAMES, schedule_space
-from nqm_study.config.schema import described
+from nqm_study.config.schema import SETTINGS, described
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.registry import ALGORITHMS, COMPUTED, FAMILIES, make_optimizer, make_schedule
 from nqm_study.study.samplers.optuna_samplers import make_sampler
@@ -69,7 +68,11 @@ def test_every_file_names_itself(group: str, option: str) -> None:
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: str) -> None:
     section = composed(f"optimizer={option}").optimizer
-    settings = set(SETTINGS[section.algorithm])
+    settings = (
+        {each.name for each in fields(SETTINGS[section.algorithm])}
+        if section.algorithm in SETTINGS
+        else set()
+    )
     known = {each.name for each in fields(ALGORITHMS[section.algorithm])}
     assert set(section) - {"name", "algorithm"} <= known | settings
     assert settings <= set(section)
@@ -77,9 +80,9 @@ def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_both_ends_of_an_optimizers_ranges_make_one(option: str) -> None:
-    space = optimizer_space(_plain(composed(f"optimizer={option}").optimizer), 256.0)
+    space = optimizer_part(_plain(composed(f"optimizer={option}").optimizer), 256.0)
     for values in ends(space.hyperparameters):
-        make_optimizer(space.algorithm, values)
+        make_optimizer(space.kind, values)
 
 
 def _plain(section: DictConfig) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def _plain(section: DictConfig) -> dict[str, Any]:
 
 
 def test_every_schedule_has_a_file() -> None:
-    assert {option for group, option in OPTIONS if group == "schedule"} == set(NAMES)
+    assert {option for group, option in OPTIONS if group == "schedule"} == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -96,7 +99,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
     assert "warmup_fraction" in section
     if family != "piecewise_constant":
         assert set(section) - {"name"} == {each.name for each in fields(FAMILIES[family])}
-    space = schedule_space(section)
+    space = schedule_part(section)
     for values in ends(space.hyperparameters):
         assert isinstance(make_schedule(family, values, space.settings), FAMILIES[family])
 
@@ -104,7 +107,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
     taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
-    taken |= {name for names in SETTINGS.values() for name in names}
+    taken |= {each.name for each in fields(SETTINGS["Adam"])}
     own = {each.name for each in fields(FAMILIES[family])}
     assert not taken & (own | {"pieces", "ratio", "ratio_2", "max_learning_rate"})
 
@@ -296,7 +299,7 @@ def test_an_experiment_says_what_is_swept(
     assert len(made.batch_size.split(",")) == batch_sizes
     swept = made.get("schedule", "")
     assert len(swept.split(",") if swept else []) == schedules
-    assert set(swept.split(",") if swept else []) <= set(NAMES)
+    assert set(swept.split(",") if swept else []) <= set(SCHEDULES)
 
 
 def test_the_scaling_experiment_sweeps_sgd_and_adam_over_every_power_of_two() -> None:
