@@ -24,8 +24,7 @@ from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, regret
 from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.studies import trial_records
-from nqm_study.study.trials import attributes, constrain, loss, suggest
+from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
 
 Array = npt.NDArray[np.float64]
 

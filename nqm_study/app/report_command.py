@@ -103,7 +103,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
 
     from nqm_study.app.publish import compare, publish, show, unmirrored
     from nqm_study.study.storage.studies import read_records
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -120,8 +120,9 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
         studies = tuple(
-            MirroredStudies(backend, {record.name: None for record in _kept(found)})
+            MirroredStudy(backend, record.name)
             for backend, found in (records.items() if asked is None else ())
+            for record in _kept(found)
         )
         job = MirrorJob(root, tracking, studies, arguments.rebuild)
         mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)

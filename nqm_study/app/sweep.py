@@ -141,14 +141,14 @@ def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
     if tracking is None:
         return None
 
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
-    names = {plan.name: plan.n_trials for plan in plans}
-    job = MirrorJob(root, tracking, (MirroredStudies(plans[0].backend, names),))
+    studies = tuple(MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans)
+    job = MirrorJob(root, tracking, studies)
     # The studies have the other cores.
     return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
 
@@ -203,17 +203,17 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
         from nqm_study.study.storage.studies import check_definition
 
         storage = backend.open(root)
-        names = set(optuna.study.get_all_study_names(storage))
-        for plan in plans:
-            if plan.name not in names:
-                continue
-            if plan.backend != backend:
+        planned = {plan.name: plan for plan in plans}
+        for name in optuna.study.get_all_study_names(storage):
+            plan = planned.get(name)
+            if plan is not None and plan.backend != backend:
                 raise ValueError(
-                    f"storage={plan.backend.kind}: the study {plan.name} is in {backend.where}; "
+                    f"storage={plan.backend.kind}: the study {name} is in {backend.where}; "
                     f"continue it there with storage={backend.kind}"
                 )
-            stored = optuna.load_study(study_name=plan.name, storage=storage)
-            check_definition(stored, plan.definition)
+            # The report at the end reads them all.
+            stored = optuna.load_study(study_name=name, storage=storage)
+            check_definition(stored, plan.definition if plan is not None else None)
 
 
 def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:

@@ -24,14 +24,12 @@ from nqm_study.study.loop import run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.storage.origin import origin
 from nqm_study.study.storage.studies import (
-    frontier_known,
-    note_frontier,
-    note_optimum,
+    note,
     note_origin,
     note_report,
     note_tracked,
+    noted,
     open_study,
-    optimum_known,
     stored_search,
     study_record,
 )
@@ -138,11 +136,11 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     # Before the last trial: whoever sees that one sees what it is compared with.
     made = plan.definition
     if made.two_objectives:
-        if not frontier_known(study) and frontier_wanted(plan.truth, plan.algorithm, made):
-            note_frontier(study, true_frontier(plan.problem, made))
-    elif wanted(plan.truth, plan.algorithm, made) and not optimum_known(study):
+        if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.algorithm, made):
+            note(study, "frontier", true_frontier(plan.problem, made))
+    elif wanted(plan.truth, plan.algorithm, made) and not noted(study, "optimum"):
         optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
-        note_optimum(study, optimum)
+        note(study, "optimum", optimum)
     return study
 
 
@@ -163,7 +161,7 @@ def run_planned(
         on_trial: called with each new trial after it was written.
     """
     evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
-    made, search = plan.definition, stored_search(stored) or plan.search
+    made, search = plan.definition, stored_search(stored)
     keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
     if sharing is None:
         run(stored, made, search, evaluate, **keywords)

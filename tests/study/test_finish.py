@@ -19,8 +19,7 @@ from nqm_study.study.samplers.local_search import PERIOD, LocalSearch, is_local
 from nqm_study.study.samplers.nelder_mead import Array, Value, nelder_mead
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage.studies import trial_records
-from nqm_study.study.trials import Evaluation, suggest
+from nqm_study.study.trials import Evaluation, suggest, trial_records
 
 WIDE = definition(
     "finish",

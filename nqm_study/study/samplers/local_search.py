@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.samplers.nelder_mead import CLOSE, Asked, Value, nelder_mead
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.studies import trial_record
+from nqm_study.study.trials import trial_record
 
 Array = npt.NDArray[np.float64]
 Key = tuple[float, ...]
