@@ -18,11 +18,9 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-
-Array = npt.NDArray[np.float64]
 
 COMPRESSION_LEVEL = 0
 """Level of the spectrum's compression; its error is far below the closure's own."""

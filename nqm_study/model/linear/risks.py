@@ -15,16 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, overload
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear import kernels as _kernels
+from nqm_study.model.linear import kernels
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.optimizers import SGD, is_stable, transition
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
-
-Array = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int64]
 
 TOLERANCE = 1e-9
 """Relative error of the risk that a compression may have."""
@@ -48,8 +45,8 @@ compressions: half a second. Beyond, it only jumps, and its answer is not proved
 @overload
 def rounding(steps: int) -> float: ...
 @overload
-def rounding(steps: Steps) -> Array: ...
-def rounding(steps: int | Steps) -> float | Array:
+def rounding(steps: Integers) -> Array: ...
+def rounding(steps: int | Integers) -> float | Array:
     """Relative error by rounding of the risks after so many steps."""
     return ROUNDING + ROUNDING_PER_STEP * steps  # type: ignore[return-value]  # of its kind
 
@@ -70,21 +67,21 @@ class Found(NamedTuple):
     step: int
     risk: float
     risk_step: int
-    nearest: Steps
+    nearest: Integers
     work: int
     closest: float
 
     @property
-    def checks(self) -> Steps:
+    def checks(self) -> Integers:
         """The steps at which another compression can be compared, ascending."""
-        before = max(0, self.step - 1) if self.reason == _kernels.REACHED else self.step
+        before = max(0, self.step - 1) if self.reason == kernels.REACHED else self.step
         ends = (before, self.step, self.risk_step)
         return np.unique(np.concatenate((self.nearest[self.nearest >= 0], ends)))
 
     def ties(self, target: float) -> bool:
         """Whether a risk on the way is so near the target that rounding may decide."""
         near = rounding(self.step) * target
-        at_end = self.reason == _kernels.REACHED and target - self.risk <= near
+        at_end = self.reason == kernels.REACHED and target - self.risk <= near
         return at_end or self.closest - target <= near
 
 
@@ -104,7 +101,7 @@ class Engine(NamedTuple):
     noise_power: Array
     spread: Array
     noise_weight: Array
-    filled: Steps
+    filled: Integers
     shared: bool
     readout: int
     z: Array
@@ -165,15 +162,15 @@ class Engine(NamedTuple):
 
     def fill(self, matrix: Array, noise: Array, first_noise: int) -> None:
         """Put a transition in, of the signal's nodes first and the noise's from first_noise on."""
-        _kernels.first_level(
+        kernels.first_level(
             self.like, matrix, noise, first_noise, self.signal_power, self.noise_power, self.spread
         )
         self.filled[0] = 1
 
-    def risks(self, steps: Steps) -> Array:
+    def risks(self, steps: Integers) -> Array:
         """The risk after each of some ascending numbers of steps."""
         risks = np.empty(steps.size)
-        _kernels.risks_at(*self, steps, risks)
+        kernels.risks_at(*self, steps, risks)
         return risks
 
     def search(self, target: float, max_steps: int, most_work: int = MOST_WORK) -> Found:
@@ -181,7 +178,7 @@ class Engine(NamedTuple):
         nearest_step = np.empty(max_steps.bit_length() + 1, dtype=np.int64)
         nearest_risk = np.empty(nearest_step.size)
         levels, squared = len(self.signal_power), len(self.like) ** 2
-        reason, step, risk, risk_step, work, closest = _kernels.first_crossing(
+        reason, step, risk, risk_step, work, closest = kernels.first_crossing(
             *self,
             target,
             max_steps,
@@ -190,9 +187,9 @@ class Engine(NamedTuple):
             np.empty((levels, *self.z.shape)),
             np.empty((levels, *self.z.shape)),
             np.empty(self.z.shape[1]),
-            np.empty(1 << _kernels.LONGEST_SCAN),
-            np.empty((len(self.like), _kernels.BLOCK)),
-            np.empty((len(self.like), _kernels.BLOCK)),
+            np.empty(1 << kernels.LONGEST_SCAN),
+            np.empty((len(self.like), kernels.BLOCK)),
+            np.empty((len(self.like), kernels.BLOCK)),
             most_work // squared,
         )
         return Found(reason, step, risk, risk_step, nearest_step, work * squared, closest)
@@ -202,7 +199,7 @@ class Engine(NamedTuple):
         last = float(self.risks(np.array((steps,)))[0])
         bounds = (len(self.signal_power), *self.z.shape)
         return bool(
-            _kernels.rises_above(
+            kernels.rises_above(
                 *self,
                 limit,
                 steps,
@@ -226,7 +223,7 @@ def linear_crossing(
     found = search(problem, optimizer, target, max_steps, tolerance)
     steps: int | None = None
     status: Status = "diverged"
-    if found.reason != _kernels.REACHED:
+    if found.reason != kernels.REACHED:
         status = _status(problem, optimizer, target, max_steps, found)
     elif max_growth is None or not _grows(problem, optimizer, found, max_growth):
         steps, status = found.step, "reached"
@@ -247,12 +244,12 @@ def _status(
     moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
     if not all(is_stable(optimizer, measure.curvature) for measure in moving):
         # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
-        if found.reason == _kernels.MAX_STEPS and max_steps < HORIZON:
+        if found.reason == kernels.MAX_STEPS and max_steps < HORIZON:
             later = search(problem, optimizer, target, HORIZON)
-            if later.reason == _kernels.REACHED:
+            if later.reason == kernels.REACHED:
                 return "max_steps"
         return "diverged"
-    return "floor_above_target" if found.reason == _kernels.NOISE_ABOVE_TARGET else "max_steps"
+    return "floor_above_target" if found.reason == kernels.NOISE_ABOVE_TARGET else "max_steps"
 
 
 class Answer(NamedTuple):
@@ -282,7 +279,7 @@ class Runner(Protocol):
     def search(self, target: float, max_steps: int, most_work: int, /) -> Found:
         """The first crossing."""
 
-    def risks(self, steps: Steps) -> Array:
+    def risks(self, steps: Integers) -> Array:
         """The risk after each of some ascending numbers of steps."""
 
 
@@ -383,7 +380,7 @@ def linear_risks(
 
 
 def converged(
-    problem: NoisyQuadratic, optimizer: SGD, steps: Steps, tolerance: float = TOLERANCE
+    problem: NoisyQuadratic, optimizer: SGD, steps: Integers, tolerance: float = TOLERANCE
 ) -> tuple[Engine, int, float]:
     """An engine that is fine enough at some ascending steps, its level, and its error."""
 

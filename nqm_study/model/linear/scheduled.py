@@ -23,9 +23,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear import kernels as _kernels
+from nqm_study.model.linear import kernels
 from nqm_study.model.linear.risks import (
     SAFETY,
     Found,
@@ -37,6 +36,7 @@ from nqm_study.model.linear.risks import (
 )
 from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import (
     EVERY,
@@ -52,9 +52,6 @@ from nqm_study.model.optimizers import SGD, is_stable
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
-
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 WORK, THOROUGH_WORK = 2**19, 2**25
 """What looking at every horizon may cost, in units of ``Runs.work``: 15 ms and a second."""
@@ -179,7 +176,7 @@ class _Case:
         found = refined(
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
-        if found.reason != _kernels.REACHED:
+        if found.reason != kernels.REACHED:
             return _Looked(most, found.tie)
         if self.grows(found.level, found.step):
             crossing = Crossing(None, "diverged", found.risk, found.error, tie=found.tie)
@@ -390,7 +387,7 @@ class _Stepper:
         starts = [2**i for i in range(stop.bit_length()) if 2**i < stop]
         nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
         at = stop if below.size else int(np.argmin(passed))
-        reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
+        reason = kernels.REACHED if below.size else kernels.MAX_STEPS
         return Found(
             reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
             length * self._runs.work * BLOCK, float(passed.min(initial=np.inf)),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from nqm_study.model.numerics.arrays import Array
 
 ORDER = 5
 """Nodes per bin."""

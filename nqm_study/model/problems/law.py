@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.problems.compression import COARSEST_WIDTH, ORDER
-
-Array = npt.NDArray[np.float64]
 
 POINTS = 10
 """Nodes of a cell: 1e-17 is left of a power of i over a cell as wide as the coarsest."""
