@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.linear.risks import TOLERANCE, converged, linear_crossing, linear_risks
+from nqm_study.model.linear.risks import converged, linear_crossing, linear_risks
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.horizon import FAIR, GOOD
+from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nqm_study.model.linear.risks import SAFETY, TOLERANCE, Engine, Found
+from nqm_study.model.linear.risks import Engine, Found
 from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled
+from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
 from nqm_study.model.optimizers import FIRST, LAST, SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
@@ -317,16 +318,13 @@ class Members:
 
     def level(self, point: Point, steps: int, tolerance: float = TOLERANCE) -> int:
         """The coarsest compression that agrees with the next one at a point."""
-        level = self._problem.spectrum.first_level
-        if level == self.last_level:
-            return level
-        found = self.excesses([point], steps, level)
-        while level < self.last_level:
-            coarser, found = found, self.excesses([point], steps, level + 1)
-            if abs(found[0] - coarser[0]) <= tolerance:
-                break
-            level += 1
-        return level
+        return agreeing(
+            lambda level: float(self.excesses([point], steps, level)[0]),
+            lambda coarse, fine: abs(fine - coarse),
+            self._problem.spectrum.first_level,
+            self.last_level,
+            lambda _, error: error <= tolerance,
+        )[0]
 
     def _modes(self, level: int) -> Modes:
         nodes = self._problem.spectrum.nodes(level)

@@ -12,27 +12,24 @@ from __future__ import annotations
 import bisect
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from nqm_study.model.linear import kernels
 from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.refine import (
+    SAFETY,
+    TOLERANCE,
+    agreeing,
+    difference,
+    require_met,
+    rounding,
+)
 from nqm_study.model.optimizers import SGD, is_stable, transition
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
-
-TOLERANCE = 1e-9
-"""Relative error of the risk that a compression may have."""
-
-SAFETY = 8.0
-"""How many times the error found may stand between a risk and the target before it is certain on
-which side the risk lies. Each level divides the error by hundreds."""
-
-ROUNDING, ROUNDING_PER_STEP = 1e-11, 4.0 * float(np.finfo(np.float64).eps)
-"""Relative error of a risk by rounding, in whatever order it is summed, and what each step adds: a
-decay of 1 - x a step is known to the last digit of 1 - x."""
 
 HORIZON = 10**9
 """Steps within which an unstable run has shown whether it crosses the target first."""
@@ -40,15 +37,6 @@ HORIZON = 10**9
 MOST_WORK = 2**28
 """Steps of a mode, times the squared number of its components, that a search may scan, over all
 compressions: half a second. Beyond, it only jumps, and its answer is not proved the first."""
-
-
-@overload
-def rounding(steps: int) -> float: ...
-@overload
-def rounding(steps: Integers) -> Array: ...
-def rounding(steps: int | Integers) -> float | Array:
-    """Relative error by rounding of the risks after so many steps."""
-    return ROUNDING + ROUNDING_PER_STEP * steps  # type: ignore[return-value]  # of its kind
 
 
 class Found(NamedTuple):
@@ -323,6 +311,13 @@ def refined(
     last = spectrum.last_level if last_level is None else last_level
     level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
     left = MOST_WORK
+
+    def agreeing_at(steps: Integers, level: int) -> int:
+        return agreeing(
+            lambda each: engine(each).risks(steps), difference, level, last,
+            lambda _, error: error <= tolerance,
+        )[0]  # fmt: skip
+
     while True:
         found = engine(level).search(target, max_steps, left)
         proved = found.work <= left
@@ -331,21 +326,16 @@ def refined(
         if level == spectrum.last_level and spectrum.law is None:
             return Answer(found.reason, found.step, found.risk, 0.0, level, proved, tie)
         searched = level
-        # The risk at the end alone tells most levels that are too coarse.
-        end = checks[-1:]
-        risk = engine(level).risks(end)
-        while level < last:
-            finer = engine(level + 1).risks(end)
-            if difference(risk, finer) <= tolerance:
-                break
-            level, risk = level + 1, finer
+        level = agreeing_at(checks[-1:], level)  # tells most levels that are too coarse
         if level > searched and left > 0:
             continue
         # Where there is no finer level, a coarser one tells more than the error.
         level = searched
         risks = engine(level).risks(checks)
         error = difference(risks, engine(level + 1 if level < last else level - 1).risks(checks))
-        certain = np.abs(risks - target) > (rounding(checks) + SAFETY * error) * target
+        certain = (
+            np.abs(risks - target) > (rounding(checks.astype(np.float64)) + SAFETY * error) * target
+        )
         settled = error <= tolerance and np.all(certain | np.isnan(risks))
         if level == last or settled or left <= 0:
             return Answer(found.reason, found.step, found.risk, error, level, proved, tie)
@@ -409,42 +399,16 @@ def fine_enough(
         tolerance: relative difference of the risks of two levels; 0 is the last level at once.
         worth: whether a level is worth its cost; the search ends before one that is not.
     """
-    last = spectrum.last_level
-    level = spectrum.first_level if tolerance > 0.0 else last
-    found = risks(level)
-    error = np.inf
-    while level < last and error > tolerance and worth(level + 1):
+    last, risks = spectrum.last_level, functools.cache(risks)
+    level, error = spectrum.first_level if tolerance > 0.0 else last, np.inf
+    if level < last and worth(level + 1):
+        level, error = agreeing(
+            risks, difference, level, last,
+            lambda finer, error: error <= tolerance or finer == last or not worth(finer + 1),
+        )  # fmt: skip
         level += 1
-        coarser, found = found, risks(level)
-        error = difference(coarser, found)
     if level == last and spectrum.law is None:
         error = 0.0
     elif level == last and error == np.inf:  # a law, from its last level on
-        error = difference(risks(level - 1), found)
-    return level, found, error
-
-
-def require_met(tolerance: float, error: float) -> None:
-    """Refuse what no level of a law's compression can do.
-
-    Raises:
-        ValueError: if the error is above the tolerance.
-    """
-    if error > tolerance:
-        raise ValueError(
-            f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this many "
-            "modes at these steps"
-        )
-
-
-def difference(ours: Array, theirs: Array) -> float:
-    """The largest relative difference of risks by two compressions.
-
-    Risks that are infinite in both, after a divergence, are no difference.
-    """
-    finite = np.isfinite(ours) | np.isfinite(theirs)
-    ours, theirs = ours[finite], theirs[finite]
-    if not np.all(np.isfinite(ours) & np.isfinite(theirs)):
-        return np.inf
-    scale = np.maximum(ours, theirs)
-    return float(np.max(np.abs(ours - theirs) / np.where(scale > 0.0, scale, 1.0), initial=0.0))
+        error = difference(risks(level - 1), risks(level))
+    return level, risks(level), error

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model.linear import schedule_kernel
-from nqm_study.model.linear.risks import rounding
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
+from nqm_study.model.numerics.refine import rounding
 from nqm_study.model.optimizers import SGD, affine_transition, swing
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic

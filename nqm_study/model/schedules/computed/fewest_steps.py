@@ -12,8 +12,10 @@ import numpy as np
 from nqm_study.model.linear import kernels
 from nqm_study.model.linear.fewest_steps import LONGEST, Tuning
 from nqm_study.model.linear.members import FIXABLE, Family
-from nqm_study.model.linear.risks import ROUNDING, SAFETY, TOLERANCE, search
+from nqm_study.model.linear.risks import search
 from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.bracket import height, meeting, narrow
+from nqm_study.model.numerics.refine import ROUNDING, SAFETY, TOLERANCE
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules.computed.least_risk import (
@@ -100,51 +102,34 @@ def first(runs: Runs) -> Minimum:
         seen.append(found)
         ahead = 4.0 * steps
         if len(seen) > 2:
-            ahead = _secant(seen[-2], seen[-1], runs.target)
+            ahead = _meets(seen[-2], seen[-1], runs.target)
         steps = min(max(2 * steps, math.ceil(min(ahead, 8.0 * steps))), runs.most)
 
 
-def _secant(one: Minimum, other: Minimum, target: float) -> float:
-    """Where the line through two points of log L_T against log T meets the target's."""
-    if one.steps == 0 or other.steps == 0 or not 0.0 < other.risk < one.risk < math.inf:
+def _meets(one: Minimum, other: Minimum, target: float) -> float:
+    """Where the line through two minima, of log L_T against log T, meets the target's."""
+    if one.steps == 0:
         return math.inf
-    slope = math.log(one.risk / other.risk) / math.log(one.steps / other.steps)
-    exponent = math.log(target / other.risk) / slope
-    return other.steps * math.exp(min(exponent, 100.0))
+    heights = height(one.risk, target), height(other.risk, target)
+    return meeting(one.steps, heights[0], other.steps, heights[1])
 
 
 def _narrowed(
     runs: Runs, below: Minimum, found: Minimum, effort: Effort
 ) -> tuple[Minimum, Minimum]:
     """Neighbouring T on both sides of the target, from two T on both sides of it."""
-    nearest = sorted((below, found), key=lambda each: each.steps)
-    width = found.steps - below.steps
-    since = 0
-    while found.steps - below.steps > 1:
-        meets = _secant(nearest[0], nearest[1], runs.target)
-        if since >= 2 or not meets < math.inf:
-            meets, since = 0.5 * (below.steps + found.steps), 0
-        steps = min(max(math.ceil(meets), below.steps + 1), found.steps - 1)
-        near = below if below.steps > 0 and steps - below.steps < found.steps - steps else found
+    ends = {False: below, True: found}
+
+    def probe(steps: int) -> float:
+        missed, met = ends[False], ends[True]
+        near = missed if missed.steps > 0 and 2 * steps < missed.steps + met.steps else met
         new = runs.minimise(steps, near.rates, effort)
-        if new.risk <= runs.target:
-            found = new
-        else:
-            below = new
-        if 2 * (found.steps - below.steps) > width:
-            since += 1
-        else:
-            width, since = found.steps - below.steps, 0
-        nearest = sorted(
-            sorted((*nearest, new), key=lambda each: _distance(each, runs.target))[:2],
-            key=lambda each: each.steps,
-        )
-    return below, found
+        ends[new.risk <= runs.target] = new
+        return height(new.risk, runs.target)
 
-
-def _distance(found: Minimum, target: float) -> float:
-    """How far a risk is from the target, in its logarithm."""
-    return abs(math.log(found.risk / target)) if found.risk > 0.0 else math.inf
+    heights = {met: height(end.risk, runs.target) for met, end in ends.items() if end.steps > 0}
+    narrow(below.steps, found.steps, heights, probe)
+    return ends[False], ends[True]
 
 
 def enclosed(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
@@ -303,7 +288,7 @@ def ahead(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
     """Neighbouring T on both sides of the target, from one that reaches it with fewer pieces."""
     now, steps = runs.minimise(start.steps, start.rates), start.steps
     if steps > 1:
-        meets = _secant(runs.minimum(steps - 1, now.rates), now, runs.target)
+        meets = _meets(runs.minimum(steps - 1, now.rates), now, runs.target)
         if meets < steps:
             steps = max(math.ceil(meets), steps // 2)
     return enclosed(runs, now._replace(steps=steps))

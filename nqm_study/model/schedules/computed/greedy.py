@@ -35,10 +35,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from nqm_study.model.linear.risks import ROUNDING, TOLERANCE
 from nqm_study.model.noise_scale import noise_over
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.numerics.refine import ROUNDING, TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules.computed.kernels import RECORD_GROWTH, greedy_advance
