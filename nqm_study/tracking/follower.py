@@ -30,13 +30,13 @@ OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error
 DIAGNOSTICS = "diagnostics"
 """Where Optuna's figures go among the artifacts of a study's run."""
 
-DRAWING = 1
+DRAWING = 2
 """Goes up when these figures change: those of earlier versions are then drawn anew."""
 
 AT_ONCE = 25
 """Trials of one study that are mirrored before it is told how many are missing."""
 
-DIAGNOSED = 20
+DIAGNOSED = 5
 """Trials that take as long to write as Optuna's figures of a study to draw."""
 
 WORTH = 100
@@ -134,7 +134,7 @@ class Followed:
         digest = diagnostics_digest(record, DRAWING)
         if run.attached(DIAGNOSTICS, digest):
             return
-        # Imports Matplotlib, which calls that draw nothing do without.
+        # Imports Plotly, which calls that draw nothing do without.
         from nqm_study.tracking.diagnostics import diagnostics
 
         found = diagnostics(study, record)
