@@ -31,13 +31,13 @@ OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error
 DIAGNOSTICS = "diagnostics"
 """Where Optuna's figures go among the artifacts of a study's run."""
 
-DRAWING = 1
+DRAWING = 2
 """Version of these figures: goes up when they change, so that they are drawn anew."""
 
 AT_ONCE = 25
 """Trials of one study that are mirrored before it is told how many are missing."""
 
-DIAGNOSED = 20
+DIAGNOSED = 5
 """Trials that take as long to write as Optuna's figures of a study to draw."""
 
 WORTH = 100
@@ -132,7 +132,7 @@ class Followed:
         digest = diagnostics_digest(record, DRAWING)
         if run.attached(DIAGNOSTICS, digest):
             return
-        # Imports Matplotlib, which calls that draw nothing do without.
+        # Imports Plotly, which calls that draw nothing do without.
         from nqm_study.tracking.diagnostics import diagnostics
 
         found = diagnostics(study, record)
