@@ -3,6 +3,8 @@
 from .api import (
     Benchmark as Benchmark,
     run_study as run_study,
+    studies_frame as studies_frame,
+    trials_frame as trials_frame,
 )
 from .model.crossing import (
     risk_curve as risk_curve,
