@@ -1,4 +1,4 @@
-"""One Hydra job is one study. What runs it is imported when it starts."""
+"""A Hydra job, which is one study; what runs it is imported when the job starts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Job:
 
 
 def reason(error: Exception) -> str:
-    """One line that says what went wrong, and where all of it is."""
+    """One line that says what went wrong, and which log has all of it."""
     from nqm_study.study.storage.failures import first_line
     from nqm_study.study.trials import NotStoredError
 

@@ -1,4 +1,4 @@
-"""Before anything is written: every study of a call is composed, checked, and remembered."""
+"""Composes and checks every study of a call before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Call:
-    """What this process was asked for: filled by ``Planner``, read by ``main``."""
+    """The call of this process: its planned studies, its progress and its mirror.
+
+    ``Planner`` fills it, and ``main`` reads it.
+    """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
@@ -110,9 +113,9 @@ class Planner(Callback):
 
 
 class _Composed:
-    """Hydra's composition of a job, which gives once what was composed before.
+    """Hydra's composition of jobs, which gives each that was composed before, once.
 
-    It goes with Hydra's context to the processes that run the studies, with nothing left in it.
+    It goes with Hydra's context to the processes that run the studies, and is empty by then.
     """
 
     def __init__(self, compose: Callable[..., DictConfig], composed: _ByOverrides) -> None:
