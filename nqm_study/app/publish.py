@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nqm_study.report.analysis import analyses
-from nqm_study.report.analysis_table import analysis_table
+from nqm_study.report.analysis.measure import analyses
+from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.files import write_figures
 from nqm_study.report.grouping import by_problem, problem, spectrum_name
 from nqm_study.report.pareto import Frontier, frontiers

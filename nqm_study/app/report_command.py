@@ -138,7 +138,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
 
 def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
     """Filter, keys and name of the comparison that is asked for; None for none."""
-    from nqm_study.config.parts import report_name
+    from nqm_study.config.refusals import report_name
 
     name = report_name("--name", arguments.name)
     if arguments.filter is None and not arguments.by:

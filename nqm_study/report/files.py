@@ -9,8 +9,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nqm_study.report.analysis import analyses
-from nqm_study.report.analysis_files import analysis_files
+from nqm_study.report.analysis.files import analysis_files
+from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.captions import problem_text
 from nqm_study.report.figures import learning_rate_figure, steps_figure

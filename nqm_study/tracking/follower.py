@@ -29,13 +29,13 @@ OUTAGES = failures(MlflowException, sqlite3.Error)
 DIAGNOSTICS = "diagnostics"
 """The folder of Optuna's figures among the artifacts of a study's run."""
 
-DRAWING = 1
+DRAWING = 2
 """Version of these figures: goes up when they change, so that they are drawn anew."""
 
 AT_ONCE = 25
 """Trials of one study that are mirrored before the next news of how many are missing."""
 
-DIAGNOSED = 20
+DIAGNOSED = 5
 """Trials that take as long to write as Optuna's figures of a study to draw."""
 
 WORTH = 100
@@ -130,7 +130,7 @@ class Followed:
         digest = diagnostics_digest(record, DRAWING)
         if run.attached(DIAGNOSTICS, digest):
             return
-        # Imports Matplotlib, which calls that draw nothing do without.
+        # Imports Plotly, which calls that draw nothing do without.
         from nqm_study.tracking.diagnostics import diagnostics
 
         found = diagnostics(study, record)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from studies import PROBLEM, SAMPLERS, definition, journal, run_in
 
 import nqm_study as nqm
-from nqm_study.model.linear.risks import TOLERANCE
+from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
 from nqm_study.study.storage.studies import StudyMismatchError, study_record
