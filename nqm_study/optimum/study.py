@@ -16,7 +16,7 @@ from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 from nqm_study.optimum.dense_search import Coordinate, dense_search
 from nqm_study.optimum.tuned import Tuned, tuned
-from nqm_study.search.batch_sizes import sizes_across
+from nqm_study.search.ranges import sizes_across
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.records import Optimum
