@@ -10,7 +10,9 @@ from itertools import islice
 from textwrap import wrap
 from typing import Any
 
-from plotly.graph_objects import Figure
+import numpy as np
+from numpy.typing import NDArray
+from plotly.graph_objects import Figure, Layout
 
 from nqm_study.report import words
 from nqm_study.report.axes import Look, nqm_style
@@ -97,6 +99,8 @@ Spread = tuple[float, float, float]
 
 _UNKNOWN: Spread = (math.nan, math.nan, math.nan)
 
+Values = NDArray[np.float64]
+
 Line = tuple[dict[str, Any], list[dict[str, Spread]]]
 """What Plotly is given of a line whatever is on the axes, and the quantities of its points."""
 
@@ -149,14 +153,14 @@ def page_figure(curves: Sequence[Curve]) -> Figure:
         ]
         for letter in "yx"
     }
-    figure = Figure([trace for trace, _ in lines])
-    for choices in menus.values():
-        restyle, relayout = choices[0]["args"]
-        figure.update_layout(relayout)
-        for place, trace in enumerate(figure.data):
-            trace.update({key: values[place] for key, values in restyle.items()})
+    (upright, y), (level, x) = (menus[letter][0]["args"] for letter in "yx")
+    traces = [
+        {**trace, **{key: found[place] for key, found in {**upright, **level}.items()}}
+        for place, (trace, _) in enumerate(lines)
+    ]
     places = {"y": (0.0, 1.01, "bottom", "down"), "x": (1.0, -0.16, "top", "up")}
-    figure.update_layout(
+    layout = Layout(
+        {**y, **x},
         template="none",
         margin={"t": 60, "r": 10, "l": 60, "b": 90},
         hovermode="closest",
@@ -178,15 +182,19 @@ def page_figure(curves: Sequence[Curve]) -> Figure:
             for letter, place in places.items()
         ],
     )
-    return figure
+    return Figure(traces, layout)
 
 
 def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:
     """A menu's button: puts a quantity on an axis; lines that do not have it leave the legend."""
-    log = axis["type"] == "log"
-    values = [[_shown(point.get(name, _UNKNOWN)[0], log) for point in found] for _, found in lines]
+    read = [[point.get(name, _UNKNOWN) for point in points] for _, points in lines]
+    spreads = [np.array(found).reshape(-1, 3) for found in read]
+    lowest = 0.0 if axis["type"] == "log" else -math.inf
+    values = [
+        [v if lowest < v < math.inf else None for v in each[:, 0].tolist()] for each in spreads
+    ]
     known = [any(value is not None for value in found) for found in values]
-    restyle: dict[str, list[Any]] = {f"error_{letter}": [_bars(name, found) for _, found in lines]}
+    restyle: dict[str, list[Any]] = {f"error_{letter}": [_bars(*each.T) for each in spreads]}
     traces = [trace for trace, _ in lines]
     if letter == "x":
         restyle["x"] = values
@@ -202,15 +210,9 @@ def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line])
     return {"label": label, "name": name, "method": "update", "args": args}
 
 
-def _shown(value: float, log: bool) -> float | None:
-    return None if not math.isfinite(value) or (log and value <= 0.0) else value
-
-
-def _bars(name: str, points: Sequence[dict[str, Spread]]) -> dict[str, Any]:
+def _bars(value: Values, low: Values, high: Values) -> dict[str, Any]:
     """How far the range over seeds reaches above and below each value."""
-    spreads = [point.get(name, _UNKNOWN) for point in points]
-    above = [high - value if high > value else 0.0 for value, _, high in spreads]
-    below = [value - low if low < value else 0.0 for value, low, _ in spreads]
+    above, below = (np.nan_to_num(arm).clip(0.0).tolist() for arm in (high - value, value - low))
     if not any(above + below):
         return {"visible": False}
     arms = {"array": above, "arrayminus": below, "symmetric": False}
