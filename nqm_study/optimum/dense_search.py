@@ -294,6 +294,9 @@ def _log(risk: float) -> float:
     return max(math.log(risk), -HOPELESS) if risk > 0.0 else -HOPELESS
 
 
+MOST_EVALUATIONS = 100_000
+"""The most evaluations and quick risks of a search, where no other limit is given."""
+
 ALONG_A_LINE = 0.12
 """The most distance of neighbours, on a log scale, where there is one coordinate."""
 
@@ -352,7 +355,7 @@ def dense_search(
     target: float,
     risk: Risk | None = None,
     max_steps: int = 10**9,
-    most_evaluations: int = 100_000,
+    most_evaluations: int = MOST_EVALUATIONS,
 ) -> Optimum:
     """The fewest steps to a target over a box of values.
 

@@ -32,6 +32,7 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
+from nqm_study.optimum.dense_search import MOST_EVALUATIONS
 from nqm_study.optimum.families import ADAM_FAMILIES, AdamFamily, DenseTuning, ShapeFamily
 
 CONSTANT = Constant()
@@ -66,7 +67,7 @@ def tuned(
     schedule: ScheduleLike | ShapeFamily = CONSTANT,
     target: float = 0.01,
     max_steps: int = 10**9,
-    most_evaluations: int = 100_000,
+    most_evaluations: int = MOST_EVALUATIONS,
     max_growth: float | None = MAX_GROWTH,
     **fixed: float,
 ) -> Tuned:

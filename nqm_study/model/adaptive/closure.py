@@ -282,11 +282,7 @@ class Found(NamedTuple):
 
 
 def first_step(
-    closure: Closure,
-    target: float,
-    max_steps: int,
-    initial: float,
-    max_growth: float | None = None,
+    closure: Closure, target: float, max_steps: int, initial: float, max_growth: float | None = None
 ) -> Found:
     """The first step of a run whose risk is at most the target."""
     closure = closure.within(max_steps)

@@ -168,12 +168,7 @@ def adam_jump(
 
 
 @compiled_within
-def _rate(
-    t: int,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-) -> float:
+def _rate(t: int, rule: Rule, mode: tuple[float, float], moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
     h, noise = mode
@@ -185,13 +180,7 @@ def _rate(
 
 
 @compiled_within
-def _trend(
-    t: int,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-) -> float:
+def _trend(t: int, rule: Rule, mode: tuple[float, float], moments: Moments, rate: float) -> float:
     """By how much the next rate differs; of the moments only V has to move for that."""
     b2 = rule[2]
     h, noise = mode
@@ -277,12 +266,7 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    half: int,
-    r: float,
-    turn: float,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
+    half: int, r: float, turn: float, rule: Rule, mode: tuple[float, float], moments: Moments
 ) -> tuple[Moments, Moments]:
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
@@ -293,56 +277,45 @@ def _twice(
     b1, b2 = rule[1], rule[2]
     h, noise = mode
     gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
-    middle = moments
-    # A rate that hardly changes has one map for both halves.
-    parts = 2 if abs(turn) > 1e-3 * r else 1
-    for part in range(parts):
-        rate = r
-        if parts == 2:
-            rate = max(r - turn if part == 0 else r + turn, 0.0)
-        t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
-        na, nd, nq = rate * rate * e, -rate * e, e
-        va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
-        steps = 1
-        while True:
-            aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
-            da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
-            qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
-            if steps >= half:
-                break
-            vn += fade * vn + va * na + vd * nd + vq * nq
-            va, vd, vq = (
-                fade * va + va * aa + vd * da + vq * qa,
-                fade * vd + va * ad + vd * dd + vq * qd,
-                fade * vq + va * aq + vd * dq + vq * qq,
-            )
-            na, nd, nq = (
-                na + aa * na + ad * nd + aq * nq,
-                nd + da * na + dd * nd + dq * nq,
-                nq + qa * na + qd * nd + qq * nq,
-            )
-            cross, trace = t1 * t2, t0 + t3
-            t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
-            fade *= fade
-            steps *= 2
-        a, q, d, v = middle if part == 1 else moments
+    uneven, after = abs(turn) > 1e-3 * r, moments
+    for part in range(2):
+        # A rate that hardly changes has one map for both halves.
+        if part == 0 or uneven:
+            rate = max(r - turn if part == 0 else r + turn, 0.0) if uneven else r
+            t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
+            na, nd, nq = rate * rate * e, -rate * e, e
+            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+            steps = 1
+            while True:
+                aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
+                da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
+                qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
+                if steps >= half:
+                    break
+                vn += fade * vn + va * na + vd * nd + vq * nq
+                va, vd, vq = (
+                    fade * va + va * aa + vd * da + vq * qa,
+                    fade * vd + va * ad + vd * dd + vq * qd,
+                    fade * vq + va * aq + vd * dq + vq * qq,
+                )
+                na, nd, nq = (
+                    na + aa * na + ad * nd + aq * nq,
+                    nd + da * na + dd * nd + dq * nq,
+                    nq + qa * na + qd * nd + qq * nq,
+                )
+                cross, trace = t1 * t2, t0 + t3
+                t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
+                fade *= fade
+                steps *= 2
+        middle = after
+        a, q, d, v = middle
         after = (
             max(aa * a + ad * d + aq * q + na, 0.0),
             qa * a + qd * d + qq * q + nq,
             da * a + dd * d + dq * q + nd,
             fade * v + va * a + vd * d + vq * q + vn,
         )
-        if part == 0:
-            middle = after
-    if parts == 2:
-        return middle, after
-    a, q, d, v = middle
-    return middle, (
-        max(aa * a + ad * d + aq * q + na, 0.0),
-        qa * a + qd * d + qq * q + nq,
-        da * a + dd * d + dq * q + nd,
-        fade * v + va * a + vd * d + vq * q + vn,
-    )
+    return middle, after
 
 
 @compiled

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,6 +27,17 @@ Point = tuple[float, float]
 
 FIXABLE = ("momentum", "nesterov", "preconditioner_power", "ema_decay")
 """Hyperparameters that may be held at a value."""
+
+
+def require_fixable(names: Iterable[str], fixable: Sequence[str]) -> None:
+    """Refuse the name of a hyperparameter that cannot be held at a value.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in names:
+        if name not in fixable:
+            raise ValueError(f"{name}: cannot be fixed; {', '.join(fixable)} can")
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,7 @@ class Family:
         Raises:
             ValueError: naming a value that is out of range, or that cannot be fixed.
         """
-        for name in fixed:
-            if name not in FIXABLE:
-                raise ValueError(f"{name}: cannot be fixed; {', '.join(FIXABLE)} can")
+        require_fixable(fixed, FIXABLE)
         both = {**self.fixed, **fixed}
         SGD(1.0, **both)  # type: ignore[arg-type]  # refuses values out of range
         return Family(both, None if self.decay in fixed else self.decay)

@@ -13,10 +13,10 @@ class Budget:
         left: below 0 where the last look cost more than there was.
     """
 
-    def __init__(self, work: int = 2**62) -> None:
+    def __init__(self, work: float = 2**62) -> None:
         self.left = self._all = work
 
-    def spend(self, work: int) -> None:
+    def spend(self, work: float) -> None:
         """Take some work off."""
         self.left -= work
 
@@ -33,4 +33,4 @@ class Budget:
     @property
     def share(self) -> int:
         """What one more look may cost; 0 where all is spent."""
-        return max(self.left, 0) // LOOKS
+        return int(max(self.left, 0) // LOOKS)

@@ -15,6 +15,7 @@ from nqm_study.model.linear.members import FIXABLE, Family
 from nqm_study.model.linear.risks import search
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.bracket import height, meeting, narrow
+from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, SAFETY, TOLERANCE
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -26,7 +27,6 @@ from nqm_study.model.schedules.computed.least_risk import (
     Effort,
     Minimum,
     Runs,
-    Work,
     by_risk,
     edges,
     equal,
@@ -43,7 +43,10 @@ GAIN = 1e-4
 SLOW = 0.9
 """The largest ratio of the gains of two doublings that is counted on."""
 
-Make = Callable[[int, Integers, Work], Runs]
+Search = Callable[[Runs, Minimum], tuple[Minimum, Minimum]]
+"""From a minimum on, the best at one step less and the fewest steps that are found."""
+
+Make = Callable[[int, Integers, Budget], Runs]
 """The runs on a level of compression, with some pieces, and the work they may take."""
 
 
@@ -200,21 +203,39 @@ def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
     return None
 
 
-def refined(problem: NoisyQuadratic, make: Make, now: Settled) -> Settled:
-    """The same on a compression that is fine enough, with the error of its risks."""
-    level, cuts, below, found, _ = now
-    runs = make(level, cuts, Work())
+def settled(
+    problem: NoisyQuadratic,
+    make: Make,
+    runs: Runs,
+    level: int,
+    search: Search,
+    found: Minimum,
+    below: Minimum | None = None,
+) -> Settled:
+    """The result of a search on a compression that is fine enough, with the error of its risks.
+
+    Another level changes risks by little: what was the best of all starts stays it.
+
+    Args:
+        problem: what is compressed.
+        make: the runs on a finer level.
+        runs: those on the level to begin with.
+        level: that level.
+        search: on some runs, from a minimum on.
+        found: the minimum to search from; with ``below``, what the search came to on these runs.
+        below: the best at one step less.
+    """
     while True:
-        error, certain = certainty(problem, make, runs, level, below, found)
+        if below is None:
+            below, found = search(runs, found)
+        error, certain = _certainty(problem, make, runs, level, below, found)
         if certain:
-            return Settled(level, cuts, below, found, error)
-        # Another level changes risks by little: what was the best of all starts stays it.
-        level += 1
-        runs = make(level, cuts, Work())
-        below, found = enclosed(runs, found)
+            return Settled(level, runs.cuts, below, found, error)
+        level, below = level + 1, None
+        runs = make(level, runs.cuts, runs.work)
 
 
-def certainty(
+def _certainty(
     problem: NoisyQuadratic, make: Make, runs: Runs, level: int, below: Minimum, found: Minimum
 ) -> tuple[float, bool]:
     """The error of two risks by the compression, and whether no finer one can tell any more."""
@@ -232,7 +253,7 @@ def certainty(
 
 def doubled(
     runs_of: Callable[[Integers], Runs],
-    search: Callable[[Runs, Minimum], tuple[Minimum, Minimum]],
+    search: Search,
     now: Settled,
 ) -> tuple[Settled, float]:
     """More and more pieces, until these gain little; and what yet more may gain, relative.
@@ -326,7 +347,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
     level = problem.spectrum.first_level
     best: Settled | None = None
     for count in _numbers(pieces):
-        work = Work(WORK * (3.0 if count <= FEW else min(1.0, MANY / count)))
+        work = Budget(WORK * (3.0 if count <= FEW else min(1.0, MANY / count)))
         runs = make(level, equal(count), work)
         proved = best.found if best else _constant(problem, optimizer, runs)
         try:
@@ -343,7 +364,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
             if finer.difference(found) <= FAIR:
                 break
             level, runs = level + 1, finer
-        best = settled(problem, make, runs, level, found, proved)
+        best = settled(problem, make, runs, level, again(proved), found)
         level = best.level
         if best.found.steps <= count:
             break
@@ -434,22 +455,9 @@ def _elsewhere(runs: Runs, found: Minimum) -> Minimum | None:
     return None
 
 
-def settled(
-    problem: NoisyQuadratic,
-    make: Make,
-    runs: Runs,
-    level: int,
-    found: Minimum,
-    given: Minimum | None,
-) -> Settled:
-    """The same on a compression that is fine enough; at most the steps given for fewer pieces."""
-    while True:
-        below, found = _below(runs, _met(runs, found, given))
-        error, certain = certainty(problem, make, runs, level, below, found)
-        if certain:
-            return Settled(level, runs.cuts, below, found, error)
-        level += 1
-        runs = make(level, runs.cuts, runs.work)
+def again(given: Minimum | None) -> Search:
+    """The search on another compression: at most the steps given for fewer pieces."""
+    return lambda runs, found: _below(runs, _met(runs, found, given))
 
 
 def further(runs: Runs, found: Minimum) -> tuple[Minimum, Minimum]:

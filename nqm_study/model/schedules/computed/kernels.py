@@ -84,13 +84,7 @@ def _compose(like: Like, size: int, noisy: bool, after: Array, before: Array, ou
 
 @compiled_within
 def _piece(
-    like: Like,
-    size: int,
-    noisy: bool,
-    step: Array,
-    length: int,
-    out: Array,
-    scratch: Array,
+    like: Like, size: int, noisy: bool, step: Array, length: int, out: Array, scratch: Array
 ) -> None:
     """Write the table of ``length`` steps, by doubling along its binary digits, highest first."""
     digits = 0
