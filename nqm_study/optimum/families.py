@@ -1,4 +1,4 @@
-"""What a dense search for the optimum of a family searches, and what it evaluates."""
+"""Families of Adam and of schedules, and the dense search over a family's members."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ SCHEDULED = 2.0
 
 
 class DenseTuning:
-    """One search: its coordinates, and the members at their values."""
+    """One dense search of a family: its coordinates, and the member at their values."""
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class DenseTuning:
         self._bottom = 0.0
 
     def best(self, max_steps: int, most_evaluations: int) -> Optimum | None:
-        """The best that is found; None where no rate reaches the target."""
+        """The best of the search; None where no rate reaches the target."""
         members, schedule = self._members, self._schedule
         coordinates: tuple[Coordinate, ...] | None
         if isinstance(members, AdamFamily):

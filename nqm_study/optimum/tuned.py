@@ -1,7 +1,7 @@
 """The true optimum of a family of optimizers: the yardstick of every search.
 
 What follows is for the linear ones at a constant rate; for Adam and under schedules, where a risk
-costs more and is smooth only nearly, see dense_search.py.
+costs more and is smooth only nearly, see optimum/dense_search.py.
 
 The fewest steps of a family are the smallest T for which some hyperparameters theta give a risk
 L_T(theta) at most the target: the first crossing of theta is then at T or before it, and no theta

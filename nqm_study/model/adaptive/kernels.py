@@ -1,4 +1,4 @@
-"""Adam's closure, compiled: see adam.py for the symbols and the equations."""
+"""Compiled steps of Adam: of its closure's moments (symbols in closure.py), and of replicas."""
 
 from __future__ import annotations
 
@@ -32,17 +32,10 @@ GONE = -40.0
 
 @compiled
 def adam_run(
-    n_steps: int,
-    first_step: int,
-    optimizer: tuple[float, float, float, float],
-    factors: Array,
-    curvature: Array,
-    variance: Array,
-    weight: Array,
-    state: Array,
-    target: float,
-) -> tuple[int, float, float, int]:
-    """Advance the conditional moments of adam.py by n_steps, or to the first risk <= target.
+    n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
+    curvature: Array, variance: Array, weight: Array, state: Array, target: float,
+) -> tuple[int, float, float, int]:  # fmt: skip
+    """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
     is how many steps came before. ``factors`` multiply the learning rate, one for each of the steps
@@ -88,17 +81,11 @@ def adam_run(
 
 @compiled
 def adam_jump(
-    first_step: int,
-    length: int,
-    optimizer: tuple[float, float, float, float],
-    line: tuple[float, float],
-    curvature: Array,
-    variance: Array,
-    state: Array,
-    sizes: Integers,
+    first_step: int, length: int, optimizer: tuple[float, float, float, float],
+    line: tuple[float, float], curvature: Array, variance: Array, state: Array, sizes: Integers,
     tolerance: float,
-) -> int:
-    """Advance the conditional moments of adam.py by ``length`` steps in stretches, node by node.
+) -> int:  # fmt: skip
+    """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
     Args:
         first_step: steps that came before.
@@ -181,7 +168,7 @@ def _rate(t: int, rule: Rule, mode: tuple[float, float], moments: Moments) -> fl
 
 @compiled_within
 def _trend(t: int, rule: Rule, mode: tuple[float, float], moments: Moments, rate: float) -> float:
-    """By how much the next rate differs; of the moments only V has to move for that."""
+    """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
     h, noise = mode
     a, q, d, v = moments
@@ -191,14 +178,9 @@ def _trend(t: int, rule: Rule, mode: tuple[float, float], moments: Moments, rate
 
 @compiled_within
 def _steps(
-    count: int,
-    now: int,
-    line: tuple[float, float],
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-) -> tuple[Moments, float]:
+    count: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
+    moments: Moments, rate: float,
+) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
     h, noise = mode
@@ -217,16 +199,9 @@ def _steps(
 
 @compiled_within
 def _stretch(
-    size: int,
-    now: int,
-    line: tuple[float, float],
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-    trend: float,
-    tolerance: float,
-) -> tuple[bool, Moments, float]:
+    size: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
+    moments: Moments, rate: float, trend: float, tolerance: float,
+) -> tuple[bool, Moments, float]:  # fmt: skip
     """The moments of one node after a stretch in which its rate hardly changes, if it does not.
 
     In it r is the mean over the stretch, by Simpson's rule, of the rates that the stretch itself
@@ -322,7 +297,7 @@ def _twice(
 def adam_rest(
     learning_rate: float, b1: float, eps: float, curvature: Array, variance: Array
 ) -> Array:
-    """A at rest of each node: see ``adam_rest.stationary``.
+    """E theta^2 at rest of each node: see ``run.stationary``.
 
     The left side of the equation of the floor, minus the right, grows with A: bisection finds the
     root, on a log scale.
@@ -346,19 +321,11 @@ def adam_rest(
 
 @compiled
 def adam_chains(
-    optimizer: tuple[float, float, float],
-    rates: Array,
-    scales: Array,
-    curvature: Array,
-    deviation: Array,
-    weight: Array,
-    noise: Array,
-    places: Integers,
-    share: Array,
-    state: Array,
+    optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
+    deviation: Array, weight: Array, noise: Array, places: Integers, share: Array, state: Array,
     risks: Array,
-) -> None:
-    """Take some steps with every replica of every mode.
+) -> None:  # fmt: skip
+    """Take some steps of Adam with every replica of every mode.
 
     Args:
         optimizer: beta1, beta2 and eps.

@@ -104,7 +104,7 @@ class Nodes:
         return state
 
     def risk(self, second_moment: Array) -> float:
-        """The expected loss at A."""
+        """The expected loss at the second moments A of all nodes."""
         return float(np.sum(self.weight * second_moment))
 
 

@@ -1,4 +1,4 @@
-"""What every schedule can do, and the shapes that depend on the fraction of the run alone."""
+"""The base classes of schedules, and the constant one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqm_study.model.numerics.require import require_number
 
 
 class Schedule(ABC):
-    """What every schedule can do."""
+    """Factors of the learning rate at each step of a run; the base class of all schedules."""
 
     @property
     @abstractmethod
@@ -111,7 +111,7 @@ class Constant(Shaped):
 
 
 def between(down: Array, final: float) -> Array:
-    """What goes from 1 to 0, from 1 to the final fraction instead."""
+    """A decay from 1 to 0, stretched to end at the final fraction."""
     return np.asarray(final + (1.0 - final) * down)
 
 

@@ -1,4 +1,4 @@
-"""The search for the fewest steps; optimal.py says how it goes and why."""
+"""The fewest steps of piecewise-constant schedules; optimal.py says how the search goes and why."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Make = Callable[[int, Integers, Budget], Runs]
 
 
 class Settled(NamedTuple):
-    """A result of a search: the fewest steps, and the best at one step less.
+    """The fewest steps that a search found, and the least risk at one step less.
 
     Attributes:
         level: compression of the spectrum.
@@ -256,7 +256,7 @@ def doubled(
     search: Search,
     now: Settled,
 ) -> tuple[Settled, float]:
-    """More and more pieces, until these gain little; and what yet more may gain, relative.
+    """The fewest steps of ever more pieces, until these gain little; and what more may still gain.
 
     Each doubling starts from the one before. By how much it shortens the run tells, with the one
     before, what all further ones can: they fall off as a geometric series. Neighbours at the
@@ -339,7 +339,7 @@ POLISH = Effort(1e-8, 300, progress=1e-10)
 
 
 def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> Settled:
-    """The fewest steps found for so many pieces, or for fewer where those take as many steps.
+    """The fewest steps found for a number of pieces, or for fewer that take as many steps.
 
     Raises:
         NotReachedError: if no schedule that was found reaches the target within the most steps.
@@ -403,7 +403,7 @@ def _constant(problem: NoisyQuadratic, optimizer: SGD, runs: Runs) -> Minimum | 
 
 
 def _improved(runs: Runs, given: Minimum) -> Minimum:
-    """Fewer steps than given ones, if any are found while the work lasts."""
+    """The fewest steps found from given ones down, while the work lasts."""
     found: Minimum | None = given
     while found is not None:
         best = lowered(runs, found)
@@ -412,7 +412,7 @@ def _improved(runs: Runs, given: Minimum) -> Minimum:
 
 
 def lowered(runs: Runs, found: Minimum) -> Minimum:
-    """The fewest steps that are found by going down from some, each minimum from one before."""
+    """The fewest steps found by going down in T, each minimum started from the one before."""
     found = found._replace(rates=runs.fitting(found.rates))
     found = min(found, runs.minimise(found.steps, found.rates, REACH), key=by_risk)
     now, failed, stride = found, 0, 1
@@ -475,7 +475,7 @@ def _below(runs: Runs, found: Minimum) -> tuple[Minimum, Minimum]:
 
 
 def _met(runs: Runs, found: Minimum, given: Minimum | None) -> Minimum:
-    """The target reached, in more steps where this compression asks for them."""
+    """A minimum at the target on these runs, in more steps where this compression needs them."""
     now, stride = runs.minimum(found.steps, runs.fitting(found.rates)), 1
     most = given.steps if given else runs.most
     if now.risk > runs.target:

@@ -1,4 +1,4 @@
-"""The least last risk of a given number of steps; optimal.py says how it is found and why."""
+"""The least last risk of a number of steps, over the rates of pieces: see optimal.py."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Minimum(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How far to minimise.
+    """How far a descent is followed.
 
     Attributes:
         gradient: the largest projected derivative left.

@@ -1,11 +1,11 @@
 """The optimal piecewise-constant schedule: the fewest steps over all schedules of some pieces.
 
 For a given number of steps T the last risk L_T is a smooth function of the rates of the pieces,
-and its gradient costs little more than the risk itself (``_optimal_kernels``). So L_T is minimised
+and its gradient costs little more than the risk itself (``kernels.py``). So L_T is minimised
 by L-BFGS-B in the logarithms of the rates, bounded by that of the largest rate. In these
 coordinates some tens of gradients do; in the rates themselves it takes many hundreds.
 
-Without momentum and averaging (``_optimal_search``):
+Without momentum and averaging (``fewest_steps.proved``):
 
 1. Bracket the target between two T, each minimum started from one before, and narrow the bracket
    by secants of log L_T against log T, down to T, which reaches the target, and T - 1.
@@ -21,7 +21,7 @@ lifted, once. Where T is at most SHORT, every smaller T is looked at as well; ab
 is taken to fall with T.
 
 With them there are many local minima, and with few pieces the least L_T goes up and down with T.
-There the result is the best of those found (``_nested_search``), by a limited amount of work:
+There the result is the best of those found (``fewest_steps.nested``), by a limited amount of work:
 
 1. A constant rate that first crosses the target at T is a schedule of T steps, for any number of
    pieces. The best one is found as in ``tuned``.
