@@ -14,8 +14,8 @@ from nqm_study.report.analysis_columns import (
 )
 from nqm_study.report.captions import caption
 from nqm_study.report.comma import csv_text
+from nqm_study.report.curves import Curve
 from nqm_study.report.estimate import Estimate
-from nqm_study.report.scaling import Curve
 
 _NAMES = 2  # the first columns of each section are the same
 

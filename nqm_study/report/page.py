@@ -22,11 +22,11 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from nqm_study.report.captions import caption
-from nqm_study.report.columns import all_columns, rows
+from nqm_study.report.curves import Curve
 from nqm_study.report.describe import describe
 from nqm_study.report.page_lines import PageLine, page_lines
 from nqm_study.report.quantities import Quantity, quantities
-from nqm_study.report.scaling import Curve
+from nqm_study.report.tables import NAMING, result_frame
 
 _MOST_TICKS = 24
 
@@ -111,13 +111,13 @@ def _axis(quantity: Quantity, lines: Sequence[PageLine]) -> dict[str, Any]:
 
 
 def _table(curves: Sequence[Curve]) -> str:
-    columns = all_columns(curves)
-    sides = ["left" if column.left else "right" for column in columns]
+    texts = result_frame(curves)
+    sides = ["left" if heading in NAMING else "right" for heading in texts]
     head = "".join(
-        f'<th scope="col" class="{side}">{escape(column.heading)}</th>'
-        for side, column in zip(sides, columns, strict=True)
+        f'<th scope="col" class="{side}">{escape(heading)}</th>'
+        for side, heading in zip(sides, texts, strict=True)
     )
-    cells = iter(zip(*(column.cells for column in columns), strict=True))
+    cells = texts.itertuples(index=False)
     bodies = []
     for curve in curves:
         made = [
@@ -125,7 +125,7 @@ def _table(curves: Sequence[Curve]) -> str:
                 f'<td class="{side}">{escape(cell)}</td>'
                 for side, cell in zip(sides, next(cells), strict=True)
             )
-            for _ in rows(curve)
+            for _ in range(len(curve.points) + len(curve.unreached))
         ]
         bodies.append("<tbody>" + "\n".join(f"<tr>{row}</tr>" for row in made) + "</tbody>")
     return f"<thead><tr>{head}</tr></thead>\n" + "\n".join(bodies)

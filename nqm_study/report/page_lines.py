@@ -11,18 +11,17 @@ from typing import Any
 
 from nqm_study.report import words
 from nqm_study.report.axes import Look, nqm_style
+from nqm_study.report.curves import Curve, Point, one_problem_each
 from nqm_study.report.drawing import curve_looks
-from nqm_study.report.optima import all_known
-from nqm_study.report.point import Point
 from nqm_study.report.quantities import Quantity, search_lines, value_lines
 from nqm_study.report.reference import (
     CLASSICAL,
     Line,
+    all_known,
     bayes_line,
     classical_line,
     optimal_line,
 )
-from nqm_study.report.scaling import Curve, one_problem_each
 from nqm_study.study.records import OPTIMAL
 
 _SYMBOLS = {

@@ -9,9 +9,7 @@ from functools import partial
 from typing import Literal
 
 from nqm_study.report import words
-from nqm_study.report.captions import scheduled
-from nqm_study.report.point import Point
-from nqm_study.report.scaling import Curve
+from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.study.records import OPTIMAL
 
 Spread = tuple[float, float, float]
