@@ -52,7 +52,7 @@ from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
 )
-from .optimum.shape_family import ShapeFamily as ShapeFamily
+from .optimum.families import ShapeFamily as ShapeFamily
 from .optimum.tuned import (
     Tuned as Tuned,
     tuned as tuned,

@@ -27,8 +27,8 @@ from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import embedded
-from nqm_study.study.storage.studies import read_records, trial_records
-from nqm_study.study.trials import attributes, constrain, loss, suggest
+from nqm_study.study.storage.studies import read_records
+from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,8 +11,8 @@ from pathlib import Path
 from pandas import DataFrame
 from rich.console import Console
 
-from nqm_study.report.analysis import analyses
-from nqm_study.report.analysis_table import analysis_table
+from nqm_study.report.analysis.measure import analyses
+from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.curves import by_problem, curves
 from nqm_study.report.pareto import frontiers
 from nqm_study.report.regret import regrets

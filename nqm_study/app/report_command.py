@@ -104,7 +104,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.app.publish import compare, publish, show, unmirrored
     from nqm_study.report.frame import studies_frame
     from nqm_study.study.storage.studies import read_records
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -121,8 +121,9 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
         studies = tuple(
-            MirroredStudies(backend, {record.name: None for record in _kept(found)})
+            MirroredStudy(backend, record.name)
             for backend, found in (records.items() if asked is None else ())
+            for record in _kept(found)
         )
         job = MirrorJob(root, tracking, studies, arguments.rebuild)
         mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
@@ -138,7 +139,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
 
 def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
     """Filter, keys and name of the comparison that is asked for; None for none."""
-    from nqm_study.config.parts import report_name
+    from nqm_study.config.refusals import report_name
 
     name = report_name("--name", arguments.name)
     if arguments.filter is None and not arguments.by:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Bound = Literal["", "<=", ">="]
@@ -34,9 +33,3 @@ class Estimate:
         if not ends or self.bound or self.value == 0.0:
             return None
         return max(abs(end / self.value - 1.0) for end in ends)
-
-    def mapped(self, change: Callable[[float], float]) -> Estimate:
-        """The same with a growing function of the value and both ends."""
-        low = None if self.low is None else change(self.low)
-        high = None if self.high is None else change(self.high)
-        return replace(self, value=change(self.value), low=low, high=high)

@@ -8,8 +8,8 @@ from pathlib import Path
 from pandas import DataFrame
 
 from nqm_study.report import figures
-from nqm_study.report.analysis import analyses
-from nqm_study.report.analysis_files import analysis_files
+from nqm_study.report.analysis.files import analysis_files
+from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.axes import FORMATS, nqm_style, rendered
 from nqm_study.report.captions import problem_text
 from nqm_study.report.curves import curves

@@ -1,4 +1,4 @@
-"""Optuna's own figures of a study, and a note on what they show.
+"""Optuna's own figures of a study, on one page with a note on each.
 
 Optuna would draw what its samplers minimise: log steps, with penalties for the trials that missed
 the target, beside which the rest is squashed. So most figures are of a copy of the study in memory,
@@ -7,27 +7,41 @@ whose objective is the steps, and in which the trials that missed have failed.
 
 from __future__ import annotations
 
-import io
+import importlib
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import optuna
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from plotly.graph_objects import Figure, Scatter
 
-from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.report.html import chart, document
+from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.failures import first_line
-from nqm_study.tracking import diagnostic_figures
 
-NOTE = "about.md"
-"""The file with the note."""
+
+def _without_matplotlib(name: str) -> ModuleType:
+    """Optuna's module as it is where there is no Matplotlib, whose import takes 0.4 s."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    hidden = modules.setdefault("matplotlib", None) is None
+    try:
+        return importlib.import_module(name)
+    finally:
+        if hidden:
+            del modules["matplotlib"]
+
+
+visualization = _without_matplotlib("optuna.visualization")
+
+PAGE = "diagnostics.html"
+"""The file with the figures."""
 
 FEWEST_FOR_IMPORTANCE = 10
 """Finished trials below which nothing is said of importance."""
@@ -38,46 +52,47 @@ BEST_SHARE, FEWEST_BEST = 0.1, 5
 MOST_COORDINATES = 6
 """Coordinates that are drawn side by side; of more, the most important."""
 
-_MEANINGS = {
-    "history.png": "`history.png`: {what} of each trial, and the lowest so far.",
-    "pareto_front.png": (
-        "`pareto_front.png`: steps and examples of each trial that reached the target. The best "
-        "are those that no other beats in both."
+_NOTES = {
+    "history": "The {what} of each trial, and the lowest so far.",
+    "pareto_front": (
+        "Steps and examples of each trial that reached the target. The best are those that no "
+        "other beats in both."
     ),
-    "importance.png": (
-        "`importance.png`: how well each coordinate tells the best {best} of the trials from all "
-        "of them (PED-ANOVA, arXiv:2304.10255), as shares of 1. It ranks trials by the sampler's "
-        "objective: log steps, with a penalty for those that did not reach the target. It holds "
-        "for the ranges searched and the points tried, most of which the search put near the "
-        "optimum: a coordinate that it settled early, or whose range is narrow, looks unimportant."
+    "importance": (
+        "How well each coordinate tells the best {best} of the trials from all of them "
+        "(PED-ANOVA, arXiv:2304.10255), as shares of 1; trials that missed the target count as "
+        "worst. It holds for the points tried: a coordinate that the search settled early, or "
+        "whose range is narrow, looks unimportant."
     ),
-    "slice.png": (
-        "`slice.png`: {what} over each coordinate; darker points are later trials. The other "
-        "coordinates differ from point to point, so only the lower edge is a curve."
+    "slice": (
+        "The {what} over each coordinate; darker points are later trials. The other coordinates "
+        "differ from point to point, so only the lower edge is a curve."
     ),
-    "parallel_coordinate.png": (
-        "`parallel_coordinate.png`: a line for each trial, darker for less of {what}. Each axis "
-        "covers what was tried, which may be less than the range searched."
+    "parallel_coordinate": (
+        "A line for each trial, the darker the lower its {what}. Each axis covers what was tried, "
+        "which may be less than the range searched."
     ),
 }
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What was drawn of a study.
+    """Optuna's figures of a study.
 
     Attributes:
-        files: contents by file name; empty where there is nothing to see.
+        figures: by what they show, in the order of the page.
         failures: what could not be drawn and why, a line each.
+        files: the page's content by its name; empty without figures.
     """
 
+    figures: Mapping[str, Figure]
+    failures: tuple[str, ...]
     files: Mapping[str, bytes]
-    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is drawn of each trial: its steps, or its loss where fewer than two have steps.
+    """The number drawn of each trial: steps, or the loss where fewer than two trials have steps.
 
     Attributes:
         name: what the figures call it.
@@ -89,89 +104,84 @@ class _Subject:
     values: Mapping[int, float]
     steps: bool
 
+    @classmethod
+    def of(cls, record: StudyRecord) -> _Subject:
+        steps = {trial.number: float(trial.steps) for trial in record.trials if trial.steps}
+        if len(steps) > 1:
+            return cls("steps to the target", steps, steps=True)
+        risks = {trial.number: trial.risk for trial in record.trials}
+        known = {number: risk for number, risk in risks.items() if 0.0 < risk < math.inf}
+        return cls("lowest expected loss", known, steps=False)
+
 
 def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
-    """Draw the figures that a study has enough trials for, and write a note on them.
+    """Draw the figures that a study has enough trials for; a failure is reported, never raised.
 
     Args:
         study: the stored study.
         record: the same, as a record.
     """
-    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
-    subject = _subject(record.trials)
-    files: dict[str, bytes] = {}
+    subject = _Subject.of(record)
+    figures: dict[str, Figure] = {}
     failures: list[str] = []
-    with warnings.catch_warnings(), mpl.rc_context():
+    draws: Mapping[str, Callable[[], Figure]] = {}
+    with warnings.catch_warnings():
         # Public functions, which Optuna has called experimental since its version 2.2.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        figures: Mapping[str, Callable[[], None]] = {}
         try:
-            figures = _figures(trials, record, subject)
-        except Exception as error:  # noqa: BLE001 (told, and the study's run is whole without)
+            draws = _draws(study, record, subject)
+        except Exception as error:  # noqa: BLE001 (reported; the study's run is whole without)
             failures.append(f"no diagnostics were drawn, {_reason(error)}")
-        for name, draw in figures.items():
+        for name, draw in draws.items():
             try:
-                draw()
-                files[name] = _png()
-            except Exception as error:  # noqa: BLE001 (told, and the other figures are drawn)
+                figures[name] = draw()
+            except Exception as error:  # noqa: BLE001 (reported, and the other figures are drawn)
                 failures.append(f"{name} was not drawn, {_reason(error)}")
-            finally:
-                plt.close("all")
-    if files:
-        files[NOTE] = _note(files, record, subject).encode()
-    return Diagnostics(files, tuple(failures))
+    files = {PAGE: _page(figures, record, subject).encode()} if figures else {}
+    return Diagnostics(figures, tuple(failures), files)
 
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _subject(trials: Sequence[TrialRecord]) -> _Subject:
-    steps = {trial.number: float(trial.steps) for trial in trials if trial.steps}
-    if len(steps) > 1:
-        return _Subject("steps to the target", steps, steps=True)
-    risks = {trial.number: trial.risk for trial in trials if 0.0 < trial.risk < math.inf}
-    return _Subject("lowest expected loss", risks, steps=False)
-
-
-def _figures(
-    trials: Sequence[FrozenTrial], record: StudyRecord, subject: _Subject
-) -> dict[str, Callable[[], None]]:
-    """What draws each file: none where there are no two trials to compare."""
+def _draws(
+    study: optuna.Study, record: StudyRecord, subject: _Subject
+) -> dict[str, Callable[[], Figure]]:
+    """What draws each figure: nothing where there are no two trials to compare."""
     if len(subject.values) < 2:
         return {}
-    figures: dict[str, Callable[[], None]] = {}
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
     copy = _copied(trials, {number: (value,) for number, value in subject.values.items()})
+    draws: dict[str, Callable[[], Figure]] = {}
     if not record.definition.two_objectives:
-        optimum = record.optimum.steps if record.optimum is not None and subject.steps else None
-        title = _title("Optimization history", record, subject)
-        figures["history.png"] = partial(
-            diagnostic_figures.history, copy, subject.name, title, optimum
-        )
+        draws["history"] = partial(_history, copy, record, subject)
     elif subject.steps:
         both = {t.number: (float(t.steps), t.examples) for t in record.trials if t.steps}
-        names = (subject.name, "examples to the target")
-        title = _title("Pareto front", record, subject)
-        figures["pareto_front.png"] = partial(
-            diagnostic_figures.pareto_front, _copied(trials, both), names, title
-        )
+        draws["pareto_front"] = partial(_pareto_front, _copied(trials, both), record, subject)
     coordinates = sorted({name for trial in trials for name in trial.params})
     if not coordinates:
-        return figures
+        return draws
     if len(coordinates) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
-        told = _copied(trials, {t.number: t.values[:1] for t in trials if t.values})
+        objective = _copied(trials, {t.number: t.values[:1] for t in trials if t.values})
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_best_share(record))
-        figures["importance.png"] = partial(diagnostic_figures.importance, told, evaluator)
-        if len(coordinates) > MOST_COORDINATES:
-            ranked = list(get_param_importances(told, evaluator=evaluator))
-            coordinates = sorted(ranked[:MOST_COORDINATES])
-    shown = coordinates[:MOST_COORDINATES]
-    figures["slice.png"] = partial(diagnostic_figures.slices, copy, shown, subject.name)
-    if len(shown) > 1:
-        figures["parallel_coordinate.png"] = partial(
-            diagnostic_figures.parallel_coordinates, copy, shown, subject.name
+        draws["importance"] = partial(
+            visualization.plot_param_importances, objective, evaluator=evaluator
         )
-    return figures
+        if len(coordinates) > MOST_COORDINATES:
+            coordinates = list(get_param_importances(objective, evaluator=evaluator))
+    shown = sorted(coordinates[:MOST_COORDINATES])
+    draws["slice"] = partial(_slices, copy, shown, subject.name)
+    if len(shown) > 1:
+        draws["parallel_coordinate"] = partial(
+            visualization.plot_parallel_coordinate,
+            copy,
+            shown,
+            # This axis of Optuna's is linear.
+            target=lambda trial: math.log10(trial.values[0]),
+            target_name=f"log10 of {subject.name}",
+        )
+    return draws
 
 
 def _copied(trials: Sequence[FrozenTrial], values: Mapping[int, Sequence[float]]) -> optuna.Study:
@@ -190,6 +200,31 @@ def _copied(trials: Sequence[FrozenTrial], values: Mapping[int, Sequence[float]]
     return copy
 
 
+def _history(study: optuna.Study, record: StudyRecord, subject: _Subject) -> Figure:
+    """The value of each trial, the lowest so far, and the fewest steps there can be, if known."""
+    figure = visualization.plot_optimization_history(study, target_name=subject.name)
+    figure.update_traces(name="lowest so far", selector={"mode": "lines"})
+    if record.optimum is not None and subject.steps:
+        optimum, ends = record.optimum.steps, (0, len(study.get_trials(deepcopy=False)) - 1)
+        line = {"color": "#404040", "dash": "dash", "width": 1}
+        figure.add_trace(Scatter(x=ends, y=(optimum, optimum), mode="lines", line=line))
+        figure.data[-1].name = "true optimum"
+    figure.update_yaxes(type="log")
+    return figure.update_layout(title=_title("Optimization history", record, subject))
+
+
+def _pareto_front(study: optuna.Study, record: StudyRecord, subject: _Subject) -> Figure:
+    names = [subject.name, "examples to the target"]
+    figure = visualization.plot_pareto_front(study, target_names=names)
+    figure.update_xaxes(type="log").update_yaxes(type="log")
+    return figure.update_layout(title=_title("Pareto front", record, subject))
+
+
+def _slices(study: optuna.Study, coordinates: list[str], name: str) -> Figure:
+    figure = visualization.plot_slice(study, coordinates, target_name=name)
+    return figure.update_yaxes(type="log")
+
+
 def _best_share(record: StudyRecord) -> float:
     return max(BEST_SHARE, FEWEST_BEST / len(record.trials))
 
@@ -203,40 +238,27 @@ def _title(text: str, record: StudyRecord, subject: _Subject) -> str:
     return f"{text}; {missing} of {len(record.trials)} trials {why}"
 
 
-def _png() -> bytes:
-    buffer = io.BytesIO()
-    # What savefig does, without drawing twice to find a layout.
-    FigureCanvasAgg(plt.gcf()).print_png(  # type: ignore[no-untyped-call]
-        buffer, metadata={"Software": None}
-    )
-    return buffer.getvalue()
-
-
-def _note(files: Mapping[str, bytes], record: StudyRecord, subject: _Subject) -> str:
-    """What each file shows and what to beware of, in Markdown."""
+def _page(figures: Mapping[str, Figure], record: StudyRecord, subject: _Subject) -> str:
+    """The page of the figures: which trials they show, and a note below each."""
     known, count = len(subject.values), len(record.trials)
     if subject.steps:
-        drawn = f"They show the steps of the {known} of {count} trials that reached the target."
+        shown = f"Steps of the {known} of {count} trials that reached the target."
     else:
-        drawn = (
-            f"Fewer than two of {count} trials reached the target, so they show the lowest "
-            f"expected loss of {known} trials instead; the target is "
-            f"{record.definition.target:.15g}."
+        shown = (
+            f"Fewer than two of {count} trials reached the target, so this is the lowest expected "
+            f"loss of {known} trials instead; the target is {record.definition.target:.15g}."
         )
-    best = f"{100.0 * _best_share(record):.0f} %" if count else ""
-    said = (
-        _MEANINGS[name].format(what=subject.name, best=best) for name in files if name in _MEANINGS
+    about = (
+        "Coordinates are those of the search: effective_learning_rate is the rate over one minus "
+        "the momentum, rate_to_limit the rate over its distance from the largest stable one, and "
+        "where the batch size is searched they are multiples of a guide to it. The trials' runs "
+        "have the hyperparameters themselves."
     )
-    return "\n".join(
-        [
-            f"Optuna's figures of the study `{record.name}`. {drawn} Axes are logarithmic where "
-            "values are spread. Coordinates are those of the search, such as "
-            "`effective_learning_rate`, which is the rate over one minus the momentum, "
-            "`one_minus_momentum`, or `rate_to_limit`, which is the rate over its distance from "
-            "the largest stable one; where the batch size is searched, they are multiples of a "
-            "guide to it. The trials' runs have the hyperparameters themselves.",
-            "",
-            *(f"- {line}" for line in said),
-            "",
-        ]
-    )
+    notes = {
+        name: note.format(what=subject.name, best=f"{100.0 * _best_share(record):.0f} %")
+        for name, note in _NOTES.items()
+        if name in figures
+    }
+    body = [f"<p>{shown}</p>", f"<details><summary>Coordinates</summary>{about}</details>"]
+    body += [f"{chart(figures[name], name)}\n<p>{note}</p>" for name, note in notes.items()]
+    return document(f"Optuna's figures of the study {record.name}", "\n".join(body))

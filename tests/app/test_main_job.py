@@ -125,8 +125,12 @@ def test_a_summary_and_its_studies_link_to_each_other(swept: Path) -> None:
 def test_each_study_has_the_figures_of_optuna_with_a_note(swept: Path) -> None:
     client = MlflowClient(f"sqlite:///{swept}/mlruns/mlflow.db")
     for study in runs(swept, "study"):
-        files = client.list_artifacts(study.info.run_id, "diagnostics")
-        assert {Path(file.path).name for file in files} == {"about.md", "history.png", "slice.png"}
+        (file,) = client.list_artifacts(study.info.run_id, "diagnostics")
+        assert Path(file.path).name == "diagnostics.html"
+        (stored,) = (swept / "mlruns" / "artifacts" / study.info.run_id).rglob("diagnostics.html")
+        text = stored.read_text()
+        assert re.findall(r'id="(\w+)" class="plotly-graph-div"', text) == ["history", "slice"]
+        assert " of each trial, and the lowest so far.</p>" in text
 
 
 @pytest.mark.slow
@@ -134,20 +138,20 @@ def test_diagnostics_can_be_left_out_and_be_drawn_later_and_once(tmp_path: Path)
     run(tmp_path, *ONE, "study.n_trials=4", "tracking.diagnostics=false")
     folder = tmp_path / "mlruns" / "artifacts"
     run(tmp_path, "--no-diagnostics", module="nqm_study.report")
-    assert not list(folder.rglob("history.png"))
+    assert not list(folder.rglob("diagnostics.html"))
     run(tmp_path, module="nqm_study.report")
-    (figure,) = folder.rglob("history.png")
+    (figure,) = folder.rglob("diagnostics.html")
     before = figure.stat().st_mtime_ns
     done = run(tmp_path, module="nqm_study.report")
     assert figure.stat().st_mtime_ns == before
     assert done.stderr == ""
     run(tmp_path, "--rebuild", module="nqm_study.report")
-    assert len(list(folder.rglob("history.png"))) == 2, (
+    assert len(list(folder.rglob("diagnostics.html"))) == 2, (
         "the new run has none, or the old one lost it"
     )
     run(tmp_path, *ONE, "study.n_trials=5")
     (study,) = runs(tmp_path, "study")
-    (figure,) = (folder / study.info.run_id).rglob("about.md")
+    (figure,) = (folder / study.info.run_id).rglob("diagnostics.html")
     assert "of 5 trials" in figure.read_text()
 
 

@@ -113,6 +113,13 @@ def see_report(browser: Chrome, tmp_path: Path) -> None:
     browser.switch_to.default_content()
 
 
+def see_diagnostics(browser: Chrome, run_page: str) -> None:
+    browser.get(f"{run_page}/artifacts/diagnostics/diagnostics.html")
+    browser.switch_to.frame(one_of(browser, "iframe.mlflow-html-iframe"))
+    one_of(browser, ".gtitle", "Optimization history")
+    browser.switch_to.default_content()
+
+
 def test_sweep_is_in_mlflows_pages(tmp_path: Path) -> None:
     with chromium(tmp_path / "profile", (1600, 1000)) as browser:
         sizes = ",".join(map(str, SIZES))
@@ -137,3 +144,6 @@ def test_sweep_is_in_mlflows_pages(tmp_path: Path) -> None:
             see_figure(browser, run_page)
             keep_screenshot(browser, tmp_path, "mlflow_figure")
             see_report(browser, tmp_path)
+            study, *_ = runs(tmp_path, "study")
+            see_diagnostics(browser, run_page.replace(summary.info.run_id, study.info.run_id))
+            keep_screenshot(browser, tmp_path, "mlflow_diagnostics")

@@ -10,7 +10,7 @@ from fake_records import POWERS, adam, curves, optimal, sgd, study, sweep, trial
 from hypothesis import given, settings, strategies as st
 
 import nqm_study as nqm
-from nqm_study.report.analysis import Analysis, Source, analyses, analysis
+from nqm_study.report.analysis.measure import Analysis, Source, analyses, analysis
 from nqm_study.report.curves import Curve, Point
 from nqm_study.report.estimate import Estimate
 from nqm_study.report.hyperbola import fit_hyperbola, product

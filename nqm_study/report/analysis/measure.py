@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,9 @@ from nqm_study.report.limits import (
 
 Source = Literal["exact", "dense", "found"]
 """What is analysed: the true optima, the best of dense searches, or what the studies found."""
+
+SOURCES: dict[Source, str] = {"exact": "exact", "dense": "dense search", "found": "found"}
+"""The sources in the order of the tables, with what people read for each."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,18 @@ class Analysis:
             return Estimate(value, method="two points")
         return Estimate(value, value - half, value + half, method=self.fit.method)
 
+    @property
+    def product_range(self) -> tuple[float, float] | None:
+        """The least and the largest of the products above 0.
+
+        None where the sweep does not reach both limits: each product is a lower bound then.
+        """
+        found = [estimate for _, estimate in self.products]
+        values = [estimate.value for estimate in found if estimate.value > 0.0]
+        if not values or any(estimate.bound for estimate in found):
+            return None
+        return min(values), max(values)
+
 
 def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
     """The analyses of curves with two or more batch sizes that reached the target.
@@ -74,12 +89,7 @@ def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
     A curve has one from its true optima where two or more are exact (or else from those of dense
     searches), and one from what was found.
     """
-    sources: tuple[Source, ...] = ("exact", "dense", "found")
-    return tuple(
-        analysis(points, source)
-        for curve in curves
-        for source, points in _told([(each, from_source(curve, each)) for each in sources])
-    )
+    return tuple(found for curve in curves for found in _of_curve(curve))
 
 
 def analysis(curve: Curve, source: Source) -> Analysis:
@@ -123,10 +133,13 @@ def from_source(curve: Curve, source: Source) -> Curve:
     return replace(curve, points=tuple(points.values()))
 
 
-def _told(sourced: Sequence[tuple[Source, Curve]]) -> list[tuple[Source, Curve]]:
-    told = [(source, curve) for source, curve in sourced if len(curve.points) >= 2]
-    exact = any(source == "exact" for source, _ in told)
-    return [pair for pair in told if not (exact and pair[0] == "dense")]
+def _of_curve(curve: Curve) -> Iterator[Analysis]:
+    known = {source: from_source(curve, source) for source in SOURCES}
+    if len(known["exact"].points) >= 2:
+        del known["dense"]
+    for source, points in known.items():
+        if len(points.points) >= 2:
+            yield analysis(points, source)
 
 
 def _sourced(point: Point, source: Source) -> Point | None:

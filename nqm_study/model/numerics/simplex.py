@@ -8,48 +8,56 @@ fits a model would be led astray; this one shrinks and goes along it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 from operator import itemgetter
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Value = tuple[float, ...]
-Asked = Generator[Array, Value, None]
-"""Yields a point, and is sent its value."""
+from nqm_study.model.numerics.arrays import Array
 
-CLOSE = 1e-3
-"""A simplex is done when no corner is further than this from the best, in any coordinate."""
+Value = TypeVar("Value", float, tuple[float, ...])
+
+Done = Callable[[float, Value, Value], bool]
+"""Whether a simplex is small enough, by how far its furthest corner is from the best in any
+coordinate, and by its least and its largest value."""
 
 
 def nelder_mead(
-    start: Array, value: Value, sides: Sequence[float], box: tuple[Array, Array]
-) -> Asked:
-    """Points to look at, one after another, each sent its value; ends when the simplex is small.
+    start: Array,
+    value: Value,
+    sides: Sequence[float],
+    box: tuple[Array, Array],
+    done: Done[Value],
+) -> Generator[Array, Value, None]:
+    """Points to look at, one after another, each sent its value, until the simplex is small enough.
 
     Args:
         start: a corner whose value is known.
         value: its value.
         sides: how far the other corners are from it, one along each coordinate, in its direction.
         box: the lowest and the highest point; others are moved to the nearest inside.
+        done: whether the simplex is small enough.
     """
+    lowest, highest = box
 
     def inside(point: Array) -> Array:
-        return np.clip(point, *box)
+        return np.minimum(np.maximum(point, lowest), highest)
 
     corners = [(value, start)]
     for i, side in enumerate(sides):
         point = start.copy()
-        point[i] += side if box[0][i] <= start[i] + side <= box[1][i] else -side
+        point[i] += side if lowest[i] <= start[i] + side <= highest[i] else -side
         point = inside(point)
         corners.append(((yield point), point))
     while True:
         corners.sort(key=itemgetter(0))
         best, second, (worst_value, worst) = corners[0], corners[-2], corners[-1]
-        if all(np.max(np.abs(point - best[1])) < CLOSE for _, point in corners):
+        points = [point for _, point in corners]
+        if done(float(np.abs(np.array(points) - best[1]).max()), best[0], worst_value):
             return
-        centre = np.mean([point for _, point in corners[:-1]], axis=0)
+        centre = np.add.reduce(points[:-1]) / len(sides)
         reflected = inside(2.0 * centre - worst)
         found = yield reflected
         if found < best[0]:
@@ -70,3 +78,24 @@ def nelder_mead(
         for i in range(1, len(corners)):
             point = 0.5 * (best[1] + corners[i][1])
             corners[i] = ((yield point), point)
+
+
+def least(
+    function: Callable[[Array], float],
+    start: Array,
+    sides: Sequence[float],
+    box: tuple[Array, Array],
+    done: Done[float],
+    most_calls: int,
+) -> tuple[Array, float]:
+    """A local minimum of a function, and its value: the best point of ``nelder_mead``."""
+    point, value = start, function(start)
+    asked = nelder_mead(start, value, sides, box, done)
+    with contextlib.suppress(StopIteration):
+        now = next(asked)
+        for _ in range(most_calls - 1):
+            found = function(now)
+            if found < value:
+                point, value = now, found
+            now = asked.send(found)
+    return point, value

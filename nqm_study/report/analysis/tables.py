@@ -1,0 +1,350 @@
+"""The tables of analyses: one of numbers for programs, and those that people read.
+
+Each column is declared once: where its value is in an ``Analysis``, and how people read it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
+from typing import Any, Literal, NamedTuple
+
+from pandas import DataFrame, concat
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from nqm_study.report import words
+from nqm_study.report.analysis.measure import SOURCES, Analysis
+from nqm_study.report.estimate import Estimate
+
+NONE = "-"
+_PRECISE = 0.003  # relative uncertainty below which a number has four digits
+_COUNTED = 1e5  # from here on numbers have a power of ten
+_METHODS = {"curvature": "bend", "bootstrap": "seeds", "scatter": "scatter"}
+_TERMINAL = 80  # characters
+_LONGEST = 14  # of a label's line, at least
+_LEAST_MISSED = ("max", "product", "k", "S")
+_ENDINGS = {"estimate": ("", "_low", "_high", "_bound", "_method"), "range": ("_low", "_high")}
+
+
+def amount(estimate: Estimate, write: Callable[[float], str] | None = None) -> str:
+    """``6.03e6 ± 0.3 %``, ``6,720 ± 0.8 %``, ``<= 7,147``: a number with its uncertainty or bound.
+
+    Args:
+        estimate: the number.
+        write: of the value alone; else it has three digits, or four if it is so precise.
+    """
+    spread = estimate.relative
+    digits = 4 if spread is not None and spread < _PRECISE else 3
+    text = write(estimate.value) if write else _digits(estimate.value, digits)
+    if spread is None:
+        return f"{estimate.bound} {text}".strip()
+    return f"{text} ± {words.percent(spread) if spread < 0.01 else f'{100.0 * spread:,.0f} %'}"
+
+
+def _digits(value: float, digits: int) -> str:
+    rounded = float(f"{value:.{digits}g}")
+    if 1.0 <= rounded < _COUNTED:
+        places = max(0, digits - 1 - math.floor(math.log10(rounded)))
+        return f"{rounded:,.{places}f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _steps(estimate: Estimate) -> str:
+    """Steps that were found, which are whole numbers or nearly so."""
+    return amount(estimate, words.count if estimate.value < _COUNTED else None)
+
+
+def _critical(estimate: Estimate) -> str:
+    """``112 (2^6..2^8)``: the value, and the range it may be in."""
+    text = amount(replace(estimate, low=None, high=None))
+    if estimate.bound:
+        return text
+    return f"{text} ({_size(estimate.low)}..{_size(estimate.high)})"
+
+
+def _size(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return words.power_of_two(value) if math.log2(value).is_integer() else _digits(value, 3)
+
+
+def _sharpness(estimate: Estimate) -> str:
+    if estimate.value == 0.0:
+        return "0"
+    return amount(replace(estimate, low=None, high=None), "{:#.2g}".format)
+
+
+def _slope(estimate: Estimate) -> str:
+    if estimate.high is None:
+        return f"{estimate.value:.2f}"
+    return words.plus_minus(estimate.value, estimate.high - estimate.value)
+
+
+def _method(method: str) -> str:
+    return _METHODS.get(method, method)
+
+
+def _sizes(ends: tuple[float, float]) -> str:
+    return "..".join(map(words.power_of_two, ends))
+
+
+def _two_digits(ends: tuple[float, float]) -> str:
+    return "..".join(f"{end:#.2g}" for end in ends)
+
+
+def _end(size: float) -> str:
+    return f"2^{math.log2(size):.0f}"
+
+
+class Column(NamedTuple):
+    """A column of the tables.
+
+    Attributes:
+        name: for programs.
+        heading: for people.
+        kind: of its values: an estimate with range and bound, a range, a number, or a name.
+        place: of a value in an ``Analysis``, which may be None on the way.
+        write: the text that people read.
+    """
+
+    name: str
+    heading: str
+    kind: Literal["estimate", "range", "number", "name"]
+    place: str
+    write: Callable[[Any], str]
+
+    def value(self, analysis: Analysis) -> Any:
+        """The value of an analysis; None where it is not known."""
+        found: Any = analysis
+        for attribute in self.place.split("."):
+            found = None if found is None else getattr(found, attribute)
+        return found
+
+    def text(self, analysis: Analysis) -> str:
+        """The same for people."""
+        return _text(self.value(analysis), self.write)
+
+
+class Section(NamedTuple):
+    """A table for people: its label, title, what else a line has room for, its note and columns."""
+
+    name: str
+    title: str
+    brief: str
+    note: str
+    columns: tuple[Column, ...] = ()
+
+
+_NAMES = (
+    Column("curve", "curve", "name", "curve.label", str),
+    Column("source", "from", "name", "source", SOURCES.__getitem__),
+)
+SECTIONS = (
+    Section(
+        "limits",
+        "Limits of scaling",
+        "<= where the sweep ends first",
+        "T are the fewest steps to the target at batch size B, and k = T B in examples where twice "
+        "the batch halves the steps (the median there, ± its range). E_min are the examples T B at "
+        "small batches, S_min the steps at large ones, ± what they change by over the last factor "
+        "of four in B and what the search is off by; <= where they change by more than 2 %, so "
+        "that the sweep does not reach the limit. At B_20 the examples are 20 % above E_min; in "
+        "brackets the batch sizes it is between, wider where the search is more uncertain.",
+        (
+            Column("perfect_scaling", "k", "estimate", "perfect_scaling", amount),
+            Column("fewest_examples", "E_min", "estimate", "fewest_examples", amount),
+            Column("fewest_steps", "S_min", "estimate", "fewest_steps", _steps),
+            Column("critical_batch_size", "B_20", "estimate", "critical.estimate", _critical),
+        ),
+    ),
+    Section(
+        "hyperbola",
+        "Nearest hyperbola",
+        "T = S (1 + B_crit / B), and its misfit",
+        "T = S (1 + B_crit / B), with E = S B_crit, fitted in ln T; ± is the 95 % interval by the "
+        "scatter about it. rms and max are the misfit T / T_fit - 1. The product "
+        "(T / S_min - 1) (T B / E_min - 1), with the limits as measured, is 1 on the hyperbola and "
+        "less at a sharper knee.",
+        (
+            Column(
+                "hyperbola_critical_batch_size",
+                "B_crit",
+                "estimate",
+                "hyperbola.critical_batch_size",
+                amount,
+            ),
+            Column("hyperbola_steps", "S", "estimate", "hyperbola.fewest_steps", amount),
+            Column("hyperbola_examples", "E", "estimate", "hyperbola.fewest_examples", amount),
+            Column("hyperbola_rms", "rms", "number", "hyperbola.rms", words.percent),
+            Column("hyperbola_largest", "max", "number", "hyperbola.largest", words.percent),
+            Column("product", "product", "range", "product_range", _two_digits),
+        ),
+    ),
+    Section(
+        "rate",
+        "Best rate at small batches",
+        "it goes as B^slope",
+        "The best rate goes as B^slope over these B, and is 20 % off this law from where it ends. "
+        "± is by the bend: what the slope of the exact optima changes by along the range, and how "
+        "far what was found is off it; by seeds: a 95 % bootstrap interval; by scatter: the 95 % "
+        "interval by the scatter about the line. The slope from exact optima is that at the "
+        "smallest B.",
+        (
+            Column("slope", "slope", "estimate", "slope", _slope),
+            Column("slope_by", "by", "name", "slope.method", _method),
+            Column("slope_batch_sizes", "B", "range", "fit.batch_sizes", _sizes),
+            Column("slope_end", "ends near", "number", "fit.end", _end),
+        ),
+    ),
+)
+PRODUCTS = Section(
+    "products",
+    "Sharpness of the knee",
+    "",
+    "(T / S_min - 1) (T B / E_min - 1), with the limits as measured: 1 on McCandlish's hyperbola, "
+    "less at a sharper knee, 0 at a limit.",
+)
+
+
+def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
+    """The table of numbers, in full: one row for each analysis.
+
+    An estimate has five columns: its value, ``_low``, ``_high``, ``_bound`` and ``_method``; a
+    range has ``_low`` and ``_high``. Units are examples, steps and shares of 1; batch sizes and k
+    are in examples. What is not known is missing.
+    """
+    columns = [*_NAMES, *(column for section in SECTIONS for column in section.columns)]
+    return DataFrame(
+        {
+            name: number
+            for column in columns
+            for name, number in _numbers(column.name, column.kind, column.value(each)).items()
+        }
+        for each in analyses
+    )
+
+
+def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
+    """The table of how sharp each curve's knee is, in numbers: one row for each batch size."""
+    frames = [
+        DataFrame(
+            [_numbers(_title(each), "estimate", value) for _, value in each.products],
+            index=[size for size, _ in each.products],
+        )
+        for each in analyses
+    ]
+    return concat(frames, axis=1).sort_index().rename_axis("batch_size").reset_index()
+
+
+def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]:
+    """The tables that people read: a row for each analysis, and at last one for each batch size."""
+    found = [
+        (
+            section,
+            DataFrame(
+                {
+                    column.heading: [column.text(each) for each in analyses]
+                    for column in (*_NAMES, *section.columns)
+                }
+            ),
+        )
+        for section in SECTIONS
+    ]
+    sizes = sorted({size for analysis in analyses for size, _ in analysis.products})
+    products = {
+        _title(each): [_text(dict(each.products).get(size), _sharpness) for size in sizes]
+        for each in analyses
+    }
+    frame = DataFrame({"batch size": [words.typed(size) for size in sizes], **products})
+    return [*found, (PRODUCTS, frame)]
+
+
+def sides(frame: DataFrame) -> list[str]:
+    """Where the columns for people are flush: names left, numbers right."""
+    return ["left" if heading in ("curve", "from", "by") else "right" for heading in frame.columns]
+
+
+def _numbers(name: str, kind: str, value: Any) -> dict[str, Any]:
+    """The numbers of a value by the names of their columns."""
+    names = [f"{name}{ending}" for ending in _ENDINGS.get(kind, ("",))]
+    if value is None:
+        return dict.fromkeys(names)
+    parts = astuple(value) if kind == "estimate" else value if kind == "range" else (value,)
+    return dict(zip(names, parts, strict=True))
+
+
+def _title(analysis: Analysis) -> str:
+    return f"{analysis.curve.label}, {SOURCES[analysis.source]}"
+
+
+def _text(value: Any, write: Callable[[Any], str]) -> str:
+    return NONE if value is None else write(value)
+
+
+def analysis_table(analyses: Sequence[Analysis]) -> Group:
+    """The tables of a terminal, below each other: all but that of the knee's sharpness.
+
+    What was found has no row of its own where it says the same as the exact optima: the row is of
+    both. Columns that a line has no room for are left out, the least missed first; the files have
+    all.
+    """
+    tables = [_terminal_table(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
+    tables[-1].caption = Text("What the columns mean: analysis.md, beside the figures.")
+    return Group(*(part for table in tables for part in (Text(), table)))
+
+
+def _terminal_table(section: Section, frame: DataFrame) -> Table:
+    shown = frame
+    for heading in _LEAST_MISSED:
+        if _room(shown) < len(shown.columns) - 1:
+            shown = shown.drop(columns=heading, errors="ignore")
+    spaces = 2 if _room(shown) >= 2 * (len(shown.columns) - 1) else 1
+    table = Table(
+        title=Text(f"{section.title}: {section.brief}"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, spaces - 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading, side in zip(shown.columns, sides(shown), strict=True):
+        # Names are folded where they must be, and no number is: half of one is a wrong number.
+        table.add_column(
+            heading,
+            justify="left" if side == "left" else "right",
+            min_width=_least(heading, shown[heading]),
+            overflow="fold",
+            no_wrap=heading != "curve",
+        )
+    for row in _merged(shown.to_numpy().tolist()):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _room(frame: DataFrame) -> int:
+    """Characters that a terminal's line has left for the spaces between columns."""
+    return _TERMINAL - sum(_least(heading, frame[heading]) for heading in frame.columns)
+
+
+def _least(heading: str, texts: Sequence[str]) -> int:
+    """Characters that a column needs: those of its longest cell, or of a long label's words."""
+    if heading == "curve":
+        return min(_LONGEST, max(len(word) for text in texts for word in text.split()))
+    return max(map(len, (heading, *texts)))
+
+
+def _merged(rows: Sequence[list[str]]) -> list[list[str]]:
+    """The rows, with two that differ in their source only as one."""
+    merged: list[list[str]] = []
+    for row in rows:
+        if merged and [*merged[-1][:1], *merged[-1][2:]] == [*row[:1], *row[2:]]:
+            merged[-1][1] = "both"
+        else:
+            merged.append(row)
+    return merged
