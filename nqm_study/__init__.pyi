@@ -57,5 +57,6 @@ from .optimum.tuned import (
     Tuned as Tuned,
     tuned as tuned,
 )
+from .report import plot as plot
 
 __version__: str

@@ -189,16 +189,18 @@ def known(value: Any) -> Any:
 
 def _row(record: StudyRecord) -> dict[str, Any]:
     definition, best, optimum = record.definition, record.best, record.optimum
-    given = properties(definition)
     found = {} if best is None else best.hyperparameters
-    unknown = dict.fromkeys(definition.searched, math.nan)
+    values = {
+        name: math.nan if isinstance(value, Range) else float(value)
+        for name, value in definition.hyperparameters.items()
+    }
     size = math.nan if definition.two_objectives else definition.one_batch_size
     steps = None if best is None else best.steps
     at_optimum = {} if optimum is None else optimum.hyperparameters
     return {
-        **given,
-        **unknown,
-        **found,
+        **properties(definition),
+        **values,
+        **{name: float(value) for name, value in found.items()},
         "study": record.name,
         "batch_size": size,
         "seed": definition.seed,
@@ -215,7 +217,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "optimal_steps": record.optimal_steps,
         "optimal_gap": record.optimal_gap,
         "optimum_steps": None if optimum is None else optimum.steps,
-        **{f"optimum_{name}": value for name, value in at_optimum.items()},
+        **{f"optimum_{name}": float(value) for name, value in at_optimum.items()},
         "optimum_exact": None if optimum is None else optimum.exact,
         "excess": record.excess,
         "spectrum_digest": definition.spectrum_digest,

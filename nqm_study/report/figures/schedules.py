@@ -1,30 +1,36 @@
-"""Computed schedules: the learning rate in the course of the run, as a figure and as a table."""
+"""Computed schedules: the learning rate in the course of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
+from pandas import DataFrame
 
 from nqm_study.report import words
-from nqm_study.report.axes import GREY, caption_line, nqm_style, plain, set_powers, shades
-from nqm_study.report.captions import caption, check_some
-from nqm_study.report.comma import csv_text
-from nqm_study.report.point import Point
-from nqm_study.report.scaling import Curve
+from nqm_study.report.axes import (
+    GREY,
+    PANEL_HEIGHT,
+    nqm_style,
+    panels,
+    plain,
+    set_powers,
+    shades,
+    side_legend,
+)
+from nqm_study.report.captions import caption
+from nqm_study.report.curves import Curve, Point, curves
 
-COLUMNS = ("optimizer", "schedule", "batch_size", "first_step", "learning_rate", "steps", "curve")
-_WIDTH, _PANEL_HEIGHT = 7.2, 3.4  # inches
 _EQUAL = 1e-9  # relative difference below which rates are one
 _GREEDY: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 0.8}
 _SOLID: dict[str, Any] = {"linewidth": 1.4}
 
 
-def schedules_figure(curves: Sequence[Curve]) -> Figure | None:
+def draw(studies: DataFrame) -> Figure | None:
     """The learning rate against the fraction of the run, a line for each batch size.
 
     Each curve has a panel, but a greedy one shares that of its optimizer's optimal schedules, where
@@ -33,41 +39,35 @@ def schedules_figure(curves: Sequence[Curve]) -> Figure | None:
 
     Returns:
         the figure, or None where no curve has computed schedules.
-
-    Raises:
-        ValueError: without curves.
     """
-    check_some(curves)
-    shown = panels(curves)
+    shown = _panels(curves(studies))
     if not shown:
         return None
     members = [curve for panel in shown for curve in panel]
     colors = shades([point.batch_size for curve in members for point in _computed(curve)])
     with nqm_style():
-        figure = Figure(figsize=(_WIDTH, _PANEL_HEIGHT * len(shown) + 0.3))
-        all_axes = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+        heights = [PANEL_HEIGHT] * len(shown)
+        figure, all_axes = panels(
+            heights, "fraction of the run, t / T", caption(members), shared=True
+        )
         for axes, panel in zip(all_axes, shown, strict=True):
             _draw_panel(axes, panel, colors)
-        all_axes[-1].set_xlabel("fraction of the run, t / T")
-        caption_line(figure, caption(members))
     return figure
 
 
-def schedules_csv(curves: Sequence[Curve]) -> str:
-    """The same as comma-separated values: a row for each (step, learning rate) pair."""
-    return csv_text(COLUMNS, _rows(curves))
+def table(studies: DataFrame) -> DataFrame:
+    """The same: a row for each (step, learning rate) pair."""
+    rows = [
+        (c.optimizer, c.schedule, p.batch_size, first_step, rate, int(p.steps_low), c.label)
+        for c in curves(studies)
+        for p in _computed(c)
+        for first_step, rate in p.rates
+    ]
+    columns = ["optimizer", "schedule", "batch_size", "first_step", "learning_rate", "steps"]
+    return DataFrame(rows, columns=[*columns, "curve"])
 
 
-def _rows(curves: Sequence[Curve]) -> Iterator[Sequence[object]]:
-    for curve in curves:
-        for point in _computed(curve):
-            size, steps = words.typed(point.batch_size), words.typed(point.steps_low)
-            for first_step, rate in point.rates:
-                values = (curve.optimizer, curve.schedule, size, first_step, repr(rate), steps)
-                yield [*values, curve.label]
-
-
-def panels(curves: Sequence[Curve]) -> list[list[Curve]]:
+def _panels(curves: Sequence[Curve]) -> list[list[Curve]]:
     """The curves with computed schedules, those of one panel together."""
     known = [curve for curve in curves if _computed(curve)]
     result = [[curve] for curve in known if curve.schedule != "greedy"]
@@ -145,4 +145,4 @@ def _legend(axes: Axes, panel: Sequence[Curve], colors: dict[float, str]) -> Non
     if len(panel) > 1:
         lines += [Line2D([], [], color=GREY, **style) for style in (_SOLID, _GREEDY)]
         labels += [panel[0].schedule, "greedy, its T in brackets"]
-    axes.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
+    side_legend(axes, lines, labels)

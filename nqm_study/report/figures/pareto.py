@@ -1,18 +1,20 @@
-"""Steps against examples, as a figure and as a table of numbers."""
+"""Steps against examples: what studies found that search the batch size, and the exact frontier."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas import DataFrame
 
 from nqm_study.report import words
 from nqm_study.report.axes import (
+    LINES,
     Entry,
     Look,
     legend,
@@ -22,26 +24,14 @@ from nqm_study.report.axes import (
     set_powers,
 )
 from nqm_study.report.captions import listed
-from nqm_study.report.comma import csv_text
-from nqm_study.report.pareto import Frontier
+from nqm_study.report.pareto import frontiers
 from nqm_study.study.frontier import Array, ExactFrontier
 
-COLUMNS = (
-    "kind",
-    "optimizer",
-    "schedule",
-    "sampler",
-    "seed",
-    "trial",
-    "batch_size",
-    "steps",
-    "examples",
-    "learning_rate",
-    "exact_steps",
-    "curve",
+_COLUMNS = (
+    *("kind", "optimizer", "schedule", "sampler", "seed", "trial", "batch_size", "steps"),
+    *("examples", "learning_rate", "exact_steps", "curve"),
 )
 _DARK = "0.15"
-_STYLES = ("-", "--", ":", "-.")
 _MOST_LABELS = 6
 _OCTAVES = 1.5  # beyond the frontiers that are shown of the other trials
 _TEXT = np.array([0.13, 0.07])  # room that a batch size takes, in shares of the axes
@@ -57,82 +47,73 @@ _CRITICAL: dict[str, Any] = {
 }
 
 
-def pareto_figure(frontiers: Sequence[Frontier]) -> Figure | None:
+def draw(studies: DataFrame) -> Figure | None:
     """Steps against examples: all trials, the frontier that they found, and the exact one.
 
     Trials far from every frontier are outside of the axes.
 
     Returns:
-        the figure, or None where there are no frontiers.
+        the figure, or None where no study searches the batch size.
     """
-    if not frontiers:
+    found = frontiers(studies)
+    if found.empty:
         return None
     with nqm_style():
-        figure, axes = log2_axes("examples to target", "steps to target", _caption(frontiers))
-        entries: list[Entry] = []
-        for frontier, look in zip(frontiers, looks(len(frontiers)), strict=True):
-            entries.append(_draw_found(axes, frontier, look))
-        exact = _exact(frontiers)
-        for (name, line), style in zip(exact.items(), _cycled(len(exact)), strict=True):
-            entries.append(_draw_exact(axes, name, line, style))
+        figure, axes = log2_axes("examples to target", "steps to target", _caption(found))
+        drawn = zip(found.itertuples(), looks(len(found)), strict=True)
+        entries = [_draw_found(axes, frontier, look) for frontier, look in drawn]
+        exact = _exact(found)
+        for i, (name, line) in enumerate(exact.items()):
+            entries.append(_draw_exact(axes, name, line, LINES[i % len(LINES)]))
         if any(line.critical_batch_size is not None for line in exact.values()):
             remark = "examples 20 % above their least"
             entries.append((Line2D([], [], **_CRITICAL), "critical batch size", remark))
-        _set_axes(axes, frontiers)
+        _set_axes(axes, found, list(exact.values()))
         _draw_sizes(axes, list(exact.values()))
         legend(figure, entries)
     return figure
 
 
-def pareto_csv(frontiers: Sequence[Frontier]) -> str:
-    """The same as comma-separated values: a row for each trial that reached the target.
+def table(studies: DataFrame) -> DataFrame:
+    """The same: a row for each trial that reached the target, and for each exact point.
 
     ``kind`` is ``frontier`` of those that no other beats in both, ``trial`` of the others, and
     ``exact`` of points of the exact frontier. ``exact_steps`` are the fewest at that batch size.
     """
-    return csv_text(COLUMNS, _rows(frontiers))
-
-
-def _rows(frontiers: Sequence[Frontier]) -> Iterator[Sequence[object]]:
-    for each in frontiers:
-        named = (each.optimizer, each.schedule)
+    found = frontiers(studies)
+    rows: list[dict[str, Any]] = []
+    for each in found.itertuples():
         best = {id(trial) for trial in each.found}
         for seed, trial in each.trials:
-            fewest = each.exact.steps(trial.batch_size) if each.exact is not None else None
-            numbers = (
-                f"{trial.batch_size:.15g}",
-                trial.steps,
-                f"{trial.examples:.15g}",
-                repr(trial.hyperparameters.get("learning_rate", "")),
-                "" if fewest is None else f"{fewest:.6g}",
+            fewest = each.exact and each.exact.steps(trial.batch_size)
+            rows.append(
+                {
+                    "kind": "frontier" if id(trial) in best else "trial",
+                    **{name: getattr(each, name) for name in _COLUMNS[1:4]},
+                    "seed": seed,
+                    "trial": trial.number,
+                    **{name: getattr(trial, name) for name in ("batch_size", "steps", "examples")},
+                    "learning_rate": trial.hyperparameters.get("learning_rate"),
+                    "exact_steps": fewest and float(f"{fewest:.6g}"),  # of a spline in logarithms
+                    "curve": each.label,
+                }
             )
-            kind = "frontier" if id(trial) in best else "trial"
-            row = (kind, *named, each.sampler, seed, trial.number, *numbers, each.label)
-            yield row
-    for label, line in _exact(frontiers).items():
+    for label, line in _exact(found).items():
         for size, steps in line.points:
-            exact = (f"{size:.15g}", steps, f"{size * steps:.15g}", "", steps)
-            yield ("exact", "", "", "", "", "", *exact, label)
+            fewest = {"steps": steps, "examples": size * steps, "exact_steps": steps}
+            rows.append({"kind": "exact", "batch_size": size, **fewest, "curve": label})
+    return DataFrame(rows, columns=list(_COLUMNS)).astype({"seed": "Int64", "trial": "Int64"})
 
 
-def _exact(frontiers: Sequence[Frontier]) -> dict[str, ExactFrontier]:
+def _exact(found: DataFrame) -> dict[str, ExactFrontier]:
     """The exact frontiers that differ, by the optimizer or the first label they are those of."""
-    found: dict[ExactFrontier, Frontier] = {}
-    for each in frontiers:
-        if each.exact is not None:
-            found.setdefault(each.exact, each)
-    names = [each.optimizer for each in found.values()]
-    return {
-        each.optimizer if names.count(each.optimizer) == 1 else each.label: exact
-        for exact, each in found.items()
-    }
+    known = found[found.exact.notna()].drop_duplicates("exact")
+    alone = ~known.optimizer.duplicated(keep=False)
+    names = known.optimizer.where(alone, known.label)
+    return dict(zip(names, known.exact, strict=True))
 
 
-def _cycled(count: int) -> list[str]:
-    return [_STYLES[i % len(_STYLES)] for i in range(count)]
-
-
-def _draw_found(axes: Axes, frontier: Frontier, look: Look) -> Entry:
+def _draw_found(axes: Axes, frontier: Any, look: Look) -> Entry:
     style: dict[str, Any] = {
         "color": look.color,
         "marker": look.marker,
@@ -232,33 +213,27 @@ def _labelled(line: ExactFrontier, critical: float | None) -> list[float]:
     ]
 
 
-def _set_axes(axes: Axes, frontiers: Sequence[Frontier]) -> None:
-    points = [
-        (trial.examples, float(trial.steps or 1)) for each in frontiers for trial in each.found
-    ]
-    for each in frontiers:
-        if each.exact is not None:
-            sizes, steps = each.exact.line()
-            points += zip((sizes * steps).tolist(), steps.tolist(), strict=True)
-    for i, name in enumerate(("x", "y")):
-        values = [point[i] for point in points] or [1.0]
-        least = min(values) / (
-            4.0 if name == "x" else 2.0
-        )  # room for the batch sizes beside the lines
-        set_powers(axes, "x" if name == "x" else "y", [least, max(values) * 2.0**_OCTAVES])
+def _set_axes(axes: Axes, found: DataFrame, exact: Sequence[ExactFrontier]) -> None:
+    points = [(each.examples, float(each.steps or 1)) for trials in found.found for each in trials]
+    for line in exact:
+        sizes, steps = line.line()
+        points += zip((sizes * steps).tolist(), steps.tolist(), strict=True)
+    x, y = zip(*points, strict=True) if points else ([1.0], [1.0])
+    # Room for the batch sizes beside the lines.
+    set_powers(axes, "x", [min(x) / 4.0, max(x) * 2.0**_OCTAVES])
+    set_powers(axes, "y", [min(y) / 2.0, max(y) * 2.0**_OCTAVES])
 
 
-def _caption(frontiers: Sequence[Frontier]) -> str:
-    spectra = listed(each.spectrum_text for each in frontiers)
-    targets = listed(f"{each.target:g}" for each in frontiers)
-    schedules = listed(each.schedule for each in frontiers)
-    ranges = listed(f"{each.low:,.0f} to {each.high:,.0f}" for each in frontiers)
+def _caption(found: DataFrame) -> str:
+    spectra, schedules = listed(found.spectrum_text), listed(found.schedule)
+    targets = listed(f"{target:g}" for target in found.target)
+    ranges = listed(f"{each.low:,.0f} to {each.high:,.0f}" for each in found.itertuples())
     text = (
         f"Spectrum: {spectra}. Target loss: {targets}. Schedule: {schedules}. Batch sizes: "
         f"{ranges}. Faint dots are trials; a step line joins those that no other beats in both "
         "steps and examples."
     )
-    if any(each.gap is not None for each in frontiers):
+    if found.exact.notna().any():
         text += (
             " Within x % of the exact frontier: each of its points has a trial with at most x % "
             "more of both."
