@@ -3,6 +3,8 @@
 from .api import (
     Benchmark as Benchmark,
     run_study as run_study,
+    studies_frame as studies_frame,
+    trials_frame as trials_frame,
 )
 from .model.crossing import (
     risk_curve as risk_curve,
@@ -50,10 +52,11 @@ from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
 )
-from .optimum.shape_family import ShapeFamily as ShapeFamily
+from .optimum.families import ShapeFamily as ShapeFamily
 from .optimum.tuned import (
     Tuned as Tuned,
     tuned as tuned,
 )
+from .report import plot as plot
 
 __version__: str

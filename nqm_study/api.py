@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +23,19 @@ from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.optimum.study import Truth, true_optimum
 from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.evaluation import evaluation
-from nqm_study.study.records import Optimum, regret
+from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.studies import trial_records
-from nqm_study.study.trials import attributes, constrain, loss, suggest
+from nqm_study.study.storage.backends import embedded
+from nqm_study.study.storage.studies import read_records
+from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Array = npt.NDArray[np.float64]
+Source = str | Path | BaseStorage | Iterable[StudyRecord]
+"""Where studies are: a folder, an Optuna storage or its URL, or records that were read."""
 
 
 def run_study(
@@ -93,6 +101,45 @@ def run_study(
     stored = open_planned(plan, optuna.storages.get_storage(storage))
     run_planned(plan, stored)
     return stored
+
+
+def studies_frame(source: Source = "mlruns") -> DataFrame:
+    """The table of studies: one row for each that has finished trials.
+
+        studies = nqm.studies_frame()
+        studies.query("optimizer == 'sgd' and batch_size >= 64")
+        nqm.plot.steps_to_target(studies)
+
+    Args:
+        source: the folder ``mlruns`` or the one that holds it, an Optuna storage or its URL, or
+            records.
+
+    Returns:
+        A DataFrame; the docstring of ``nqm_study.report.frame.studies_frame`` has its columns.
+
+    Raises:
+        ValueError: if a folder holds no studies.
+    """
+    from nqm_study.report import frame
+
+    return frame.studies_frame(_records(source))
+
+
+def trials_frame(source: Source = "mlruns") -> DataFrame:
+    """The table of trials: one row for each finished trial, with what names its study.
+
+    Args:
+        source: as for ``studies_frame``.
+
+    Returns:
+        A DataFrame; the docstring of ``nqm_study.report.frame.trials_frame`` has its columns.
+
+    Raises:
+        ValueError: if a folder holds no studies.
+    """
+    from nqm_study.report import frame
+
+    return frame.trials_frame(frame.studies_frame(_records(source)))
 
 
 class Benchmark:
@@ -188,6 +235,21 @@ class Benchmark:
             raise ValueError("the target is reached by no member of the family: there is no regret")
         trials = study.get_trials(deepcopy=False) if isinstance(study, Study) else study
         return np.array(regret(trial_records(trials), self.optimum), dtype=np.float64)
+
+
+def _records(source: Source) -> Iterable[StudyRecord]:
+    """The records of all studies that a source holds."""
+    if isinstance(source, str) and "://" in source:
+        source = optuna.storages.get_storage(source)
+    if isinstance(source, BaseStorage):
+        return read_records(source)
+    if not isinstance(source, (str, Path)):
+        return source
+    folder = Path(source).absolute()
+    for root in (folder, folder / "mlruns"):
+        if backends := list(embedded(root)):
+            return [record for each in backends for record in read_records(each.open(root))]
+    raise ValueError(f"source={source}: must be a folder that holds studies, such as mlruns")
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from nqm_study.app.exit_status import FAILED, complain
 from nqm_study.app.progress import Board
 from nqm_study.app.publish import Published, publish, reported, show, stored_records, unmirrored
 from nqm_study.app.sweep import CALL
-from nqm_study.app.worker import told_of
+from nqm_study.app.worker import progress_of
+from nqm_study.report.frame import studies_frame
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.failures import failures, first_line
 
@@ -43,15 +44,16 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
         # The studies are over, and the figures take one core.
         CALL.mirror.hurry(os.cpu_count() or 1)
     records = stored_records(CALL.root, [backend])
+    studies = studies_frame(records)
     _settle(board, {record.name: record for record in records})
     names = frozenset(plan.name for plan in CALL.plans)
     try:
-        published = publish(CALL.root, records, names)
+        published = publish(CALL.root, studies, names)
     except OSError as error:
         if CALL.verbose:
             traceback.print_exc()
         complain(f"no figures: {error.filename or CALL.root}: {first_line(error)}")
-        published, status = Published(reported(records, names)), status or FAILED
+        published, status = Published(reported(studies, names)), status or FAILED
     state = None
     if CALL.mirror is not None:
         board.await_mirror()
@@ -71,10 +73,10 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
 
 
 def _settle(board: Board, records: Mapping[str, StudyRecord]) -> None:
-    """Tell the board of studies that ended where it could not be told."""
+    """Show the end of studies that could not send it, such as those on other machines."""
     board.hear_out()
     for plan in CALL.plans:
         record = records.get(plan.name)
         complete = record is not None and len(record.trials) >= plan.n_trials
         if record is not None and complete and plan.name in board.unfinished:
-            board.settle(replace(told_of(plan, record, None), over=True))
+            board.settle(replace(progress_of(plan, record, None), over=True))

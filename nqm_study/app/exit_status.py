@@ -1,4 +1,4 @@
-"""How the program ends: its exit statuses beside 0, and the line that says why."""
+"""The exit statuses beside 0, and the line on the terminal that says why."""
 
 from __future__ import annotations
 

@@ -1,14 +1,20 @@
-"""One Hydra job is one study. What runs it is imported when it starts."""
+"""A Hydra job, which is one study; what runs it is imported when the job starts."""
 
 from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from nqm_study.config.plan import StudyPlan
 
 
 @dataclass
@@ -30,7 +36,6 @@ class Job:
         """
         import optuna
 
-        from nqm_study.app.checks import planned_again
         from nqm_study.app.progress import Message, send
         from nqm_study.app.worker import run_job
 
@@ -50,7 +55,7 @@ class Job:
 
 
 def reason(error: Exception) -> str:
-    """One line that says what went wrong, and where all of it is."""
+    """One line that says what went wrong, and which log has all of it."""
     from nqm_study.study.storage.failures import first_line
     from nqm_study.study.trials import NotStoredError
 
@@ -60,3 +65,43 @@ def reason(error: Exception) -> str:
         return f"{error.filename or 'mlruns'}: {first_line(error)}"
     log = Path(HydraConfig.get().runtime.output_dir) / f"{HydraConfig.get().job.name}.log"
     return f"{type(error).__name__}: {first_line(error)}; see {log}"
+
+
+class ChangedError(CompactHydraException):
+    """What a study is made from changed after the call was checked; Hydra shows it as one line."""
+
+
+def marks(plans: Sequence[StudyPlan]) -> frozenset[str]:
+    """What ``planned_again`` knows planned studies by: their fingerprints and their spectra's."""
+    made = [plan.definition for plan in plans]
+    return frozenset(mark for each in made for mark in (each.fingerprint, each.spectrum_digest))
+
+
+def planned_again(cfg: DictConfig, planned: frozenset[str]) -> StudyPlan:
+    """The study of a configuration, once more; it must be one that was planned, if any were.
+
+    A job reads its spectrum's file again, minutes or hours after the call was checked. With other
+    contents it would be another study, which nobody asked for and the report would leave out.
+
+    Args:
+        cfg: the configuration of one job.
+        planned: the marks of the studies of the call; empty where no one checked them.
+
+    Raises:
+        ChangedError: in one line that says what changed.
+    """
+    from nqm_study.config.plan import study_plan
+
+    try:
+        plan = study_plan(cfg)
+    except ValueError as error:
+        raise ChangedError(f"nqm_study: {error}") from error
+    made = plan.definition
+    if not planned or made.fingerprint in planned:
+        return plan
+    what = "the configuration"
+    if made.spectrum_digest not in planned and "path" in cfg.spectrum:
+        what = f"spectrum.path={cfg.spectrum.path}"
+    raise ChangedError(
+        f"nqm_study: {what}: changed while the sweep ran; the same command starts it anew"
+    )

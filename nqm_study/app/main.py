@@ -33,6 +33,7 @@ def main() -> None:
     OmegaConf.register_new_resolver(
         "if_installed", lambda package, text: text if find_spec(package) else "", replace=True
     )
+    OmegaConf.register_new_resolver("described_keys", _described_keys, replace=True)
     # Our launcher files stand for the plugins' own of the same names.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
     # Hydra then leaves the errors to this function.
@@ -46,7 +47,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except Exception as error:  # noqa: BLE001 (shown, and the call ends)
-        from nqm_study.app.checks import ChangedError
+        from nqm_study.app.job import ChangedError
 
         status, changed = FAILED, isinstance(error, ChangedError)
         _show(error, whole=asked or CALL.verbose)
@@ -59,6 +60,13 @@ def main() -> None:
 
         status = conclude(CALL.board, status, changed=changed)
     sys.exit(status)
+
+
+def _described_keys() -> str:
+    """Every key of the configuration, for ``--help``."""
+    from nqm_study.config.schema import described
+
+    return described()
 
 
 def _show(error: Exception, *, whole: bool) -> None:

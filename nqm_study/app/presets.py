@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.app.exit_status import FAILED
-from nqm_study.config.values import text, typed
+from nqm_study.config.refusals import readable, typed
 
 _GROUP = "experiment"
 
@@ -97,4 +97,4 @@ def _call(arguments: Sequence[str]) -> int:
 def _texts(key: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"{key}={typed(value)}: must be a list")
-    return tuple(text(key, each) for each in value)
+    return tuple(readable(key, each) for each in value)

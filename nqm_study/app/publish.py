@@ -5,23 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from pandas import DataFrame
 from rich.console import Console
 
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
-from nqm_study.report.files import write_figures
-from nqm_study.report.grouping import by_problem, problem, spectrum_name
-from nqm_study.report.pareto import Frontier, frontiers
-from nqm_study.report.pareto_table import pareto_table
-from nqm_study.report.regret import comparisons
-from nqm_study.report.regret_table import regret_table
-from nqm_study.report.runs import runs
-from nqm_study.report.scaling import Curve, curves
-from nqm_study.report.selection import select
-from nqm_study.report.table import table
+from nqm_study.report.curves import by_problem, curves
+from nqm_study.report.pareto import frontiers
+from nqm_study.report.regret import regrets
+from nqm_study.report.selection import named_by, select
+from nqm_study.report.tables import pareto_table, regret_table, result_table
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
 from nqm_study.study.storage.studies import read_records
@@ -39,14 +36,14 @@ class Published:
     """What was made of the stored studies.
 
     Attributes:
-        chosen: the studies that were asked for.
+        chosen: the table of the studies that were asked for.
         folders: where the figures are.
         summaries: what the runs of their curves are to say.
     """
 
-    chosen: tuple[StudyRecord, ...] = ()
+    chosen: DataFrame
     folders: tuple[Path, ...] = ()
-    summaries: tuple[Summary, ...] = field(default=())
+    summaries: tuple[Summary, ...] = ()
 
 
 def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRecord, ...]:
@@ -59,16 +56,12 @@ def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRec
     )
 
 
-def reported(
-    records: Sequence[StudyRecord], only: frozenset[str] | None = None
-) -> tuple[StudyRecord, ...]:
-    """The studies with finished trials, of those that were asked for."""
-    return tuple(r for r in records if r.trials and (only is None or r.name in only))
+def reported(studies: DataFrame, only: frozenset[str] | None = None) -> DataFrame:
+    """The studies of these names; all where none are given."""
+    return studies if only is None else studies[studies.study.isin(only)]
 
 
-def publish(
-    root: Path, records: Sequence[StudyRecord], only: frozenset[str] | None = None
-) -> Published:
+def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) -> Published:
     """Write the figures of stored studies.
 
     They have every stored curve of their spectrum and target, so that what is studied on different
@@ -76,35 +69,38 @@ def publish(
 
     Args:
         root: the directory where the figures go.
-        records: all stored studies.
+        studies: the table of all stored ones.
         only: names of the studies to report; None for all.
     """
-    chosen = reported(records, only)
-    problems = {problem(record.definition) for record in chosen}
-    wanted = {record.definition.curve for record in chosen}
+    chosen = reported(studies, only)
     folders: list[Path] = []
     summaries: list[Summary] = []
-    for group in by_problem([r for r in records if problem(r.definition) in problems]):
+    for group in by_problem(studies):
+        wanted = set(chosen.curve[chosen.index.isin(group.index)])
+        if not wanted:
+            continue
         folder = root / "figures" / _folder(group)
-        drawn, found, files = _draw(folder, group)
+        files = write_figures(group, folder)
         folders.append(folder)
-        summaries += [curve_summary(c, group, files) for c in drawn if c.key in wanted]
-        summaries += [frontier_summary(f, group, files) for f in found if f.key in wanted]
-    for name in sorted({name for record in chosen for name in record.reports}):
-        members = [r for r in records if r.trials and name in r.reports]
+        summaries += [curve_summary(c, group, files) for c in curves(group) if c.key in wanted]
+        found = frontiers(group)
+        found = found[found.key.isin(wanted)]
+        summaries += [frontier_summary(each, group, files) for each in found.itertuples()]
+    for name in sorted({name for names in chosen.reports for name in names}):
+        members = studies[[name in names for names in studies.reports]]
         folders.append(root / "figures" / name)
         summaries.append(_report(folders[-1], {"report": name}, members))
     return Published(chosen, tuple(folders), tuple(summaries))
 
 
 def compare(
-    root: Path, records: Sequence[StudyRecord], text: str, by: Sequence[str], name: str | None
+    root: Path, studies: DataFrame, text: str, by: Sequence[str], name: str | None
 ) -> Published:
     """Write the figures of chosen studies, whatever their spectra and targets.
 
     Args:
         root: the directory where the figures go.
-        records: all stored studies.
+        studies: the table of all stored ones.
         text: a filter, as ``report.selection`` has it; empty for all.
         by: keys that name the curves; none for what differs.
         name: the folder's name; None for one made of the other two.
@@ -112,37 +108,28 @@ def compare(
     Raises:
         ValueError: if the filter or the keys are none, or choose nothing.
     """
-    chosen = select([r for r in records if not r.definition.two_objectives], text)
+    chosen = select(studies[~studies.two_objectives], text)
     folder = root / "figures" / (name or _slug(text, by))
     params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
-    report = _report(folder, params, chosen, by)
+    report = _report(folder, params, named_by(chosen, by) if by else chosen)
     return Published(chosen, (folder,), (report,))
-
-
-def _draw(
-    folder: Path, records: Sequence[StudyRecord], by: Sequence[str] = ()
-) -> tuple[tuple[Curve, ...], tuple[Frontier, ...], tuple[Path, ...]]:
-    """Write all that studies have figures and tables of; their curves, frontiers and files."""
-    drawn, found = curves(records, by), frontiers(records)
-    files = write_figures(drawn, folder, comparisons(records), found, runs(records, by))
-    return drawn, found, files
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
     """Print the tables of the studies, what is at an edge, and where figures and runs are."""
     for group in by_problem(published.chosen):
         if drawn := curves(group):
-            console.print(table(drawn))
+            console.print(result_table(drawn))
             if found := analyses(drawn):
                 console.print(analysis_table(found))
-        for comparison in comparisons(group):
+        for _, comparison in regrets(group).groupby("comparison", sort=False):
             console.print(regret_table(comparison))
-        for frontier in frontiers(group):
+        for frontier in frontiers(group).itertuples():
             console.print(pareto_table(frontier))
     lines = [
-        f"{record.name}: the best trial has {'; '.join(record.at_edge)}: the optimum may lie beyond"
-        for record in published.chosen
-        if record.at_edge
+        f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
+        for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
+        if edges
     ]
     lines += [f"figures: {folder}" for folder in published.folders]
     if mirror is not None and mirror.uri:
@@ -168,9 +155,9 @@ def unmirrored(state: MirrorState) -> str:
     )
 
 
-def _folder(group: Sequence[StudyRecord]) -> str:
-    digest, target = problem(group[0].definition)
-    return f"{spectrum_name(group)}-{digest[:6]}-C{target:.15g}"
+def _folder(group: DataFrame) -> str:
+    first = group.iloc[0]
+    return f"{group.spectrum.min()}-{first.spectrum_digest[:6]}-C{first.target:.15g}"
 
 
 def _slug(text: str, by: Sequence[str]) -> str:
@@ -178,12 +165,6 @@ def _slug(text: str, by: Sequence[str]) -> str:
     return "-".join(["compared", *words])[:_LONGEST_NAME]
 
 
-def _report(
-    folder: Path,
-    params: Mapping[str, str],
-    records: Sequence[StudyRecord],
-    by: Sequence[str] = (),
-) -> Summary:
+def _report(folder: Path, params: Mapping[str, str], studies: DataFrame) -> Summary:
     """Write a report of several curves; what its run says."""
-    drawn, found, files = _draw(folder, records, by)
-    return report_summary(folder.name, params, drawn, found, records, files)
+    return report_summary(folder.name, params, studies, write_figures(studies, folder))

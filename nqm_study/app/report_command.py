@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "--filter",
         metavar="TERMS",
         help="compare these studies only, in figures and a run of their own: "
-        "'spectrum=paper target=0.01', 'optimizer=sgd,adam batch_size>=64'",
+        "'optimizer == \"sgd\" and batch_size >= 64', or 'optimizer=sgd,adam batch_size>=2^6'",
     )
     parser.add_argument(
         "--by",
@@ -102,31 +102,33 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from nqm_study.app.publish import compare, publish, show, unmirrored
+    from nqm_study.report.frame import studies_frame
     from nqm_study.study.storage.studies import read_records
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     records = {backend: read_records(backend.open(root)) for backend in backends}
-    everything = [record for found in records.values() for record in found]
-    if not any(record.trials for record in everything):
+    studies = studies_frame(record for found in records.values() for record in found)
+    if studies.empty:
         raise ValueError(nothing)
     asked = _comparison(arguments)
     # A comparison is refused before anything is begun, and leaves the runs of studies alone.
-    published = compare(root, everything, *asked) if asked is not None else None
+    published = compare(root, studies, *asked) if asked is not None else None
     mirror = None
     if not arguments.no_mlflow:
         tracking = Tracking(
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
         studies = tuple(
-            MirroredStudies(backend, {record.name: None for record in _kept(found)})
+            MirroredStudy(backend, record.name)
             for backend, found in (records.items() if asked is None else ())
+            for record in _kept(found)
         )
         job = MirrorJob(root, tracking, studies, arguments.rebuild)
         mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
         mirror.hurry(os.cpu_count() or 1)
-    published = published or publish(root, everything)
+    published = published or publish(root, studies)
     state = mirror.finish(published.summaries) if mirror is not None else None
     show(published, Console(), state)
     if state is not None and (missing := unmirrored(state)):
@@ -137,7 +139,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
 
 def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], str | None] | None:
     """Filter, keys and name of the comparison that is asked for; None for none."""
-    from nqm_study.config.parts import report_name
+    from nqm_study.config.refusals import report_name
 
     name = report_name("--name", arguments.name)
     if arguments.filter is None and not arguments.by:

@@ -1,25 +1,28 @@
-"""Before anything is written: every study of a call is composed, checked, and remembered."""
+"""Composes and checks every study of a call before anything is written."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.app.exit_status import FAILED, REFUSED, complain
-from nqm_study.app.job import Job
+from nqm_study.app.job import Job, marks
 from nqm_study.app.presets import Presets, presets_of
+from nqm_study.study.storage.backends import EMBEDDED, embedded, require_writable
 
 if TYPE_CHECKING:
     from nqm_study.app.progress import Board
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Call:
-    """What this process was asked for: filled by ``Planner``, read by ``main``."""
+    """The call of this process: its planned studies, its progress and its mirror.
+
+    ``Planner`` fills it, and ``main`` reads it.
+    """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
@@ -67,8 +73,9 @@ class Planner(Callback):
             parsed = OverridesParser.create(config_loader=loader).parse_overrides(
                 [*swept, *config.hydra.overrides.task]
             )
-            batches = BasicSweeper.split_arguments(parsed, None)
-            overrides = [tuple(job) for batch in batches for job in batch]
+            # Of a key that is given twice, the last one counts.
+            values = {each.get_key_element(): _values(each) for each in parsed}
+            overrides = list(itertools.product(*values.values()))
             jobs = [loader.load_sweep_config(config, list(job)) for job in overrides]
         except HydraException as error:
             # No such option or key. Hydra would say the same, after it made its folders.
@@ -80,7 +87,6 @@ class Planner(Callback):
         loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
     def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
-        from nqm_study.app.checks import check_plans, labels, marks
         from nqm_study.config.plan import study_plan
 
         root = Path(config.hydra.runtime.cwd) / "mlruns"
@@ -107,9 +113,9 @@ class Planner(Callback):
 
 
 class _Composed:
-    """Hydra's composition of a job, which gives once what was composed before.
+    """Hydra's composition of jobs, which gives each that was composed before, once.
 
-    It goes with Hydra's context to the processes that run the studies, with nothing left in it.
+    It goes with Hydra's context to the processes that run the studies, and is empty by then.
     """
 
     def __init__(self, compose: Callable[..., DictConfig], composed: _ByOverrides) -> None:
@@ -138,17 +144,111 @@ def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
     if tracking is None:
         return None
 
-    from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
-    names = {plan.name: plan.n_trials for plan in plans}
-    job = MirrorJob(root, tracking, (MirroredStudies(plans[0].backend, names),))
+    studies = tuple(MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans)
+    job = MirrorJob(root, tracking, studies)
     # The studies have the other cores.
     return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
 
 
+def _values(override: Override) -> list[str]:
+    """An override once for each of its values, as Hydra's own sweeper tries them."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise HydraException(f"{override.input_line}: must be a list of values, or a range of them")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
 def _without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
+    """Refuse what would fail only later, or spoil what is stored.
+
+    Raises:
+        ValueError: in one line that says what is wrong and what is allowed.
+    """
+    require_writable(root, "mlflow.db", *EMBEDDED.values())
+    if len({plan.backend for plan in plans}) > 1:
+        raise ValueError("storage: must be the same for all studies of a sweep")
+    if len({plan.tracking for plan in plans}) > 1:
+        raise ValueError("tracking: must be the same for all studies of a sweep")
+    tracking = plans[0].tracking
+    if tracking is not None and not tracking.uri and set(str(root)) & set("%?"):
+        raise ValueError(f"{root}: must have no % or ? in it, MLflow cannot open it")
+    name, times = Counter(plan.name for plan in plans).most_common(1)[0]
+    if times > 1:
+        same = [plan for plan in plans if plan.name == name]
+        if len({plan.definition.fingerprint for plan in same}) > 1:
+            raise ValueError(
+                f"study.name={name}: names several studies of the sweep; leave it out, or run one"
+            )
+        definition = same[0].definition
+        raise ValueError(
+            f"optimizer={definition.optimizer}{_policy(same[0])}{_schedule(same[0], ' schedule=')} "
+            f"batch_size={definition.batch_text}: is listed twice in the sweep; list each "
+            "study once"
+        )
+    for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
+        if not backend.exists(root):
+            continue
+
+        import optuna
+
+        from nqm_study.study.storage.studies import check_definition
+
+        storage = backend.open(root)
+        planned = {plan.name: plan for plan in plans}
+        for name in optuna.study.get_all_study_names(storage):
+            plan = planned.get(name)
+            if plan is not None and plan.backend != backend:
+                raise ValueError(
+                    f"storage={plan.backend.kind}: the study {name} is in {backend.where}; "
+                    f"continue it there with storage={backend.kind}"
+                )
+            # The report at the end reads them all.
+            stored = optuna.load_study(study_name=name, storage=storage)
+            check_definition(stored, plan.definition if plan is not None else None)
+
+
+def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
+    """A short name for each study of a call, by its full name; different for each."""
+    several = len({plan.definition.sampler_text for plan in plans}) > 1
+
+    def label(plan: StudyPlan) -> str:
+        made = plan.definition
+        if plan.named:
+            return plan.name
+        return (
+            f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_text} "
+            f"C={made.target:g} seed={made.seed}"
+            f"{f' {made.sampler_text}' if several else ''}"
+        )
+
+    times = Counter(label(plan) for plan in plans)
+    return {
+        plan.name: label(plan)
+        if times[label(plan)] == 1
+        else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
+        for plan in plans
+    }
+
+
+def _policy(plan: StudyPlan) -> str:
+    """The policy of beta2, where it is not the plain one."""
+    policy = plan.definition.optimizer_settings.get("beta2_policy")
+    return f" optimizer.beta2_policy={policy}" if policy else ""
+
+
+def _schedule(plan: StudyPlan, before: str) -> str:
+    """The schedule's name, where it is not the plain one."""
+    name = plan.definition.schedule
+    return "" if name == "constant" else f"{before}{name}"

@@ -24,14 +24,12 @@ from nqm_study.study.loop import run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.storage.origin import origin
 from nqm_study.study.storage.studies import (
-    frontier_known,
-    note_frontier,
-    note_optimum,
+    note,
     note_origin,
     note_report,
     note_tracked,
+    noted,
     open_study,
-    optimum_known,
     stored_search,
     study_record,
 )
@@ -73,7 +71,7 @@ def _open_shared(plan: StudyPlan, root: Path) -> tuple[Study, Sharing]:
 
 
 def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
-    """Bring a study to its budget, and tell how far it is."""
+    """Bring a study to its budget, and send its progress after each trial."""
 
     def record() -> StudyRecord:
         if sharing is None:
@@ -83,26 +81,26 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 
         return patiently(lambda: study_record(stored), sharing.patience)
 
-    told = told_of(plan, record(), 0)
-    send(told)
+    latest = progress_of(plan, record(), 0)
+    send(latest)
 
     def on_trial(trial: TrialRecord, done: int) -> None:
-        nonlocal told
-        fewest = min((s for s in (told.steps, trial.steps) if s is not None), default=None)
-        least = told.examples
+        nonlocal latest
+        fewest = min((s for s in (latest.steps, trial.steps) if s is not None), default=None)
+        least = latest.examples
         if trial.batch_size and trial.steps is not None:
             least = min(trial.examples, math.inf if least is None else least)
-        told = replace(told, done=done, steps=fewest, examples=least, new=(told.new or 0) + 1)
-        send(told)
+        latest = replace(latest, done=done, steps=fewest, examples=least, new=(latest.new or 0) + 1)
+        send(latest)
         if orphaned():
             # Nobody waits for this worker any more, and it would wait for them forever.
             os._exit(FAILED)
 
     run_planned(plan, stored, sharing=sharing, on_trial=on_trial)
-    send(replace(told_of(plan, record(), told.new), over=True))
+    send(replace(progress_of(plan, record(), latest.new), over=True))
 
 
-def told_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
+def progress_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Message:
     """Progress message of a study: trials done, of them new, and the fewest steps so far."""
     done = len(record.trials)
     found = non_dominated(record.trials) if record.definition.two_objectives else ()
@@ -138,11 +136,11 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     # Before the last trial: whoever sees that one sees what it is compared with.
     made = plan.definition
     if made.two_objectives:
-        if not frontier_known(study) and frontier_wanted(plan.truth, plan.algorithm, made):
-            note_frontier(study, true_frontier(plan.problem, made))
-    elif wanted(plan.truth, plan.algorithm, made) and not optimum_known(study):
+        if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.algorithm, made):
+            note(study, "frontier", true_frontier(plan.problem, made))
+    elif wanted(plan.truth, plan.algorithm, made) and not noted(study, "optimum"):
         optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
-        note_optimum(study, optimum)
+        note(study, "optimum", optimum)
     return study
 
 
@@ -163,7 +161,7 @@ def run_planned(
         on_trial: called with each new trial after it was written.
     """
     evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
-    made, search = plan.definition, stored_search(stored) or plan.search
+    made, search = plan.definition, stored_search(stored)
     keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
     if sharing is None:
         run(stored, made, search, evaluate, **keywords)

@@ -1,62 +1,53 @@
-"""From a composed configuration to a study's plan: the only place that knows both.
+"""From a configuration to a study's plan: what to run, where it is kept and mirrored.
 
-What a plan is checked against without the model's numbers is checked first, and only then the
-modules are imported that compute them: a refusal takes no longer than composing.
+What a configuration is checked against without the model's numbers is checked first, and only then
+the modules are imported that compute them: a refusal takes no longer than composing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import functools
+import importlib.util
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.config.folder import conf_dir
-from nqm_study.config.optimizer import OptimizerSpace, optimizer_space
-from nqm_study.config.parts import (
-    batch_sizes,
-    ends_of,
-    enqueued,
-    make_backend,
-    make_spectrum,
-    make_tracking,
-    report_name,
-    sampler_settings,
-    sections,
-    switch,
-    truth_of,
-)
-from nqm_study.config.schedule import (
-    NAMES as SCHEDULES,
-    ScheduleSpace,
-    belongs,
-    schedule_space,
-    trained,
-)
-from nqm_study.config.values import choice, integer, text
-from nqm_study.model.numerics.require import require_growth, require_number
-from nqm_study.model.outcome import MAX_GROWTH, MOST_STEPS
+from nqm_study.config.parts import SCHEDULES, belongs, optimizer_part, schedule_part, trained
+from nqm_study.config.refusals import choice, typed, under
+from nqm_study.config.schema import Configuration, File, Postgresql, PowerLaw, Untracked, parsed
+from nqm_study.model.problems.files import loaded
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.optimum.study import Truth
-from nqm_study.study.definition import BATCH_SIZE, Hyperparameter, Range, StudyDefinition
+from nqm_study.study.definition import (
+    ONE_OBJECTIVE,
+    Hyperparameter,
+    Range,
+    StudyDefinition,
+    grid_points,
+)
 from nqm_study.study.storage.backends import Backend
 from nqm_study.tracking.settings import Tracking
 
 if TYPE_CHECKING:
+    from nqm_study.optimum.study import Truth
     from nqm_study.study.space import Search
 
-MOST_BATCH_SIZE = 2**53
-"""Up to here a batch size is exact as a floating-point number."""
-
-MOST_SEED = 2**32 - 1
-"""The largest seed that every sampler takes."""
+_COMPOSING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One study of a call, checked and ready to run.
+    """One study, checked and ready to run.
 
     Attributes:
         name: its name in the storage.
@@ -69,7 +60,7 @@ class StudyPlan:
         backend: where it is kept.
         tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
-        config: the composed configuration as YAML, without passwords.
+        config: the composed configuration as YAML, without passwords; empty for one from Python.
         report: name of the report that the study belongs to; None for none.
     """
 
@@ -83,68 +74,23 @@ class StudyPlan:
     backend: Backend
     tracking: Tracking | None
     named: bool
-    config: str = ""
-    report: str | None = None
+    config: str
+    report: str | None
 
 
 def study_plan(cfg: DictConfig) -> StudyPlan:
-    """The study that a composed configuration asks for.
+    """The plan of the study that a composed configuration asks for.
 
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    data = sections(cfg)
-    batch_size = batch_sizes(data["batch_size"], MOST_BATCH_SIZE)
-    study = data["study"]
-    n_trials = integer("study.n_trials", study["n_trials"], 1)
-    seed = integer("study.seed", study["seed"], 0, MOST_SEED)
-    max_steps = integer("study.max_steps", study["max_steps"], 1, MOST_STEPS)
-    max_growth = require_growth(study["max_growth"], "study.max_growth")
-    spectrum, spectrum_settings = make_spectrum(data["spectrum"])
-    target = _target(data["target"], spectrum)
-    # Of a range, the low end has the largest beta2 and the high end what no steps are fewer than.
-    low, high = ends_of(batch_size)
-    searched = {BATCH_SIZE: batch_size} if isinstance(batch_size, Range) else {}
-    optimizer, schedule, hyperparameters = _searched(data["optimizer"], data["schedule"], low)
-    definition = StudyDefinition(
-        optimizer=optimizer.name,
-        hyperparameters=hyperparameters,
-        spectrum=text("spectrum.name", data["spectrum"]["name"]),
-        spectrum_digest=spectrum.digest,
-        schedule=schedule.name,
-        batch_size=batch_size,
-        target=target,
-        seed=seed,
-        sampler=sampler_settings(data["sampler"], {**searched, **hyperparameters}, n_trials),
-        max_steps=max_steps,
-        spectrum_settings=spectrum_settings,
-        schedule_settings=schedule.settings,
-        optimizer_settings=optimizer.settings,
-        warm_start=switch("study.warm_start", study["warm_start"]),
-        enqueued=enqueued("study.enqueue", study["enqueue"]),
-        max_growth=max_growth,
-    )
-    name = None if study["name"] is None else text("study.name", study["name"])
-    truth = truth_of("study.truth", study["truth"])
-    backend, tracking = make_backend(data["storage"]), make_tracking(data["tracking"])
-    report = report_name("report.name", data["report"]["name"])
-    problem = NoisyQuadratic(spectrum, high)
-
-    from nqm_study.search.batch_sizes import fit_sizes
-
-    return StudyPlan(
-        name=name or definition.default_name,
-        definition=definition,
-        algorithm=optimizer.algorithm,
-        problem=problem,
-        search=fit_sizes(problem, optimizer.algorithm, definition),
-        n_trials=n_trials if definition.searched or searched else 1,
-        truth=truth,
-        backend=backend,
-        tracking=tracking,
-        named=name is not None,
-        config=_as_yaml(data, backend),
-        report=report,
+    data = _plain(cfg)
+    config = parsed(data)
+    spectrum, settings = _spectrum(config.spectrum)
+    sizes = config.batch_size
+    largest = (sizes.high or 1.0) if isinstance(sizes, Range) else sizes
+    return _plan(
+        config, NoisyQuadratic(spectrum, largest), config.spectrum.name, settings, sizes, data
     )
 
 
@@ -152,98 +98,216 @@ def python_plan(
     problem: NoisyQuadratic,
     family: str,
     *,
-    target: float = 0.01,
-    n_trials: int = 100,
-    seed: int = 0,
     schedule: str = "constant",
     hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
     sampler: str = "tpe",
-    warm_start: bool = True,
-    enqueue: Sequence[Mapping[str, float]] = (),
-    truth: Truth = False,
-    max_growth: float | None = MAX_GROWTH,
+    target: float = 0.01,
+    **study: object,
 ) -> StudyPlan:
-    """The study of values given in Python; the arguments are those of ``run_study``.
+    """The plan of the study that is asked for in Python.
+
+    Args:
+        problem: in place of a configuration's spectrum and batch size.
+        family: name of an optimizer's configuration.
+        schedule: name of a schedule's.
+        sampler: name of a sampler's.
+        hyperparameters: what replaces values of the optimizer's and the schedule's.
+        target: expected loss to reach.
+        **study: what replaces values of the group ``study``.
 
     Raises:
-        ValueError: if a value is outside its range.
+        ValueError: naming argument, value and what is allowed.
     """
-    folder = conf_dir()
-    known = tuple(sorted(path.stem for path in (folder / "optimizer").glob("*.yaml")))
-    choice("family", family, known)
+    choice("family", family, options("optimizer"))
     choice("schedule", schedule, SCHEDULES)
-    choice("sampler", sampler, tuple(sorted(p.stem for p in (folder / "sampler").glob("*.yaml"))))
-    n_trials = integer("n_trials", n_trials, 1)
-    # No hyperparameter of a schedule has the name of an optimizer's.
-    given = hyperparameters or {}
-    shape = {name for name in given if belongs(schedule, name)}
-    optimizer, planned, space = _searched(
-        {
-            **_section("optimizer", family),
-            **{name: value for name, value in given.items() if name not in shape},
-        },
-        {**_section("schedule", schedule), **{name: given[name] for name in shape}},
-        problem.batch_size,
-    )
-    defaults = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    definition = StudyDefinition(
-        optimizer=family,
-        hyperparameters=space,
-        spectrum="custom",
-        spectrum_digest=problem.spectrum.digest,
-        schedule=schedule,
-        batch_size=float(problem.batch_size),
-        target=_target(target, problem.spectrum),
-        seed=integer("seed", seed, 0),
-        sampler=sampler_settings(_section("sampler", sampler), space, n_trials),
-        max_steps=int(defaults["study"]["max_steps"]),  # type: ignore[call-overload,index]  # as the file is
-        schedule_settings=planned.settings,
-        optimizer_settings=optimizer.settings,
-        warm_start=switch("warm_start", warm_start),
-        enqueued=enqueued("enqueue", enqueue),
-        max_growth=require_growth(max_growth),
-    )
-    backend, truth = Backend(), truth_of("truth", truth)
-
-    from nqm_study.search.ranges import fit
-
-    return StudyPlan(
-        name=definition.default_name,
-        definition=definition,
-        algorithm=optimizer.algorithm,
-        problem=problem,
-        search=fit(problem, optimizer.algorithm, definition),
-        n_trials=n_trials if definition.searched else 1,
-        truth=truth,
-        backend=backend,
-        tracking=None,
-        named=False,
-    )
+    choice("sampler", sampler, options("sampler"))
+    data = _composed(f"optimizer={family}", f"schedule={schedule}", f"sampler={sampler}")
+    data = {**data, "target": target, "study": {**data["study"], **study}}
+    for name, value in (hyperparameters or {}).items():
+        # No hyperparameter of a schedule has the name of an optimizer's.
+        group = "schedule" if belongs(schedule, name) else "optimizer"
+        data[group] = {**data[group], name: value}
+    try:
+        config = parsed(data)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("study.")) from None
+    return _plan(config, problem, "custom", {}, float(problem.batch_size))
 
 
-def _searched(
-    optimizer: Mapping[str, Any], schedule: Mapping[str, Any], batch_size: float
-) -> tuple[OptimizerSpace, ScheduleSpace, dict[str, Hyperparameter]]:
-    """The optimizer and the schedule, and the hyperparameters of both."""
-    own, space = optimizer_space(optimizer, batch_size), schedule_space(schedule)
-    left = trained(space.name, own.name, own.algorithm, own.hyperparameters)
-    return own, space, {**left, **space.hyperparameters}
+def options(group: str) -> tuple[str, ...]:
+    """The names of a group's configurations."""
+    return tuple(sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")))
 
 
-def _section(group: str, option: str) -> dict[str, Any]:
-    """A group's section as a file of conf/ has it."""
-    return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{option}.yaml"))  # type: ignore[return-value]  # a mapping, as the file is
+@functools.lru_cache(maxsize=256)
+def _composed(*overrides: str) -> Mapping[str, Any]:
+    """A configuration for Python, whose studies are not mirrored."""
+    # Hydra composes for one program at a time, and the caller may be one, or several threads.
+    with _COMPOSING:
+        running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                return _plain(compose("config", [*overrides, "tracking=none"]))
+        finally:
+            GlobalHydra.instance().hydra = running
 
 
-def _as_yaml(data: Mapping[str, Any], backend: Backend) -> str:
-    """A configuration as it was composed, with the server's password left out."""
-    storage = {**data["storage"], "url": backend.where} if backend.shared else data["storage"]
-    return OmegaConf.to_yaml({**data, "storage": storage})
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]  # a mapping
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
 
 
-def _target(value: object, spectrum: Spectrum) -> float:
-    """A target that is not met before the first step."""
-    target, initial = require_number("target", value, above=0.0), spectrum.initial_risk
+def _plan(
+    config: Configuration,
+    problem: NoisyQuadratic,
+    spectrum: str,
+    spectrum_settings: Mapping[str, float | str],
+    batch_size: float | Range,
+    composed: Mapping[str, Any] | None = None,
+) -> StudyPlan:
+    """The plan of a configuration on a problem.
+
+    Args:
+        config: as ``parsed`` gives it; its spectrum and batch size are not looked at.
+        problem: spectrum and batch size, of a range its high end.
+        spectrum: the spectrum's name.
+        spectrum_settings: what it was made from.
+        batch_size: the batch size, or the range of it that is searched.
+        composed: the configuration's sections, to be kept with the study; None for none.
+    """
+    target, initial = config.target, problem.spectrum.initial_risk
     if target >= initial:
         raise ValueError(f"target={target:g}: must be below the initial risk, {initial:.6g}")
-    return target
+    # Of a range, the low end has the largest beta2.
+    lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
+    optimizer = optimizer_part(config.optimizer, lowest)
+    schedule = schedule_part(config.schedule)
+    study = config.study
+    definition = StudyDefinition(
+        optimizer=optimizer.name,
+        hyperparameters=trained(optimizer, schedule),
+        spectrum=spectrum,
+        spectrum_digest=problem.spectrum.digest,
+        schedule=schedule.name,
+        batch_size=batch_size,
+        target=target,
+        seed=study.seed,
+        sampler=asdict(config.sampler),
+        max_steps=study.max_steps,
+        spectrum_settings=spectrum_settings,
+        schedule_settings=schedule.settings,
+        optimizer_settings=optimizer.settings,
+        warm_start=study.warm_start,
+        enqueued=study.enqueue,
+        max_growth=study.max_growth,
+    )
+    _check_sampler(definition, study.n_trials)
+    backend = _backend(config)
+
+    from nqm_study.search.batch_sizes import fit_sizes
+
+    return StudyPlan(
+        name=study.name or definition.default_name,
+        definition=definition,
+        algorithm=optimizer.kind,
+        problem=problem,
+        search=fit_sizes(problem, optimizer.kind, definition),
+        n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
+        truth=study.truth,
+        backend=backend,
+        tracking=_tracking(config),
+        named=study.name is not None,
+        config=_as_yaml(composed, backend) if composed is not None else "",
+        report=config.report.name,
+    )
+
+
+def _spectrum(group: PowerLaw | File) -> tuple[Spectrum, dict[str, float | str]]:
+    """The spectrum of its group, and the settings that tell it from others of its name."""
+    if isinstance(group, PowerLaw):
+        spectrum = under("spectrum", functools.partial(_power_law, group.dim, group.exponent))
+        return spectrum, {"dim": float(group.dim), "exponent": group.exponent}
+    path = group.path
+    if not isinstance(path, str) or not path.strip():
+        raise ValueError(
+            f"spectrum.path={typed(path)}: must be the path of a .csv or .npz file, relative to "
+            "the folder the program is started in"
+        )
+    if not path.isprintable():
+        raise ValueError(f"spectrum.path={path!r}: must have no characters that cannot be shown")
+    # With hydra.job.chdir a job runs in a folder of its own.
+    file = Path(to_absolute_path(path))
+    try:
+        spectrum, scale = loaded(file, rescale=group.rescale)
+    except ValueError as error:
+        raise ValueError(f"spectrum.path={error}") from error
+    # Nine digits are enough to know a spectrum by; its digest is of every bit.
+    modes = float(f"{spectrum.multiplicity.sum():.9g}")
+    scaled = {} if scale == 1.0 else {"scale": float(f"{scale:.9g}")}
+    return spectrum, {"file": file.name, "modes": modes, **scaled}
+
+
+@functools.lru_cache(maxsize=8)
+def _power_law(dim: int, exponent: float) -> Spectrum:
+    # One spectrum for all the studies of a call: its compressions are kept on it.
+    return power_law(dim, exponent)
+
+
+def _check_sampler(definition: StudyDefinition, n_trials: int) -> None:
+    """Refuse a sampler that cannot search the study's space within its budget."""
+    sampler = definition.sampler
+    name = sampler["name"]
+    if definition.two_objectives and name in ONE_OBJECTIVE:
+        others = ", ".join(each for each in options("sampler") if each not in ONE_OBJECTIVE)
+        raise ValueError(f"sampler={name}: must be one of {others} where batch_size is searched")
+    if definition.two_objectives and sampler.get("finish"):
+        raise ValueError(
+            f"sampler.finish={sampler['finish']:g}: must be 0 where batch_size is searched, as "
+            "with sampler=tpe_alone or nsgaii"
+        )
+    if name == "gp" and importlib.util.find_spec("torch") is None:
+        raise ValueError("sampler=gp: needs PyTorch, which is not installed")
+    dimensions = len(definition.searched) + definition.two_objectives
+    if name == "grid" and dimensions:
+        held = grid_points(sampler, dimensions) ** dimensions
+        if n_trials > held:
+            raise ValueError(
+                f"study.n_trials={n_trials}: must be at most {held}, the points of the grid; "
+                "sampler.size makes it finer"
+            )
+
+
+def _backend(config: Configuration) -> Backend:
+    """Where the study is kept."""
+    storage = config.storage
+    if not isinstance(storage, Postgresql):
+        return Backend(storage.name)
+
+    from nqm_study.study.storage.database import server_url
+
+    server_url(storage.url or "")
+    if storage.grace_period <= storage.heartbeat_interval:
+        raise ValueError(
+            f"storage.grace_period={storage.grace_period}: must be above "
+            f"storage.heartbeat_interval={storage.heartbeat_interval}"
+        )
+    return Backend(storage.name, str(storage.url), storage.heartbeat_interval, storage.grace_period)
+
+
+def _tracking(config: Configuration) -> Tracking | None:
+    """The MLflow that the study is mirrored into; None for none."""
+    if isinstance(config.tracking, Untracked):
+        return None
+    settings = asdict(config.tracking)
+    del settings["name"]
+    return Tracking(**settings)
+
+
+def _as_yaml(composed: Mapping[str, Any], backend: Backend) -> str:
+    """A configuration as it was composed, with the server's password left out."""
+    storage = composed["storage"]
+    if backend.shared:
+        storage = {**storage, "url": backend.where}
+    return OmegaConf.to_yaml({**composed, "storage": storage})

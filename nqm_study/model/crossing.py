@@ -7,16 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.linear.risks import TOLERANCE, linear_crossing, linear_risks
+from nqm_study.model.linear.risks import converged, linear_crossing, linear_risks
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.horizon import FAIR, GOOD
+from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import SGD, Adam, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 
-Array = npt.NDArray[np.float64]
-
 CONSTANT = Constant()
+
+LAST_RISK_LEVEL = 2
+"""Compression of the spectrum in ``last_risk`` under a schedule, if there are finer ones."""
+
+LAST_RISK_STEPPED = 2048
+"""Up to so many steps ``last_risk`` steps through a run under a schedule: a warm-up of a step or
+two shows, which stretches blur."""
 
 
 def steps_to_target(
@@ -162,6 +170,43 @@ def risk_curve(
     from nqm_study.model.linear.scheduled import scheduled_risks
 
     return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision, max_growth)
+
+
+def last_risk(
+    problem: NoisyQuadratic, optimizer: Optimizer, schedule: Schedule, steps: int
+) -> float:
+    """The expected loss after all steps of a run, quickly, smoothly, and to about a percent.
+
+    It is what a search descends along. The error (compression of the spectrum, stretches of a
+    schedule, Adam's rules) is nearly the same share at neighbouring hyperparameters and lengths,
+    and it takes a fraction of the time of a search for the steps to a target.
+
+    Args:
+        problem: spectrum and batch size.
+        optimizer: ``SGD`` or ``Adam``.
+        schedule: multiplies the learning rate.
+        steps: the length of the run, >= 1.
+
+    Returns:
+        The risk; inf or NaN where it overflows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(optimizer, Adam):
+            from nqm_study.model.adaptive.nodes import COMPRESSION_LEVEL, USUAL
+            from nqm_study.model.adaptive.run import Closure
+
+            closure = Closure.of(problem, optimizer, schedule, COMPRESSION_LEVEL, USUAL)
+            return closure.within(steps, roughly=True).risk_after(steps)
+        if schedule == CONSTANT:
+            ends = np.array((steps,))
+            return float(converged(problem, optimizer, ends)[0].risks(ends)[0])
+
+        from nqm_study.model.linear.runs import Runs
+
+        spectrum = problem.spectrum
+        level = max(spectrum.first_level, min(LAST_RISK_LEVEL, spectrum.last_level))
+        quality = GOOD if steps <= LAST_RISK_STEPPED else FAIR
+        return Runs(problem, optimizer, schedule, level).look(steps, quality).risk
 
 
 def _adam_level(tolerance: float) -> int | None:

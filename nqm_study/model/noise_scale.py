@@ -23,15 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model.crossing import CONSTANT, require_run, risk_curve
-from nqm_study.model.linear.risks import TOLERANCE
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.products import plain, product
+from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import ScheduleLike
-
-Array = npt.NDArray[np.float64]
 
 Weighting = Literal["simple", "hessian"]
 

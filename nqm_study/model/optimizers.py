@@ -18,11 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_number
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

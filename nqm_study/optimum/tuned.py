@@ -25,16 +25,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nqm_study.model.crossing import steps_to_target
-from nqm_study.model.linear.families import FAMILIES, Family
 from nqm_study.model.linear.fewest_steps import LONGEST, Tuning
+from nqm_study.model.linear.members import FAMILIES, Family
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
-from nqm_study.optimum.adam_families import ADAM_FAMILIES, AdamFamily
-from nqm_study.optimum.families import DenseTuning
-from nqm_study.optimum.shape_family import ShapeFamily
+from nqm_study.optimum.families import ADAM_FAMILIES, AdamFamily, DenseTuning, ShapeFamily
 
 CONSTANT = Constant()
 

@@ -1,7 +1,8 @@
-"""The style of all figures: axes in powers of two, colours and markers, the legend."""
+"""The style of all figures: their panels, axes in powers of two, colours and markers, legends."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +21,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 GREY = "0.45"
+BATCH_SIZE = "batch size, B (examples)"
 Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark below it
 _MARKERS = "os^DvPX*"
-_LINES = ("-", "--", ":", "-.")
+LINES = ("-", "--", ":", "-.")
 _MOST_TICKS = 12
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LABEL_WIDTH = 33  # characters
 _CAPTION_HEIGHT = 0.3  # inches: two lines
 _PALEST = 0.84  # of viridis: beyond it yellow vanishes on white
+_WIDTH = 7.2  # inches, of a figure of panels
+PANEL_HEIGHT = 3.4  # inches
+_METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+FORMATS = tuple(_METADATA)
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 
@@ -38,6 +44,21 @@ class Look:
     color: str
     marker: str
     linestyle: str = "-"
+
+
+class StyledFigure(Figure):
+    """A Matplotlib figure that notebooks show in this package's style."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self, "png")
+
+
+def rendered(figure: Figure, extension: str) -> bytes:
+    """The figure as a file of one of ``FORMATS``: the same bytes each time."""
+    buffer = io.BytesIO()
+    with nqm_style():
+        figure.savefig(buffer, format=extension, metadata=_METADATA[extension])
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -66,7 +87,7 @@ def crossed_looks(rows: int, columns: int) -> list[list[Look]]:
     """Looks of curves in two directions: a colour for each column, marker and line by the row."""
     colors = [look.color for look in looks(columns)]
     return [
-        [Look(color, _MARKERS[row % len(_MARKERS)], _LINES[row % len(_LINES)]) for color in colors]
+        [Look(color, _MARKERS[row % len(_MARKERS)], LINES[row % len(LINES)]) for color in colors]
         for row in range(rows)
     ]
 
@@ -87,7 +108,7 @@ def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
 
     Labels are Matplotlib's math text. A caption is plain text.
     """
-    figure = Figure()
+    figure = StyledFigure()
     axes = figure.add_subplot()
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -95,6 +116,28 @@ def log2_axes(x_label: str, y_label: str, caption: str) -> tuple[Figure, Axes]:
     axes.set_ylabel(y_label)
     caption_line(figure, caption)
     return figure, axes
+
+
+def panels(
+    heights: Sequence[float], x_label: str, caption: str, *, shared: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes below each other, and a caption line below them.
+
+    Args:
+        heights: of the axes, in inches.
+        x_label: of the last ones.
+        caption: plain text.
+        shared: whether all have one horizontal axis.
+    """
+    # Without ticks between them, panels need less room.
+    figure = StyledFigure(figsize=(_WIDTH, sum(heights) + (0.3 if shared else 0.4)))
+    grid = figure.subplots(
+        len(heights), sharex=shared, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    all_axes = list(grid[:, 0])
+    all_axes[-1].set_xlabel(x_label)
+    caption_line(figure, caption)
+    return figure, all_axes
 
 
 def caption_line(figure: Figure, text: str) -> None:
@@ -189,6 +232,11 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
     below = sum(text.get_window_extent().height for text in figure.texts) / figure.dpi
     height += max(0.0, below - _CAPTION_HEIGHT)
     figure.set_size_inches(width + excess, max(height, box.height / figure.dpi + below + 0.2))
+
+
+def side_legend(axes: Axes, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """A legend beside a panel; labels are Matplotlib's math text."""
+    axes.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def label_text(label: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nqm_study.report.scaling import Curve
+from nqm_study.report.curves import Curve
 
 _MOST_NAMES = 4
 
@@ -24,21 +24,6 @@ def problem_text(curves: Sequence[Curve]) -> str:
     """What the curves are of, for a title: spectrum and target, several with commas between."""
     spectra = listed(curve.spectrum_text for curve in curves)
     return f"{spectra}, target loss {listed(f'{curve.target:g}' for curve in curves)}"
-
-
-def check_some(curves: Sequence[Curve]) -> None:
-    """Refuse to draw nothing.
-
-    Raises:
-        ValueError: without curves.
-    """
-    if not curves:
-        raise ValueError("curves=(): must be at least one")
-
-
-def scheduled(curves: Sequence[Curve]) -> bool:
-    """Whether any curve's learning rate changes in the course of a run, so that it has a peak."""
-    return any(curve.schedule != "constant" for curve in curves)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nqm_study.report import optima, words
-from nqm_study.report.captions import caption, scheduled
+from nqm_study.report import words
+from nqm_study.report.captions import caption
+from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling, small_batches
-from nqm_study.report.point import Point
-from nqm_study.report.reference import CLASSICAL
-from nqm_study.report.scaling import Curve
+from nqm_study.report.reference import CLASSICAL, excesses, meaning
 from nqm_study.study.records import OPTIMAL
 
 
@@ -30,7 +29,7 @@ def describe_curve(curve: Curve) -> str:
         if len(curve.points) > 1:
             text += f", {words.count(last.steps)} at B = {words.count(last.batch_size)}"
         text += f"; {_ratios(curve.points)}"
-        sentences.append("; ".join([text, *optima.excesses(curve)]) + ".")
+        sentences.append("; ".join([text, *excesses(curve)]) + ".")
     constant, fit = perfect_scaling(curve), fit_learning_rate(curve)
     if constant is not None:
         regime = small_batches(curve)
@@ -71,7 +70,7 @@ def definitions(curves: Sequence[Curve]) -> list[str]:
             sentences.append(
                 f"By its last refinement, others may save {100.0 * max(gaps):.2g} % of its steps."
             )
-    return [*sentences, *optima.meaning(curves)]
+    return [*sentences, *meaning(curves)]
 
 
 def _ratios(points: Sequence[Point]) -> str:

@@ -21,9 +21,9 @@ from nqm_study.report.axes import (
     looks,
     set_powers,
 )
+from nqm_study.report.curves import Curve
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note, along, backwards, place
-from nqm_study.report.scaling import Curve
 
 MOST_NOTES = 4
 """More texts than this beside lines are told apart better in the legend."""

@@ -19,8 +19,7 @@ from statistics import median
 import numpy as np
 from scipy.special import stdtrit
 
-from nqm_study.report.point import Point
-from nqm_study.report.scaling import Curve
+from nqm_study.report.curves import Curve, Point
 from nqm_study.report.slope_interval import Bend, Method, Resampled, bend, resampled, seen_change
 
 OVERHEAD = 1.2  # the critical batch size costs 20 % more examples (Zhang 2024, arXiv:2410.21676)

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
+from nqm_study.report.curves import Point
 from nqm_study.report.estimate import Bound, Estimate
 from nqm_study.report.laws import OVERHEAD
-from nqm_study.report.point import Point
 
 Values = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from itertools import islice
@@ -16,15 +16,19 @@ from plotly.graph_objects import Figure, Layout
 
 from nqm_study.report import words
 from nqm_study.report.axes import Look, nqm_style
-from nqm_study.report.captions import caption, scheduled
-from nqm_study.report.columns import all_columns, rows
+from nqm_study.report.captions import caption
+from nqm_study.report.curves import Curve, Point, one_problem_each, scheduled
 from nqm_study.report.describe import definitions, describe_curve
 from nqm_study.report.drawing import curve_looks
 from nqm_study.report.html import chart, document
-from nqm_study.report.optima import all_known
-from nqm_study.report.point import Point
-from nqm_study.report.reference import CLASSICAL, bayes_line, classical_line, optimal_line
-from nqm_study.report.scaling import Curve, one_problem_each
+from nqm_study.report.reference import (
+    CLASSICAL,
+    all_known,
+    bayes_line,
+    classical_line,
+    optimal_line,
+)
+from nqm_study.report.tables import NAMING, result_frame
 from nqm_study.study.records import OPTIMAL
 
 _POWERS = ("batch_size", "steps", "examples")  # on axes with ticks at powers of two
@@ -458,17 +462,14 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 def _table(curves: Sequence[Curve]) -> str:
     """HTML of the points: a row for each batch size, a body for each curve."""
-    columns = all_columns(curves)
-    sides = [' class="left"' if column.left else "" for column in columns]
+    texts = result_frame(curves)
+    sides = [' class="left"' if heading in NAMING else "" for heading in texts]
 
-    def row(tag: str, texts: Sequence[str]) -> str:
-        cells = zip(sides, texts, strict=True)
-        return "".join(f"<{tag}{side}>{escape(text)}</{tag[:2]}>" for side, text in cells)
+    def cells(tag: str, row: Iterable[str]) -> str:
+        found = zip(sides, row, strict=True)
+        return "".join(f"<{tag}{side}>{escape(text)}</{tag[:2]}>" for side, text in found)
 
-    cells = zip(*(column.cells for column in columns), strict=True)
-    bodies = [
-        "\n".join(f"<tr>{row('td', texts)}</tr>" for texts in islice(cells, len(rows(curve))))
-        for curve in curves
-    ]
-    head = row('th scope="col"', [column.heading for column in columns])
-    return f"<thead><tr>{head}</tr></thead>\n" + "".join(f"<tbody>{b}</tbody>\n" for b in bodies)
+    rows = (f"<tr>{cells('td', row)}</tr>" for row in texts.itertuples(index=False))
+    bodies = ["\n".join(islice(rows, len(curve.points) + len(curve.unreached))) for curve in curves]
+    head = "<thead><tr>" + cells('th scope="col"', texts) + "</tr></thead>\n"
+    return head + "".join(f"<tbody>{body}</tbody>\n" for body in bodies)

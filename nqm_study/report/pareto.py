@@ -5,115 +5,75 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
-from nqm_study.report.grouping import by_frontier
-from nqm_study.report.labels import labels
-from nqm_study.study.frontier import ExactFrontier, exact_frontier, non_dominated
-from nqm_study.study.records import StudyRecord, TrialRecord
+from pandas import DataFrame
+
+from nqm_study.report import words
+from nqm_study.report.curves import labelled, on_frontiers
+from nqm_study.study.frontier import ExactFrontier, non_dominated
+from nqm_study.study.records import TrialRecord
+
+_COLUMNS = (
+    *("key", "label", "optimizer", "schedule", "sampler", "spectrum", "spectrum_text", "target"),
+    *("hyperparameters", "low", "high", "trials", "n_trials", "seeds", "found", "exact", "gap"),
+)
 
 
-@dataclass(frozen=True)
-class Frontier:
-    """Studies that differ in their seeds only, together.
+def frontiers(studies: DataFrame) -> DataFrame:
+    """The frontiers of studies that search the batch size: a row for those alike but for the seed.
 
-    Attributes:
-        key: the definition's hash less the seed.
-        label: the optimizer, and what tells this frontier from the others it was built with.
-        optimizer, schedule, sampler: names of the configurations.
-        spectrum: name of its configuration.
-        spectrum_text: the same with its settings.
-        target: expected loss to reach.
-        searched: names of the searched hyperparameters.
-        low, high: the ends of the batch sizes.
-        trials: those that reached the target, with their seeds.
-        n_trials: how many there are with the others.
-        seeds: of the studies.
-        found: the trials that no other is better than, by examples, the fewest first.
-        exact: the exact frontier; None where it is not known.
-        gap: how far from all of it a study ends, relative; of several the median.
+    Columns, beside what names a curve (``key``, ``label``, ``optimizer``, ``schedule``,
+    ``sampler``, ``spectrum``, ``spectrum_text``, ``target``):
+
+    | column | meaning |
+    |---|---|
+    | hyperparameters | learning_rate, and what else is searched but the batch size |
+    | low, high | the ends of the batch sizes |
+    | trials | those that reached the target, with their seeds |
+    | n_trials | how many there are with the others |
+    | seeds | how many there are |
+    | found | the trials that no other is better than, by examples, the fewest first |
+    | exact | the exact frontier; None where it is not known |
+    | gap | how far from all of it a study ends, relative; of several the median; None: not known |
     """
-
-    key: str
-    label: str
-    optimizer: str
-    schedule: str
-    sampler: str
-    spectrum: str
-    spectrum_text: str
-    target: float
-    searched: tuple[str, ...]
-    low: float
-    high: float
-    trials: tuple[tuple[int, TrialRecord], ...]
-    n_trials: int
-    seeds: int
-    found: tuple[TrialRecord, ...]
-    exact: ExactFrontier | None = None
-    gap: float | None = None
-
-    def excess(self, trial: TrialRecord) -> float | None:
-        """How far a trial's steps are above the exact ones at its batch size; None if not known."""
-        return self.exact.excess(trial) if self.exact is not None else None
-
-    @property
-    def critical_batch_size(self) -> float | None:
-        """That of the exact frontier, where it is known and inside the range."""
-        return self.exact.critical_batch_size if self.exact is not None else None
-
-    @property
-    def hyperparameters(self) -> tuple[str, ...]:
-        """The learning rate, and what else is searched but the batch size."""
-        return tuple(dict.fromkeys(("learning_rate", *self.searched)))
-
-
-def frontiers(records: Sequence[StudyRecord]) -> tuple[Frontier, ...]:
-    """The frontiers of the given studies, in an order that does not depend on theirs.
-
-    Studies of one batch size, and those without finished trials, are left out.
-    """
-    groups = by_frontier(records)
-    names = labels([group[0].definition for group in groups])
-    made = []
-    for label, group in zip(names, groups, strict=True):
-        first = group[0].definition
-        exact = next((found for each in group if (found := exact_frontier(each))), None)
-        low, high = (float(end) for end in first.batch_text.split(".."))
-        made.append(
-            Frontier(
-                key=first.curve,
-                label=label,
-                optimizer=first.optimizer_text,
-                schedule=first.schedule,
-                sampler=first.sampler_text,
-                spectrum=first.spectrum,
-                spectrum_text=first.spectrum_text,
-                target=first.target,
-                searched=first.searched,
-                low=low,
-                high=high,
-                trials=tuple(
-                    (each.definition.seed, trial)
-                    for each in group
-                    for trial in each.trials
+    rows = []
+    for key, group in labelled(on_frontiers(studies)).groupby("curve", sort=False):
+        first, definition = group.iloc[0], group.definition.iloc[0]
+        known = [line for line in group.frontier if len(line) > 1]
+        exact = ExactFrontier(known[0]) if known else None
+        low, high = (float(end) for end in definition.batch_text.split(".."))
+        rows.append(
+            {
+                **{name: first[name] for name in ("label", "schedule", "spectrum", "target")},
+                "key": key,
+                "optimizer": definition.optimizer_text,
+                "sampler": definition.sampler_text,
+                "spectrum_text": definition.spectrum_text,
+                "hyperparameters": tuple(dict.fromkeys(("learning_rate", *definition.searched))),
+                "low": low,
+                "high": high,
+                "trials": tuple(
+                    (study.seed, trial)
+                    for study in group.itertuples()
+                    for trial in study.trials
                     if trial.steps is not None
                 ),
-                n_trials=sum(len(each.trials) for each in group),
-                seeds=len(group),
-                found=non_dominated(trial for each in group for trial in each.trials),
-                exact=exact,
-                gap=None if exact is None else median(exact.gap(each.trials) for each in group),
-            )
+                "n_trials": int(group.n_trials.sum()),
+                "seeds": len(group),
+                "found": non_dominated(trial for trials in group.trials for trial in trials),
+                "exact": exact,
+                "gap": exact and median(exact.gap(trials) for trials in group.trials),
+            }
         )
-    return tuple(made)
+    return DataFrame(rows, columns=list(_COLUMNS)).astype({"exact": object, "gap": object})
 
 
-def spread(frontier: Frontier, most: int) -> tuple[TrialRecord, ...]:
+def spread(found: Sequence[TrialRecord], most: int) -> tuple[TrialRecord, ...]:
     """At most so many of the trials of a frontier: the ends, and others evenly along it."""
-    found = frontier.found
     if len(found) <= most:
-        return found
+        return tuple(found)
     lengths = [0.0]
     for before, after in itertools.pairwise(found):
         sides = (math.log(after.examples / before.examples), math.log(_steps(before, after)))
@@ -121,6 +81,28 @@ def spread(frontier: Frontier, most: int) -> tuple[TrialRecord, ...]:
     places = (lengths[-1] * k / (most - 1) for k in range(most))
     nearest = {min(range(len(found)), key=lambda i: abs(lengths[i] - p)) for p in places}
     return tuple(found[i] for i in sorted(nearest))
+
+
+def pareto_sentence(frontier: Any) -> str:
+    """What a row of ``frontiers`` found, and how near to the exact frontier it is."""
+    lead = f"{frontier.label} over {words.batch_range(frontier.low, frontier.high)}: "
+    seeds = "" if frontier.seeds == 1 else f" of {frontier.seeds} seeds"
+    if not frontier.found:
+        return f"{lead}none of {frontier.n_trials:,} trials{seeds} reached the target."
+    text = (
+        f"{lead}{len(frontier.found)} of {frontier.n_trials:,} trials{seeds} are the frontier "
+        "found, which no trial beats in both steps and examples."
+    )
+    if frontier.exact is None:
+        return text
+    each = "It covers" if frontier.seeds == 1 else "A seed (the median one) covers"
+    within = words.percent(frontier.gap)
+    size = frontier.exact.critical_batch_size
+    known = "not in it" if size is None else words.rounded(size)
+    return (
+        f"{text} {each} the exact frontier within {within} in steps and in examples. The critical "
+        f"batch size, with examples 20 % above their least, is {known}."
+    )
 
 
 def _steps(before: TrialRecord, after: TrialRecord) -> float:

@@ -1,4 +1,4 @@
-"""What the steps of every curve are measured against: two bounds and SGD's optimal schedule."""
+"""What the steps are measured against: bounds, SGD's optimal schedule, and the true optima."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from nqm_study.report import words
 from nqm_study.report.axes import GREY, Entry, Look
-from nqm_study.report.scaling import Curve, one_problem_each
+from nqm_study.report.curves import Curve, Point, one_problem_each
+from nqm_study.report.frame import effective_rate
 from nqm_study.study.records import OPTIMAL
 
 CLASSICAL = "d / (2 C B)"
-_DARK = "0.15"
-_PALE = 0.3  # opacity of a bound in a curve's colour
 _SAME = 0.01  # relative difference in steps below which two lines are one
-_HALF_BAR = 2.0**0.05  # what a line over a single batch size reaches to either side
+_PALE = 0.3  # opacity of a bound in a curve's colour
+_OPTIMUM: dict[str, Any] = {"linewidth": 0.9, "zorder": 2.8}
 
 Line = list[tuple[float, float]]
+"""Steps, or rates, against batch size."""
 
 
 def bayes_line(curves: Sequence[Curve]) -> Line:
-    """The Bayes bound against batch size."""
-    return sorted({(p.batch_size, float(p.bayes_bound)) for c in curves for p in c.points})
+    """The Bayes bound against batch size, in steps."""
+    return _line_of(curves, "bayes_bound")
 
 
 def classical_line(curves: Sequence[Curve]) -> Line:
-    """The large-sample limit d / (2 C B) against batch size, where it is known."""
-    known = ((p.batch_size, p.classical_bound) for c in curves for p in c.points)
-    return sorted({(batch_size, steps) for batch_size, steps in known if steps is not None})
+    """The large-sample limit d / (2 C B) against batch size, in steps, where it is known."""
+    return _line_of(curves, "classical_bound")
 
 
 def optimal_line(curves: Sequence[Curve]) -> Line:
@@ -37,20 +38,19 @@ def optimal_line(curves: Sequence[Curve]) -> Line:
 
     Empty where one of the curves is that line.
     """
-    known = ((p.batch_size, p.optimal_steps) for c in curves for p in c.points)
-    line = sorted({(batch_size, float(steps)) for batch_size, steps in known if steps is not None})
+    line = _line_of(curves, "optimal_steps")
     return [] if any(_is_drawn(line, curve) for curve in curves) else line
 
 
 def reference_values(curves: Sequence[Curve]) -> list[float]:
-    """The steps that the lines go through."""
+    """The steps that the lines of ``draw_reference`` go through."""
     problems = one_problem_each(curves)
     lines = [line for line, *_ in _styles(len(problems))]
     return [steps for line in lines for problem in problems for _, steps in line(problem)]
 
 
 def draw_reference(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> list[Entry]:
-    """The lines over the curves' batch sizes; returns their entries for the legend.
+    """Draw the three lines over the curves' batch sizes; returns their entries for the legend.
 
     Each problem has lines of its own. Of several problems only the Bayes bounds are drawn, each in
     the colour of its first curve.
@@ -61,22 +61,94 @@ def draw_reference(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -
     entries: list[Entry] = []
     for line, label, look in _styles(len(problems)):
         drawn = [(problem, points) for problem in problems if (points := line(problem))]
-        if not drawn:
-            continue
         for problem, points in drawn:
             own = {"marker": look.get("marker", "") if len(points) > 1 else ""}
             own |= {"color": colors[problem[0].key], "alpha": _PALE} if several else {}
-            axes.plot(*zip(*_visible(points), strict=True), **{**look, **own})
-        entries.append((Line2D([], [], **look), label, ""))
+            axes.plot(*zip(*_visible(points, 0.05), strict=True), **{**look, **own})
+        entries += [(Line2D([], [], **look), label, "")] if drawn else []
     return entries
 
 
-def _visible(points: Line) -> Line:
-    """The points, or a short bar in place of a single one."""
+def excesses(curve: Curve) -> list[str]:
+    """How far the points are above the true optima, and those not exact, in words."""
+    found = []
+    for exact, name in ((True, "the true optimum"), (False, "the best of a dense search")):
+        known = [p.excess for p in _with_optimum(curve, exact=exact) if p.excess is not None]
+        if not known:
+            continue
+        size = words.percent(max(known))
+        amount = f"less than {size[1:]}" if size[0] == "<" else f"at most {size}"
+        below = "at" if max(known) == 0.0 else "below"
+        found.append(f"{amount} above {name}" if max(known) > 0.0 else f"{below} {name}")
+    return found
+
+
+def meaning(curves: Sequence[Curve]) -> list[str]:
+    """What ``excesses`` are of, explained where there are any."""
+    sentences = []
+    if any(_with_optimum(curve, exact=True) for curve in curves):
+        sentences.append(
+            "The true optimum is the fewest steps that any values of the searched hyperparameters "
+            "take, computed without a search like those it is compared with."
+        )
+    if any(_with_optimum(curve, exact=False) for curve in curves):
+        sentences.append(
+            "A dense search stands in for the true optimum where this cannot be computed; it may "
+            "be beaten."
+        )
+    return sentences
+
+
+def all_known(curve: Curve) -> bool:
+    """Whether the true optimum is known at each of the curve's points."""
+    return bool(curve.points) and all(point.optimum is not None for point in curve.points)
+
+
+def optimum_steps(curve: Curve) -> Line:
+    """The true optima's steps against batch size, where they are known."""
+    return [(size, float(optimum.steps)) for size, optimum in curve.optima if optimum.steps > 0]
+
+
+def optimum_rates(curve: Curve) -> Line:
+    """The true optima's effective rates against batch size, where they are known."""
+    rates = [(size, effective_rate(optimum.hyperparameters)) for size, optimum in curve.optima]
+    return [(size, rate) for size, rate in rates if rate > 0.0]
+
+
+def draw_optimum(axes: Axes, look: Look, line: Line) -> None:
+    """Draw a thin line through the true optima, or a short bar at a single one."""
+    if line:
+        style = {"color": look.color, "linestyle": look.linestyle, **_OPTIMUM}
+        axes.plot(*zip(*_visible(line, 0.15), strict=True), **style)
+
+
+def optimum_entry(curves: Sequence[Curve]) -> list[Entry]:
+    """The entry for the true optima's lines in the legend, where there are any."""
+    names = {True: "true optimum", False: "best of a dense search"}
+    found = [
+        name
+        for exact, name in names.items()
+        if any(_with_optimum(curve, exact=exact) for curve in curves)
+    ]
+    line = Line2D([], [], color=GREY, **_OPTIMUM)
+    return [(line, f"{', or '.join(found)}, same search space", "")] if found else []
+
+
+def _with_optimum(curve: Curve, *, exact: bool) -> list[Point]:
+    return [p for p in curve.points if p.optimum is not None and p.optimum.exact is exact]
+
+
+def _line_of(curves: Sequence[Curve], name: str) -> Line:
+    found = {(p.batch_size, getattr(p, name)) for curve in curves for p in curve.points}
+    return sorted((size, float(steps)) for size, steps in found if steps is not None)
+
+
+def _visible(points: Line, half: float) -> Line:
+    """The points, or in place of a single one a bar that reaches so many octaves to either side."""
     if len(points) > 1:
         return points
-    ((batch_size, steps),) = points
-    return [(batch_size / _HALF_BAR, steps), (batch_size * _HALF_BAR, steps)]
+    ((size, value),) = points
+    return [(size / 2.0**half, value), (size * 2.0**half, value)]
 
 
 def _is_drawn(line: Line, curve: Curve) -> bool:
@@ -96,7 +168,7 @@ def _styles(n_problems: int) -> list[Style]:
 
 # The Bayes bound is broad and pale with the classical line dotted upon it: the two mostly coincide.
 _STYLES: tuple[Style, ...] = (
-    (optimal_line, OPTIMAL, {"color": _DARK, "linewidth": 1.1, "marker": ".", "zorder": 2.6}),
+    (optimal_line, OPTIMAL, {"color": "0.15", "linewidth": 1.1, "marker": ".", "zorder": 2.6}),
     (
         bayes_line,
         "Bayes bound: no algorithm can need fewer steps",

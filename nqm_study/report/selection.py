@@ -1,26 +1,26 @@
 """Which studies a comparison is of, and what tells its curves apart.
 
-A filter is terms with blanks between them, all of which must hold: ``spectrum=paper target=0.01``,
-``batch_size>=64``, ``optimizer=sgd,momentum`` for either. Names may have ``*`` and ``?`` in them.
+A filter is a condition on the columns of the table of studies, as ``DataFrame.query`` has it:
+``optimizer == "sgd" and batch_size >= 64``. Or it is terms with blanks between them, all of which
+must hold: ``spectrum=paper target=0.01``, ``batch_size>=2^6``, ``optimizer=sgd,momentum`` for
+either, ``optimizer=*m``. There a hyperparameter has the value that was given, or is ``searched``.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from nqm_study.report.grouping import by_curve
+from pandas import DataFrame, Series
+from pandas.api.types import is_bool_dtype
+
+from nqm_study.report.frame import Value, properties
 from nqm_study.report.labels import distinguishing
-from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
-from nqm_study.study.records import StudyRecord
+from nqm_study.study.definition import StudyDefinition
 
-Value = float | str
-
-_TERM = re.compile(r"(?P<key>[A-Za-z_][\w.]*)(?P<sign><=|>=|!=|=|<|>)(?P<value>\S+)")
+_TERM = re.compile(r"(?P<key>[A-Za-z_][\w.]*)(?P<sign><=|>=|!=|=|<|>)(?P<value>[^\s=]\S*)")
 _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -28,135 +28,106 @@ _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "study")
-_ABSENT = ("momentum", "preconditioner_power", "ema_decay")
 _BARE = ("optimizer", "schedule", "spectrum", "sampler")  # keys whose values say what they are of
 
 
-def facts(record: StudyRecord) -> dict[str, tuple[Value, ...]]:
-    """What a study can be chosen by: key and value, several where it has several.
-
-    Keys are those of the configuration, without their group: ``optimizer``, ``batch_size``,
-    ``momentum``, ``dim``, ``pieces``; also ``study``, its name, and ``report``.
-    """
-    definition = record.definition
-    return {
-        **{key: (value,) for key, value in _properties(definition).items()},
-        "batch_size": (definition.batch_text,)
-        if definition.two_objectives
-        else (definition.one_batch_size,),
-        "seed": (float(definition.seed),),
-        "study": (record.name,),
-        "report": record.reports,
-    }
-
-
-def select(records: Sequence[StudyRecord], text: str) -> tuple[StudyRecord, ...]:
-    """The studies with finished trials for which a filter holds.
+def select(studies: DataFrame, text: str) -> DataFrame:
+    """The studies for which a filter holds.
 
     Raises:
-        ValueError: if a term is none, names what no study has, or if nothing is left.
+        ValueError: if it is no filter, names what no study has, or if nothing is left.
     """
-    with_trials = [record for record in records if record.trials]
-    known = {key for record in with_trials for key in facts(record)}
-    terms = [_term(word, known) for word in text.split()]
-    chosen = tuple(r for r in with_trials if all(holds(facts(r)) for holds in terms))
-    if not chosen:
-        raise ValueError(f"--filter={text!r}: no study of {len(with_trials)} is so")
+    terms = [matched for word in text.split() if (matched := _TERM.fullmatch(word))]
+    if len(terms) == len(text.split()):
+        facts = _facts(studies)
+        holds = [[True] * len(studies), *(_term(matched, facts) for matched in terms)]
+        chosen = studies[[all(row) for row in zip(*holds, strict=True)]]
+    else:
+        chosen = studies[_condition(text, studies)]
+    if chosen.empty:
+        raise ValueError(f"--filter={text!r}: no study of {len(studies)} is so")
     return chosen
 
 
-def by_keys(
-    records: Sequence[StudyRecord], keys: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[tuple[StudyRecord, ...], ...]]:
-    """The studies of each curve, and a name for each that says what these keys are.
+def named_by(studies: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """The studies with names of their curves, in ``label``, that say what these keys are.
 
     Curves that have the same name then are told apart by what else differs, in the fewest words.
 
     Args:
-        records: the chosen studies.
-        keys: as ``facts`` has them.
+        studies: the chosen ones.
+        keys: as a filter's terms have them.
 
     Raises:
         ValueError: if a key is of no study.
     """
-    known = {key for record in records for key in _properties(record.definition)}
+    first = studies.drop_duplicates("curve")
+    known = {key for definition in first.definition for key in properties(definition)}
     keys = [_key(key) for key in keys]
     for key in keys:
         if key not in known:
             raise ValueError(f"--by={key}: must be of {', '.join(sorted(known))}")
-    groups = by_curve(records)
-    definitions = [group[0].definition for group in groups]
-    names = [_name(definition, keys) for definition in definitions]
-    same: dict[str, list[int]] = defaultdict(list)
-    for i, name in enumerate(names):
-        same[name].append(i)
-    for name, members in same.items():
-        parts = distinguishing([definitions[i] for i in members])
-        for i, part in zip(members, parts, strict=True):
-            names[i] = ", ".join([name, *part])
-    return tuple(names), groups
+    named = first.assign(label=[_name(definition, keys) for definition in first.definition])
+    for name, alike in named.groupby("label"):
+        parts = distinguishing(list(alike.definition))
+        named.loc[alike.index, "label"] = [", ".join([name, *part]) for part in parts]
+    return studies.assign(label=studies.curve.map(named.set_index("curve").label))
 
 
-def _properties(definition: StudyDefinition) -> dict[str, Value]:
-    """What all studies of a curve share."""
-    hyperparameters: dict[str, Value] = {
-        name: _value(value) for name, value in definition.hyperparameters.items()
-    }
-    # What an optimizer of the kind of SGD has none of, it has 0 of.
-    absent: dict[str, Value] = {} if definition.approximate else dict.fromkeys(_ABSENT, 0.0)
-    settings = {
-        **definition.spectrum_settings,
-        **definition.schedule_settings,
-        **definition.optimizer_settings,
-    }
-    return {
-        "optimizer": definition.optimizer,
-        "spectrum": definition.spectrum,
-        "schedule": definition.schedule,
-        "sampler": definition.sampler_text,
-        "target": definition.target,
-        "max_steps": float(definition.max_steps),
-        "max_growth": math.inf if definition.max_growth is None else definition.max_growth,
-        "warm_start": _value(definition.warm_start),
-        **settings,
-        **absent,
-        **hyperparameters,
-    }
+def _condition(text: str, studies: DataFrame) -> Series:
+    """For each study, whether a condition holds."""
+    try:
+        found = studies.eval(text, engine="python", local_dict={}, global_dict={})
+    except Exception as error:  # noqa: BLE001 (what a wrong expression raises is not documented)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    else:
+        if isinstance(found, Series) and is_bool_dtype(found.dtype):
+            return found.fillna(False)
+        reason = "is none"
+    raise ValueError(
+        f"--filter={text!r}: must be key=value, with = != < <= > or >=, or a condition such as "
+        f"'optimizer == \"sgd\" and batch_size >= 64' ({reason})"
+    )
 
 
-def _value(value: Hyperparameter) -> Value:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "searched" if isinstance(value, Range) else float(value)
+def _facts(studies: DataFrame) -> DataFrame:
+    """What terms choose by: a tuple of values for each key and study."""
+    rows = [
+        {
+            **{key: (value,) for key, value in properties(study.definition).items()},
+            "batch_size": (study.batch_size,),
+            "seed": (float(study.seed),),
+            "study": (study.study,),
+            "report": study.reports,
+        }
+        for study in studies.itertuples()
+    ]
+    return DataFrame(rows, dtype=object)
+
+
+def _term(matched: re.Match[str], facts: DataFrame) -> list[bool]:
+    """For each study, whether a term holds."""
+    word = matched[0]
+    key, sign, text = _key(matched["key"]), matched["sign"], matched["value"]
+    if key not in facts:
+        listed = ", ".join(sorted(facts))
+        raise ValueError(f"--filter={word!r}: no study has {key}; there are {listed}")
+    found = [values if isinstance(values, tuple) else () for values in facts[key]]
+    if sign in _ORDERS:
+        limit = _number(text)
+        if limit is None:
+            raise ValueError(f"--filter={word!r}: {sign} must be followed by a number")
+        order = _ORDERS[sign]
+        return [any(not isinstance(v, str) and order(v, limit) for v in vs) for vs in found]
+    wanted = text.split(",")
+    equal = [any(_same(value, each) for value in values for each in wanted) for values in found]
+    return equal if sign == "=" else [not each for each in equal]
 
 
 def _key(text: str) -> str:
     """A key without its group: ``optimizer.momentum`` is ``momentum``."""
     group, dot, name = text.partition(".")
     return name if dot and group in _GROUPS else text
-
-
-def _term(word: str, known: set[str]) -> Callable[[Mapping[str, Sequence[Value]]], bool]:
-    matched = _TERM.fullmatch(word)
-    if matched is None:
-        raise ValueError(f"--filter={word!r}: must be key=value, with = != < <= > or >=")
-    key, sign, text = _key(matched["key"]), matched["sign"], matched["value"]
-    if key not in known:
-        raise ValueError(f"--filter={word!r}: no study has {key}; there are {_listed(known)}")
-    if sign in _ORDERS:
-        limit = _number(text)
-        if limit is None:
-            raise ValueError(f"--filter={word!r}: {sign} must be followed by a number")
-        order = _ORDERS[sign]
-        return lambda found: any(
-            not isinstance(value, str) and order(value, limit) for value in found.get(key, ())
-        )
-    wanted = text.split(",")
-
-    def equal(found: Mapping[str, Sequence[Value]]) -> bool:
-        return any(_same(value, each) for value in found.get(key, ()) for each in wanted)
-
-    return equal if sign == "=" else lambda found: not equal(found)
 
 
 def _same(value: Value, text: str) -> bool:
@@ -173,7 +144,7 @@ def _number(text: str) -> float | None:
 
 
 def _name(definition: StudyDefinition, keys: Sequence[str]) -> str:
-    found = _properties(definition)
+    found = properties(definition)
     texts = [_text(key, found[key]) for key in keys if key in found]
     return ", ".join(texts) or definition.optimizer
 
@@ -182,7 +153,3 @@ def _text(key: str, value: Value) -> str:
     if isinstance(value, str):
         return value if key in _BARE or key == "path" else f"{key} {value}"
     return f"{key} {value:.15g}"
-
-
-def _listed(keys: set[str]) -> str:
-    return ", ".join(sorted(keys))

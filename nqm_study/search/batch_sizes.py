@@ -1,4 +1,4 @@
-"""Ranges and first trials that fit a problem whose batch size is searched as well."""
+"""Ranges and first trials that fit a problem, where its batch size is searched as well."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.search.ranges import WIDE, enqueued_point, fit, middle_of
+from nqm_study.search.ranges import WIDE, fit, middle_of, with_starts
 from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
 STARTS = 5
-"""First trials: at so many batch sizes across the range."""
+"""Number of batch sizes across the range that the first trials are at."""
 
 HIGHER = 4.0
-"""Multiples of the rule's values are searched up to so much more than values themselves."""
+"""Multiples of the rule's values are searched up to this many times ``WIDE``."""
 
 
 def fit_sizes(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
-    """The search space of a study whose batch size is searched too, with its first trials.
+    """Fit the search space of a study as ``fit`` does, also where its batch size is searched.
 
-    A hyperparameter without bounds is searched as a multiple of its guide, the value that the rule
-    says at the trial's batch size. The first trials are the rule's at batch sizes across the range.
+    There a hyperparameter without bounds is searched as a multiple of its guide, the rule's value
+    at the trial's batch size. The first trials are the rule's at batch sizes across the range.
 
     Args:
-        problem: the spectrum; its batch size does not matter.
+        problem: the spectrum; its batch size does not matter where that is searched.
         algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
-        definition: the study's, of whose batch size there is a range.
+        definition: the study's.
 
     Raises:
         ValueError: as ``fit`` does.
@@ -59,15 +59,11 @@ def fit_sizes(problem: NoisyQuadratic, algorithm: str, definition: StudyDefiniti
         return space.values({**middle, BATCH_SIZE: batch_size.clipped(size)})
 
     middle = batch_size.unscaled(middle_of(batch_size))
-    starts = [
-        enqueued_point(space, {**rule(given.get(BATCH_SIZE, middle)), **given}, given)
-        for given in definition.enqueued
-    ]
-    if definition.warm_start and definition.sampler["name"] != "grid":
-        low, high = (batch_size.scaled(end) for end in (batch_size.low, batch_size.high))
-        places = (low + (high - low) * k / (STARTS - 1) for k in range(STARTS))
-        starts += [space.point(rule(batch_size.unscaled(place))) for place in places]
-    return Search(space, tuple(starts))
+    asked = [{**rule(given.get(BATCH_SIZE, middle)), **given} for given in definition.enqueued]
+    low, high = (batch_size.scaled(end) for end in (batch_size.low, batch_size.high))
+    places = (low + (high - low) * k / (STARTS - 1) for k in range(STARTS))
+    firsts = (rule(batch_size.unscaled(place)) for place in places)
+    return with_starts(space, asked, firsts, definition)
 
 
 def sizes_across(sizes: Range) -> list[int]:

@@ -27,7 +27,7 @@ well, and 1 - momentum is as large as that allows, down to its value for large b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nqm_study.model.linear.stability import BELOW_LIMIT
@@ -63,16 +63,16 @@ SHAPES: tuple[Mapping[str, float], ...] = (
 and next to nothing at large ones, with local optima between. What is in none of them begins in the
 middle, and ``ratio`` is that of every piece."""
 
-
 BEYOND = 2.5
-"""Where the limit of stability depends on what is searched, rates are searched up to so many."""
+"""Where the limit of stability depends on what is searched: rates are searched up to this many
+times the limit."""
 
 LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
 
 
 def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
-    """The search space of a study, with its first trials.
+    """Fit the search space of a study to its problem, and choose the first trials.
 
     Args:
         problem: spectrum and batch size.
@@ -104,25 +104,46 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         for shape in SHAPES
     ]
     asked = [{**firsts[0], **given} for given in definition.enqueued]
-    if asked and definition.sampler["name"] == "grid":
-        raise ValueError("study.enqueue: must be empty with sampler=grid, whose points are its own")
     for values in asked:
         _require_run(problem, algorithm, definition, values)
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
     space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
-    starts = [
-        enqueued_point(space, values, given)
-        for values, given in zip(asked, definition.enqueued, strict=True)
-    ]
-    if definition.warm_start and coordinates and definition.sampler["name"] != "grid":
-        points = [space.point(first) for first in firsts]
-        starts += points
+    starts = with_starts(space, asked, firsts, definition).starts
     # One of those that are the same, as all are where no shape tells them apart.
     return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
 
 
+def with_starts(
+    space: SearchSpace,
+    asked: Sequence[Mapping[str, float]],
+    firsts: Iterable[Mapping[str, float]],
+    definition: StudyDefinition,
+) -> Search:
+    """The search of a space with its first trials: those that are asked for, then the rule's.
+
+    Args:
+        space: the search space.
+        asked: every hyperparameter of each trial that is enqueued.
+        firsts: every hyperparameter of the rule's trials.
+        definition: the study's.
+
+    Raises:
+        ValueError: naming an enqueued value that is not inside its range, or that a grid ignores.
+    """
+    grid = definition.sampler["name"] == "grid"
+    if definition.enqueued and grid:
+        raise ValueError("study.enqueue: must be empty with sampler=grid, whose points are its own")
+    starts = [
+        _enqueued_point(space, values, given)
+        for values, given in zip(asked, definition.enqueued, strict=True)
+    ]
+    if definition.warm_start and space.coordinates and not grid:
+        starts += [space.point(first) for first in firsts]
+    return Search(space, tuple(starts))
+
+
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
-    """The values that the rule says, of the hyperparameters that it knows."""
+    """The rule's values of the hyperparameters that it knows: where the first trial is."""
     given = definition.hyperparameters
     scheduled = definition.schedule != "constant"
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
@@ -289,7 +310,7 @@ def _widened(
     )
 
 
-def enqueued_point(
+def _enqueued_point(
     space: SearchSpace, values: Mapping[str, float], given: Mapping[str, float]
 ) -> dict[str, float]:
     """The coordinates of a trial that the user asks for.

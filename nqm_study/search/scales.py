@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from nqm_study.model.linear.families import Family
 from nqm_study.model.linear.fewest_steps import largest_rate
+from nqm_study.model.linear.members import Family
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.small_batch import SmallBatch, small_batch
 from nqm_study.model.problems.spectrum import Spectrum

@@ -1,7 +1,7 @@
-"""What decides a study's trials, as frozen values.
+"""The definition of a study, as frozen values.
 
-A definition says everything that decides a study's trials except how many there are: raising the
-budget continues a study, changing anything in its definition makes another one.
+It is everything that decides a study's trials except how many there are: raising the budget
+continues a study, changing anything in its definition makes another one.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ class Range:
 
 Hyperparameter = float | Range
 
+_LEFT_OUT = ("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth")
+"""The fields that are left out of a definition's JSON values where they are empty or off."""
+
 
 @dataclass(frozen=True)
 class StudyDefinition:
@@ -142,17 +145,15 @@ class StudyDefinition:
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
 
-        What is empty or off is left out where earlier versions did not have it, so that the studies
-        they stored keep their fingerprints.
+        What is empty or off is left out, so that a new field, at a default that changes no trial,
+        leaves the fingerprints of stored studies as they are.
         """
-        data = dataclasses.asdict(self)
-        data["enqueued"] = [dict(each) for each in self.enqueued]
-        for name in ("schedule_settings", "optimizer_settings", "warm_start", "enqueued"):
-            if not data[name]:
-                del data[name]
-        if data["max_growth"] is None:
-            del data["max_growth"]
-        return data
+        data = {**dataclasses.asdict(self), "enqueued": [dict(each) for each in self.enqueued]}
+        return {
+            name: value
+            for name, value in data.items()
+            if name not in _LEFT_OUT or value not in ({}, [], False, None)
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyDefinition:
@@ -203,7 +204,7 @@ class StudyDefinition:
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The names of the hyperparameters that are searched."""
+        """Names of the hyperparameters that are searched."""
         return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Range))
 
     @property
@@ -220,7 +221,7 @@ class StudyDefinition:
 
     @property
     def approximate(self) -> bool:
-        """Whether the risks are Adam's: not exact, but those of a closure, or sampled."""
+        """Whether the risks are Adam's: those of a closure, or sampled, and so not exact."""
         return "beta2" in self.hyperparameters
 
     @property
@@ -239,23 +240,17 @@ class StudyDefinition:
     @property
     def curve(self) -> str:
         """A hash of the definition less batch size and seed: studies of one curve."""
-        data = self._less_batch_size()
-        del data["seed"]
-        return _digest(data)
+        return self._digest_without("seed")
 
     @property
     def benchmark(self) -> str:
         """A hash of the definition less batch size, seed and sampler: what samplers compete in."""
-        data = self._less_batch_size()
-        del data["seed"], data["sampler"]
-        return _digest(data)
+        return self._digest_without("seed", "sampler")
 
-    def _less_batch_size(self) -> dict[str, Any]:
-        """The definition's JSON values less a given batch size; a range is what is searched."""
-        data = self.to_json()
-        if not self.two_objectives:
-            del data["batch_size"]
-        return data
+    def _digest_without(self, *names: str) -> str:
+        """A hash of the definition less some fields and a given batch size; a range stays."""
+        without = names if self.two_objectives else (*names, "batch_size")
+        return _digest({k: value for k, value in self.to_json().items() if k not in without})
 
 
 def _digest(data: object) -> str:

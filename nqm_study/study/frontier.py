@@ -45,14 +45,9 @@ def non_dominated(trials: Iterable[TrialRecord]) -> tuple[TrialRecord, ...]:
     Args:
         trials: of studies that search the batch size.
     """
-    reached = [trial for trial in trials if trial.steps is not None]
-    kept: list[TrialRecord] = []
-    least = math.inf
-    for trial in sorted(reached, key=lambda each: (each.examples, each.steps, each.number)):
-        if trial.steps is not None and trial.steps < least:
-            kept.append(trial)
-            least = trial.steps
-    return tuple(kept)
+    reached = sorted((t for t in trials if t.steps is not None), key=lambda t: t.number)
+    points = np.array([(each.steps, each.examples) for each in reached], dtype=float).reshape(-1, 2)
+    return tuple(reached[place] for place in _lowest(*points.T))
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ def exact_frontier(record: StudyRecord) -> ExactFrontier | None:
 
 
 def _lowest(steps: Array, examples: Array) -> list[int]:
-    """The places of points that no other is better than."""
+    """The places of points that no other is better than, the fewest examples first."""
     order = np.lexsort((steps, examples))
     kept, least = [], math.inf
     for place in order.tolist():

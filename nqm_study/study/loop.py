@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from dataclasses import replace
 
 import optuna
 from optuna.study import Study
@@ -15,7 +13,7 @@ from nqm_study.study.records import Cost
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search
 from nqm_study.study.storage.failures import failures, first_line
-from nqm_study.study.storage.studies import add_cost, trial_record
+from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
     Evaluate,
     NotStoredError,
@@ -24,7 +22,9 @@ from nqm_study.study.trials import (
     constrain,
     directions,
     objective,
+    stopwatch,
     suggest,
+    trial_record,
     undisturbed,
 )
 
@@ -44,11 +44,11 @@ def run(
     write, and only then told to ``on_trial``; an interruption loses at most the trial in flight.
 
     Args:
-        stored: the study in its storage, made by ``storage.open_study``. No one else may write to
+        stored: the study in its storage, made by ``studies.open_study``. No one else may write to
             it meanwhile.
         definition: what decides the trials.
         search: what is searched, and the first trials.
-        evaluate: hyperparameters in the user's units -> what they come to.
+        evaluate: hyperparameters in the user's units -> the result of a trial.
         n_trials: total of finished trials over all calls.
         on_trial: called with each new trial after it was written.
 
@@ -65,62 +65,46 @@ def run(
         study_name=stored.study_name, directions=directions(definition), sampler=sampler
     )
     memory.add_trials(finished)
-    clock = _Clock()
+    cost, lap = Cost(), stopwatch()
 
-    def trial_objective(trial: Trial) -> float | tuple[float, float]:
+    def compute(trial: Trial) -> tuple[float, ...]:
+        nonlocal cost
         values = space.values(suggest(trial, space))
-        clock.sampler += clock.lap()
+        cost += Cost(sampler=lap())
         found = evaluate(values)
-        clock.objective += clock.lap()
+        cost += Cost(objective=lap())
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
         return objective(definition, values, found)
 
     def keep(_: Study, trial: FrozenTrial) -> None:
-        clock.sampler += clock.lap()
+        nonlocal cost
+        cost += Cost(1, sampler=lap())
         with undisturbed():
             try:
-                if clock.trials + 1 == remaining:
+                if cost.trials == remaining:
                     # Before the last trial: whoever sees that one sees what all of them cost.
-                    add_cost(stored, replace(clock.cost, trials=remaining))
+                    add_cost(stored, cost)
                 stored.add_trial(trial)
             except failures() as error:
                 raise NotStoredError(
                     f"trial {trial.number} could not be stored: {first_line(error)}"
                 ) from error
-            clock.storage += clock.lap()
-            clock.trials += 1
+            cost += Cost(storage=lap())
             if on_trial is not None:
-                on_trial(trial_record(trial), len(finished) + clock.trials)
-        clock.lap()
+                on_trial(trial_record(trial), len(finished) + cost.trials)
+        lap()
 
     try:
         with warnings.catch_warnings():
             # Samplers that know no constraints say so; the penalty tells them the same.
             warnings.filterwarnings("ignore", message="Constraints have been set, but")
-            memory.optimize(trial_objective, n_trials=remaining, callbacks=[keep])
+            memory.optimize(compute, n_trials=remaining, callbacks=[keep])
     except NotStoredError:
         # Where a trial could not be written, its cost cannot either.
         raise
     except BaseException:
-        if clock.trials < remaining:
-            add_cost(stored, clock.cost)
+        if cost.trials < remaining:
+            add_cost(stored, cost)
         raise
-
-
-class _Clock:
-    """Seconds by part, and what has passed since the last lap."""
-
-    def __init__(self) -> None:
-        self.trials = 0
-        self.sampler = self.objective = self.storage = 0.0
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        before, self._last = self._last, time.perf_counter()
-        return self._last - before
-
-    @property
-    def cost(self) -> Cost:
-        return Cost(self.trials, self.sampler, self.objective, self.storage)

@@ -1,4 +1,4 @@
-"""What a study's trials found, as frozen values.
+"""The results of a study and of its trials, as frozen values.
 
 The study loop writes these, the tracking mirror and the report read them; none of the three knows
 the others.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,9 +42,8 @@ class TrialRecord:
         objective: the value the sampler minimised; of two, that of the steps.
         started, finished: when the trial ran.
         risk_error: relative error of the risk: by compressing the spectrum and by extrapolating a
-            long run under a schedule; for Adam what its closure may be off by, or the relative
-            standard error of a sampled risk; None where it was not measured, as in studies that
-            earlier versions stored.
+            long run under a schedule; for Adam the error of its closure, or the relative standard
+            error of a sampled risk; None where it was not measured.
         rates: (step, learning rate) pairs of a schedule that was computed rather than given by
             hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
             piece and its rate, for ``greedy`` some steps of the run.
@@ -80,7 +80,7 @@ TRACKED: tuple[Tracked, ...] = ("all", "best", "none")
 
 @dataclass(frozen=True)
 class Origin:
-    """What a study's trials were made with, from some trial on.
+    """The versions and the configuration that made a study's trials, from some trial on.
 
     Attributes:
         first_trial: number of trials there were before.
@@ -98,7 +98,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that so many trials took, by part; waiting for others is in none of them.
+    """Seconds that trials took, by part; waiting for others is in none of them.
 
     Attributes:
         trials: how many were measured.
@@ -114,16 +114,11 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """The cost of both."""
-        return Cost(
-            self.trials + other.trials,
-            self.sampler + other.sampler,
-            self.objective + other.objective,
-            self.storage + other.storage,
-        )
+        return Cost(*map(operator.add, vars(self).values(), vars(other).values()))
 
     @property
     def milliseconds(self) -> dict[str, float]:
-        """Milliseconds a trial by part; nothing where nothing was measured."""
+        """Milliseconds a trial by part; empty where nothing was measured."""
         if self.trials == 0:
             return {}
         parts = {"sampler": self.sampler, "objective": self.objective, "storage": self.storage}
@@ -132,7 +127,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The fewest steps that the searched hyperparameters can reach: what a search is measured by.
+    """The fewest steps that the searched hyperparameters can reach: the yardstick of a search.
 
     Attributes:
         steps: the fewest steps to the target.
@@ -176,7 +171,7 @@ class Training:
 
 
 OPTIMAL = "SGD's optimal schedule, rate <= 2/h_1"
-"""What ``optimal_steps`` are the steps of, wherever it is named: the cap belongs to it."""
+"""The name of the schedule that takes ``optimal_steps``: the cap on its rate belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +185,12 @@ class StudyRecord:
         initial_risk: expected loss before the first step.
         trials: the finished trials.
         classical_bound: sum m c / h / (2 C B), which is d / (2 C B) for c = h: often called a lower
-            bound, though it is none, since it drops the prior; None in studies stored by earlier
-            versions.
+            bound, though it is none, since it drops the prior; None where it is infinite, or the
+            batch size is searched.
         optimal_steps: steps of the optimal schedule of SGD on the same problem, with rates of at
             most 0.9998 times 2 / h_1; None where it was not computed.
-        optimal_gap: the share of them that any other schedule within that cap may save; None in
-            studies stored by earlier versions, whose optimum has 50 equal pieces.
-        origins: what the trials were made with, in the order of their first trials; empty in
-            studies stored by earlier versions.
+        optimal_gap: the share of them that any other schedule within that cap may save.
+        origins: what the trials were made with, in the order of their first trials.
         cost: what the trials cost.
         tracked: which trials have runs of their own in MLflow.
         optimum: the true optimum; None where it was not computed, or no values reach the target.
@@ -253,7 +246,7 @@ class StudyRecord:
 
     @property
     def risk_error(self) -> float | None:
-        """The largest of the trials that reached the target; None where none was measured.
+        """The largest relative error of the risk of trials that reached the target, if measured.
 
         For Adam it is the best trial's: the others may be from where the closure is further off.
         """
@@ -263,7 +256,7 @@ class StudyRecord:
 
     @property
     def told_risk_error(self) -> float | None:
-        """The same where it is larger than it is meant to be, and None elsewhere."""
+        """``risk_error`` where it is larger than it is meant to be, and None elsewhere."""
         small = SMALL_SCHEDULED_ERROR
         if self.definition.approximate:
             small = SMALL_CLOSURE_ERROR
@@ -274,7 +267,7 @@ class StudyRecord:
 
 
 def largest_risk_error(trials: Iterable[TrialRecord]) -> float | None:
-    """The largest relative error of the risk over trials that reached the target, if any."""
+    """The largest relative error of the risk of trials that reached the target; None if unknown."""
     errors = (t.risk_error for t in trials if t.steps is not None and t.risk_error is not None)
     return max(errors, default=None)
 

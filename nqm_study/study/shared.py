@@ -27,13 +27,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost
-from nqm_study.study.samplers.optuna_samplers import asks_in_turn, make_sampler
+from nqm_study.study.samplers.optuna_samplers import StudySampler, make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage.database import UnreachableError
-from nqm_study.study.storage.failures import first_line
+from nqm_study.study.storage.failures import UnreachableError, first_line
 from nqm_study.study.storage.locks import Lock
-from nqm_study.study.storage.studies import FOUND, add_cost, trial_record
+from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
+    FOUND,
     Evaluate,
     Evaluation,
     NotStoredError,
@@ -41,7 +41,9 @@ from nqm_study.study.trials import (
     attributes,
     constrain,
     objective,
+    stopwatch,
     suggest,
+    trial_record,
     undisturbed,
 )
 
@@ -88,10 +90,10 @@ def run_shared(
     is seeded by the study's seed and the trial's number, so that no two processes share a seed.
 
     Args:
-        stored: the study in its storage, made by ``storage.open_study``.
+        stored: the study in its storage, made by ``studies.open_study``.
         definition: what decides the trials.
         search: what is searched, and the first trials.
-        evaluate: hyperparameters in the user's units -> what they come to.
+        evaluate: hyperparameters in the user's units -> the result of a trial.
         n_trials: total of finished trials over all processes and calls.
         sharing: how the processes keep out of each other's way.
         on_trial: called with each new trial of this process after it was written.
@@ -115,7 +117,7 @@ def run_shared(
         try:
             while True:
                 trial, done, seconds = patiently(
-                    lambda: _next(study, space, n_trials, sharing), sharing.patience
+                    lambda: _next(study, sampler, space, n_trials, sharing), sharing.patience
                 )
                 if done >= n_trials:
                     break
@@ -136,13 +138,12 @@ def run_shared(
 
 
 def _next(
-    study: Study, space: SearchSpace, n_trials: int, sharing: Sharing
+    study: Study, sampler: StudySampler, space: SearchSpace, n_trials: int, sharing: Sharing
 ) -> tuple[Trial | None, int, float]:
     """A trial to run if the budget has room, how many are finished, and what asking took."""
     sharing.turn.acquire()
-    # What a turn takes is the sampler's; waiting for it is nobody's.
-    started = time.perf_counter()
-    trial = None
+    # A turn's time is the sampler's; waiting for it is nobody's.
+    lap, trial = stopwatch(), None
     try:
         fail_stale_trials(study)
         states = (TrialState.COMPLETE, TrialState.RUNNING)
@@ -153,7 +154,7 @@ def _next(
             trial = study.ask()
             sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
             trial.set_user_attr(WORKER, _this_process(trial.number))
-            if asks_in_turn(study.sampler, trial.number):
+            if sampler.asks_in_turn(trial.number):
                 suggest(trial, space)
     finally:
         held = sharing.turn.release()
@@ -161,7 +162,7 @@ def _next(
         # The server was restarted meanwhile, and another process may have counted as well.
         study.tell(trial, state=TrialState.FAIL)
         trial = None
-    return trial, done, time.perf_counter() - started
+    return trial, done, lap()
 
 
 def _fail_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> int:
@@ -192,15 +193,13 @@ def _run_one(
     sharing: Sharing,
 ) -> tuple[FrozenTrial, Cost] | None:
     """Compute a trial and write it; None if it was given to another process meanwhile."""
-    value = None
+    value, cost, lap = None, Cost(1), stopwatch()
     with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
         try:
-            begun = time.perf_counter()
-            coordinates = patiently(lambda: suggest(trial, space), sharing.patience)
-            values = space.values(coordinates)
-            started = time.perf_counter()
+            values = space.values(patiently(lambda: suggest(trial, space), sharing.patience))
+            cost += Cost(sampler=lap())
             found = evaluate(values)
-            computed = time.perf_counter()
+            cost += Cost(objective=lap())
             value = objective(definition, values, found)
             with undisturbed():
                 patiently(lambda: _keep(trial, values, found), sharing.patience)
@@ -215,10 +214,7 @@ def _run_one(
                 with contextlib.suppress(SQLAlchemyError, StorageInternalError):
                     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
-        written = time.perf_counter()
-    if frozen.state != TrialState.COMPLETE:
-        return None
-    return frozen, Cost(1, started - begun, computed - started, written - computed)
+    return (frozen, cost + Cost(storage=lap())) if frozen.state == TrialState.COMPLETE else None
 
 
 def _keep(trial: Trial, values: Mapping[str, float], found: Evaluation) -> None:

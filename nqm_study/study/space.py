@@ -26,6 +26,8 @@ Kind = Literal["itself", "one_minus", "effective", "to_limit"]
 Table = tuple[tuple[float, float], ...]
 
 _TABLES = ("guide", "limits")
+_LEFT_OUT = (*_TABLES, "limit", "integer", "cap")
+"""The fields of a coordinate that its JSON values have only where they are in use."""
 
 UNBOUNDED = ("learning_rate", "timescale", "eps", "batch_size")
 """Hyperparameters to which 0 and 1 are values like others."""
@@ -201,19 +203,15 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON values; ``from_json`` is its inverse."""
-        coordinates = [dataclasses.asdict(each) for each in self.coordinates]
-        for each in coordinates:
-            # As earlier versions wrote it, where it is nothing new.
-            for name, nothing in (
-                ("limit", math.inf),
-                ("guide", ()),
-                ("limits", ()),
-                ("cap", math.inf),
-            ):
-                if each[name] == nothing:
-                    del each[name]
-            if not each["integer"]:
-                del each["integer"]
+        coordinates = [
+            # What is not in use is left out: JSON has no infinity.
+            {
+                name: value
+                for name, value in dataclasses.asdict(each).items()
+                if name not in _LEFT_OUT or value != getattr(Coordinate, name)
+            }
+            for each in self.coordinates
+        ]
         return {"fixed": dict(self.fixed), "coordinates": coordinates, "names": list(self.names)}
 
     @classmethod

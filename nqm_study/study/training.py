@@ -20,7 +20,7 @@ from nqm_study.model.schedules.computed.greedy import greedy_curve
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.records import StudyRecord, Training, TrialRecord
-from nqm_study.study.storage.studies import note_training, study_record
+from nqm_study.study.storage.studies import note, study_record
 
 Array = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
@@ -76,7 +76,7 @@ def keep_training(
             return
         training = training_of(problem, algorithm, record.definition, trial)
         with turn:
-            note_training(study, training)
+            note(study, "training", training)
     except Exception:
         logging.getLogger(__name__).exception("%s: no training curve was stored", study.study_name)
 

@@ -1,4 +1,4 @@
-"""One trial: what it computes, what of it is kept, and what the sampler is told."""
+"""One trial: what it computes, what of it is kept and read back, and what the sampler is told."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import contextlib
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from optuna.study import StudyDirection
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nqm_study.model.outcome import Crossing
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one trial came to.
+    """The result of one trial.
 
     Attributes:
         crossing: steps, status and risk.
@@ -40,13 +41,16 @@ OnTrial = Callable[[TrialRecord, int], None]
 CONSTRAINT = "not_reached"
 """Optuna's constraint of a trial: 0 where the target was reached, 1 where not."""
 
+FOUND = "found"
+"""The attribute with the whole result of a shared trial; others have an attribute for each part."""
+
 
 class NotStoredError(RuntimeError):
     """A finished trial could not be written; the study stops, and computes it again next time."""
 
 
 def loss(crossing: Crossing, target: float, max_steps: int) -> float:
-    """What the sampler minimises: log steps, or a penalty where the target was not reached.
+    """Logarithm of a trial's steps, or a penalty where the target was not reached.
 
     The penalty is finite, lies above every possible log steps, and still points the right way: it
     is log(max_steps) plus the log of how far the smallest risk stayed above the target.
@@ -57,19 +61,24 @@ def loss(crossing: Crossing, target: float, max_steps: int) -> float:
     return math.log(max_steps) + math.log(max(excess, 1.0)) if math.isfinite(excess) else 1e3
 
 
-def losses(
-    crossing: Crossing, batch_size: float, target: float, max_steps: int
-) -> tuple[float, float]:
-    """The same for two objectives: log steps, and log examples.
+def objective(
+    definition: StudyDefinition, values: Mapping[str, float], found: Evaluation
+) -> tuple[float, ...]:
+    """The values that the sampler minimises: log steps, and log examples where there are two.
 
-    Where the target was not reached, both are worse than any that reached it, by the same excess.
+    A trial that missed the target is worse than any that reached it, by the same excess in both.
     """
-    steps = loss(crossing, target, max_steps)
-    return steps, steps + math.log(batch_size)
+    steps = loss(found.crossing, definition.target, definition.max_steps)
+    if not isinstance(definition.batch_size, Range):
+        return (steps,)
+    # What missed the target is behind whatever reached it, at any batch size.
+    reached = found.crossing.steps is not None
+    size = values[BATCH_SIZE] if reached else definition.batch_size.high or 1.0
+    return steps, steps + math.log(size)
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, float]:
-    """The sampler's coordinates of a trial."""
+    """Ask the sampler for the coordinates of a trial."""
     return {
         name: trial.suggest_float(name, d.low, d.high, log=d.log)
         for name, d in space.distributions.items()
@@ -77,7 +86,7 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, float]:
 
 
 def attributes(values: Mapping[str, float], found: Evaluation) -> dict[str, object]:
-    """What is kept of an evaluation with its trial, in JSON values."""
+    """The JSON values that are kept with a trial; ``trial_record`` reads them."""
     crossing = found.crossing
     error = crossing.error
     kept: dict[str, object] = {
@@ -95,6 +104,36 @@ def attributes(values: Mapping[str, float], found: Evaluation) -> dict[str, obje
     return kept
 
 
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """A finished trial of Optuna's as a record.
+
+    Raises:
+        ValueError: if it is not finished.
+        KeyError: if what ``attributes`` writes is not there.
+    """
+    kept = trial.user_attrs.get(FOUND, trial.user_attrs)
+    if trial.datetime_start is None or trial.datetime_complete is None or not trial.values:
+        raise ValueError(f"trial {trial.number} is not finished")
+    return TrialRecord(
+        number=trial.number,
+        hyperparameters=kept["hyperparameters"],
+        steps=kept["steps"],
+        status=kept["status"],
+        risk=kept["risk"] if kept["risk"] is not None else math.inf,
+        objective=trial.values[0],
+        started=trial.datetime_start,
+        finished=trial.datetime_complete,
+        risk_error=kept["risk_error"],
+        rates=tuple((int(step), float(rate)) for step, rate in kept.get("rates", ())),
+        sampled=kept.get("sampled", False),
+    )
+
+
+def trial_records(trials: Iterable[FrozenTrial]) -> tuple[TrialRecord, ...]:
+    """The finished trials of a study as records."""
+    return tuple(trial_record(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+
+
 def constrain(trial: Trial, found: Evaluation) -> None:
     """Tell the sampler whether the target was reached."""
     trial.set_constraint(CONSTRAINT, 0.0 if found.crossing.steps is not None else 1.0)
@@ -103,20 +142,6 @@ def constrain(trial: Trial, found: Evaluation) -> None:
 def directions(definition: StudyDefinition) -> list[StudyDirection]:
     """Optuna's directions of a study's objectives."""
     return [StudyDirection.MINIMIZE] * (2 if definition.two_objectives else 1)
-
-
-def objective(
-    definition: StudyDefinition, values: Mapping[str, float], found: Evaluation
-) -> float | tuple[float, float]:
-    """What the sampler of a study is told about an evaluation."""
-    target, max_steps = definition.target, definition.max_steps
-    if isinstance(definition.batch_size, Range):
-        # What missed the target is behind whatever reached it, at any batch size.
-        size = (
-            values["batch_size"] if found.crossing.steps is not None else definition.batch_size.high
-        )
-        return losses(found.crossing, size or 1.0, target, max_steps)
-    return loss(found.crossing, target, max_steps)
 
 
 @contextlib.contextmanager
@@ -134,3 +159,15 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if held:
         raise KeyboardInterrupt
+
+
+def stopwatch() -> Callable[[], float]:
+    """A function that returns the seconds since it was called last, or made."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return last - before
+
+    return lap

@@ -6,7 +6,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 import optuna
@@ -19,10 +18,12 @@ from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.storage.failures import first_line
 from nqm_study.study.storage.locks import Lock
-from nqm_study.study.storage.studies import ATTRIBUTE, study_record, trial_record
+from nqm_study.study.storage.studies import ATTRIBUTE, study_record
+from nqm_study.study.trials import trial_record
 from nqm_study.tracking.layout import diagnostics_digest
-from nqm_study.tracking.mirror import Mirror, StudyRun, SummaryPoint, set_aside_damaged
-from nqm_study.tracking.pool import MirrorJob, Summary
+from nqm_study.tracking.mirror import Mirror, StudyRun
+from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Summary
+from nqm_study.tracking.store import set_aside_damaged
 
 OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError)
 """What MLflow and the storage raise when they cannot be read or written."""
@@ -31,7 +32,7 @@ DIAGNOSTICS = "diagnostics"
 """Where Optuna's figures go among the artifacts of a study's run."""
 
 DRAWING = 2
-"""Goes up when these figures change: those of earlier versions are then drawn anew."""
+"""Version of these figures: goes up when they change, so that they are drawn anew."""
 
 AT_ONCE = 25
 """Trials of one study that are mirrored before it is told how many are missing."""
@@ -55,19 +56,16 @@ class Tell(Protocol):
 class Followed:
     """One study that is mirrored while others write it."""
 
-    def __init__(
-        self, job: MirrorJob, tell: Tell, backend: Backend, name: str, n_trials: int | None
-    ) -> None:
-        self.name = name
+    def __init__(self, job: MirrorJob, tell: Tell, study: MirroredStudy) -> None:
+        self.name = study.name
         self.done = False
         self.missing = 0
         self._job = job
         self._tell = tell
-        self._backend = backend
-        self._n_trials = n_trials
-        # With a database of our own, other calls elsewhere are none of our business.
+        self._backend, self._n_trials = study.backend, study.n_trials
+        # Calls that mirror to another database need not wait for this one.
         where = job.tracking.uri or str(job.root)
-        self._lock: Lock = backend.lock(job.root, "mirror", f"{where} {name}")
+        self._lock: Lock = study.backend.lock(job.root, "mirror", f"{where} {study.name}")
         self._locked = False
         self._run: StudyRun | None = None
         self._study: optuna.Study | None = None
@@ -166,9 +164,7 @@ class Follower:
         self._tell = tell
         self._mirror: Mirror | None = None
         self._told = 0
-        self._followed = [
-            Followed(job, tell, backend, name, n_trials) for backend, name, n_trials in job.dealt
-        ]
+        self._followed = [Followed(job, tell, study) for study in job.studies]
         # Each has its turn, and the next command is heard after one turn.
         self._turns = deque(self._followed)
 
@@ -259,19 +255,7 @@ class Follower:
         runs = self.mirror().study_runs() if summaries else {}
         for summary in summaries:
             with backend.lock(self._job.root, "mirror", f"{self.where} {summary.key}"):
-                self.mirror().summary(
-                    key=summary.key,
-                    name=summary.name,
-                    params=summary.params,
-                    points=[SummaryPoint(*point) for point in summary.points],
-                    note=summary.note,
-                    studies={
-                        row: {text: runs[name] for text, name in links.items() if name in runs}
-                        for row, links in summary.studies.items()
-                    },
-                    files=[Path(file) for file in summary.files],
-                    kind=summary.kind,
-                )
+                self.mirror().summary(summary, runs)
 
 
 def reason(error: BaseException) -> str:

@@ -1,16 +1,17 @@
-"""What the runs of a study and of its trials say in MLflow: names, tags, parameters, metrics."""
+"""The runs of a study and of its trials in MLflow: names, tags, parameters, metrics."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from statistics import median
 
 from mlflow.entities import Run
 
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.frontier import exact_frontier, non_dominated
 from nqm_study.study.records import OPTIMAL, StudyRecord, TrialRecord, error_text
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
@@ -26,16 +27,16 @@ _COMPARED = {
 
 
 def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
-    """What a trial's run says, given its study's name and the study's run."""
-    points = [Point("reached", float(trial.steps is not None)), Point("risk", trial.risk)]
-    if trial.steps is not None:
-        points.append(Point("steps_to_target", trial.steps))
-        if trial.batch_size:
-            points.append(Point("examples_to_target", trial.examples))
-    if trial.risk_error is not None:
-        points.append(Point("risk_error", trial.risk_error))
-    if trial.sampled:
-        points.append(Point("sampled", 1.0))
+    """A trial's run, given its study's name and the identifier of the study's run."""
+    reached = trial.steps is not None
+    values = {
+        "reached": float(reached),
+        "risk": trial.risk,
+        "steps_to_target": trial.steps,
+        "examples_to_target": trial.examples if reached and trial.batch_size else None,
+        "risk_error": trial.risk_error,
+        "sampled": 1.0 if trial.sampled else None,
+    }
     return Draft(
         name=f"trial {trial.number}",
         tags={
@@ -45,7 +46,7 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
             "status": trial.status,
         },
         params={name: number(value) for name, value in trial.hyperparameters.items()},
-        points=tuple(points),
+        points=tuple(_points(values)),
         parent=parent,
         started=milliseconds(trial.started),
         finished=milliseconds(trial.finished),
@@ -71,8 +72,8 @@ def continues(run: Run, record: StudyRecord) -> bool:
 def definition_digest(record: StudyRecord) -> str:
     """A hash of what a study's run says before it has results.
 
-    Bounds that earlier versions did not know are not in it, nor in that of the results: their runs
-    are taken up, and get what they lack.
+    Bounds that may be known later are not in it, nor in that of the results: a run that lacks them
+    is taken up, and gets them.
     """
     return digest([title(record), params(record), record.bayes_bound])
 
@@ -84,59 +85,51 @@ def results_digest(record: StudyRecord, count: int) -> str:
 
 
 def diagnostics_digest(record: StudyRecord, drawing: int) -> str:
-    """A hash of what Optuna's figures of a study are drawn from.
-
-    Args:
-        record: the study.
-        drawing: which version of the figures it is.
-    """
+    """A hash of what Optuna's figures of a study are drawn from, and by which version of them."""
     optimum = record.optimum.steps if record.optimum is not None else None
     return digest([drawing, results_digest(record, len(record.trials)), optimum])
 
 
 def bounds(record: StudyRecord) -> list[Point]:
-    """What the steps are compared with, as far as it is known; at step 0."""
-    points = [Point("bayes_bound", record.bayes_bound)]
-    if record.classical_bound is not None:
-        points.append(Point("classical_bound", record.classical_bound))
-    if record.optimal_steps is not None:
-        points.append(Point("optimal_steps", record.optimal_steps))
-    if record.optimal_gap is not None:
-        points.append(Point("optimal_gap", record.optimal_gap))
-    exact = exact_frontier(record)
-    if exact is not None and exact.critical_batch_size is not None:
-        points.append(Point("critical_batch_size", exact.critical_batch_size))
-    if record.optimum is not None:
-        points.append(Point("true_steps_to_target", record.optimum.steps))
-        points += [
-            Point(f"true_{name}", value)
-            for name, value in record.optimum.hyperparameters.items()
-            if name in record.definition.varied
-        ]
-    return points
+    """Metrics of what the steps are compared with, as far as it is known; at step 0."""
+    exact, optimum = exact_frontier(record), record.optimum
+    values = {
+        "bayes_bound": record.bayes_bound,
+        "classical_bound": record.classical_bound,
+        "optimal_steps": record.optimal_steps,
+        "optimal_gap": record.optimal_gap,
+        "critical_batch_size": exact.critical_batch_size if exact is not None else None,
+    }
+    if optimum is not None:
+        values["true_steps_to_target"] = optimum.steps
+        values |= _varied("true", record, optimum.hyperparameters)
+    return _points(values)
 
 
 def results(record: StudyRecord) -> list[Point]:
-    """The results so far, at a step that is the number of trials they come from."""
-    count = len(record.trials)
+    """Metrics of the results so far, at a step that is the number of trials they come from."""
+    count, best = len(record.trials), record.best
     # The count is first, in the first call to MLflow: a run killed between two calls then shows
     # a count that its results tag does not match, and is not taken up again.
-    points = [Point("n_trials", count, count)]
-    if record.best is not None and record.best.steps is not None:
-        points.append(Point("best_steps_to_target", record.best.steps, count))
-        points += [
-            Point(f"best_{name}", value, count)
-            for name, value in record.best.hyperparameters.items()
-            if name in record.definition.varied
-        ]
-        points += [Point(name, value, count) for name, value in _ratios(record).items()]
+    values: dict[str, float | None] = {"n_trials": count}
+    if best is not None:
+        values["best_steps_to_target"] = best.steps
+        values |= _varied("best", record, best.hyperparameters) | _ratios(record)
     if record.definition.two_objectives:
-        points += [Point(name, value, count) for name, value in _frontier(record).items()]
-    if record.excess is not None:
-        points.append(Point("excess_steps_over_optimum", record.excess, count))
-    if record.risk_error is not None:
-        points.append(Point("risk_error", record.risk_error, count))
-    return points
+        values |= _frontier(record)
+    values |= {"excess_steps_over_optimum": record.excess, "risk_error": record.risk_error}
+    return _points(values, count)
+
+
+def _varied(which: str, record: StudyRecord, values: Mapping[str, float]) -> dict[str, float]:
+    """The hyperparameters that a study varies, under the names of their metrics."""
+    varied = record.definition.varied
+    return {f"{which}_{name}": value for name, value in values.items() if name in varied}
+
+
+def _points(values: Mapping[str, float | None], step: int = 0) -> list[Point]:
+    """The metrics that are known."""
+    return [Point(name, value, step) for name, value in values.items() if value is not None]
 
 
 def tracked(record: StudyRecord) -> tuple[TrialRecord, ...]:
@@ -150,7 +143,7 @@ def tracked(record: StudyRecord) -> tuple[TrialRecord, ...]:
 
 
 def costs(record: StudyRecord, seconds: float, written: int) -> list[Point]:
-    """Milliseconds a trial by part; tracking is what it took to write so many runs."""
+    """Metrics of milliseconds a trial by part; tracking is the time to write a run."""
     parts = dict(record.cost.milliseconds)
     if written > 0:
         parts["tracking"] = 1e3 * seconds / written
@@ -159,7 +152,7 @@ def costs(record: StudyRecord, seconds: float, written: int) -> list[Point]:
 
 
 def origin_tags(record: StudyRecord) -> dict[str, str]:
-    """What the trials were made with; what changed while a study went on is told in order."""
+    """Tags with the versions that made the trials: in order, where they changed meanwhile."""
     said: dict[str, list[str]] = {"fingerprint": [record.definition.fingerprint]}
     for origin in record.origins:
         told = {f"version.{name}": value for name, value in origin.versions.items()}
@@ -188,45 +181,46 @@ def title(record: StudyRecord) -> str:
 
 
 def params(record: StudyRecord) -> dict[str, str]:
-    """The parameters of a study's run: MLflow cannot change them, so nothing that may change."""
+    """The parameters of a study's run: MLflow cannot change them, so nothing that may change.
+
+    They are the fields of its definition that say something, and what follows from them.
+    """
     definition = record.definition
-    said = {
-        "optimizer": definition.optimizer,
-        "spectrum": definition.spectrum,
-        "schedule": definition.schedule,
-        "batch_size": _batch_size(definition),
-        "target": number(definition.target),
-        "seed": str(definition.seed),
-        "max_steps": str(definition.max_steps),
-        # Few digits: the last ones may differ on another machine.
-        "initial_risk": f"{record.initial_risk:.6g}",
-    }
-    if definition.max_growth is not None:
-        said["max_growth"] = number(definition.max_growth)
-    for name, setting in definition.optimizer_settings.items():
-        said[f"optimizer.{name}"] = setting if isinstance(setting, str) else number(setting)
-    for name, setting in definition.spectrum_settings.items():
-        said[f"spectrum.{name}"] = setting if isinstance(setting, str) else number(setting)
-    for name, setting in definition.schedule_settings.items():
-        said[f"schedule.{name}"] = setting if isinstance(setting, str) else number(setting)
-    for name, setting in definition.sampler.items():
-        said["sampler" if name == "name" else f"sampler.{name}"] = str(setting)
-    for name, value in definition.hyperparameters.items():
-        if isinstance(value, Range):
-            said[f"space.{name}"] = str(value)
+    said = {}
+    for name in definition.to_json():
+        value = getattr(definition, name)
+        if name == "spectrum_digest":
+            continue
+        if name == "enqueued":
+            said["enqueue"] = json.dumps([dict(each) for each in value])
+        elif name == "hyperparameters":
+            said |= {f"space.{key}": _space_text(each) for key, each in value.items()}
+        elif name == "sampler":
+            said |= {f"sampler.{key}": str(setting) for key, setting in value.items()}
+        elif isinstance(value, Mapping):
+            group = name.removesuffix("_settings")
+            said |= {f"{group}.{key}": _text(setting) for key, setting in value.items()}
         else:
-            said[f"space.{name}"] = f"fixed at {number(value)}"
-    for name, (low, high) in record.coordinates.items():
-        # Few digits: the last ones may differ on another machine.
-        said[f"searched.{name}"] = f"{low:.6g} to {high:.6g}"
-    if definition.warm_start:
-        said["warm_start"] = "true"
-    if definition.enqueued:
-        said["enqueue"] = json.dumps([dict(each) for each in definition.enqueued])
+            said[name] = definition.batch_text if isinstance(value, Range) else _text(value)
+    said["sampler"] = said.pop("sampler.name")
     if definition.optimizer_settings:
-        of = number(float(definition.optimizer_settings["beta2_batch_size"]))
-        said["space.beta2"] += f", of batch size {of}"
+        said["space.beta2"] += f", of batch size {said['optimizer.beta2_batch_size']}"
+    # Few digits: the last ones may differ on another machine.
+    said["initial_risk"] = f"{record.initial_risk:.6g}"
+    for name, (low, high) in record.coordinates.items():
+        said[f"searched.{name}"] = f"{low:.6g} to {high:.6g}"
     return said
+
+
+def _text(value: float | str) -> str:
+    """A value of a definition as a user would type it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else number(value)
+
+
+def _space_text(value: Hyperparameter) -> str:
+    return str(value) if isinstance(value, Range) else f"fixed at {number(value)}"
 
 
 def note(record: StudyRecord) -> str:
@@ -279,7 +273,7 @@ def _digits(value: float) -> str:
 
 
 def _frontier(record: StudyRecord) -> dict[str, float]:
-    """What is known of the frontier that a study found, and of how far from the exact one it is."""
+    """Metrics of the frontier that a study found, and of its distance from the exact one."""
     found, exact = non_dominated(record.trials), exact_frontier(record)
     if not found:
         return {}
@@ -293,7 +287,7 @@ def _frontier(record: StudyRecord) -> dict[str, float]:
 
 
 def _frontier_note(record: StudyRecord) -> str:
-    """What the description says where the batch size is searched."""
+    """The description of a study's run where the batch size is searched."""
     definition = record.definition
     text = (
         f"Optuna study `{record.name}`: steps and examples {definition.optimizer} needs to reach "

@@ -7,107 +7,43 @@ takes a second or two.
 
 from __future__ import annotations
 
-import logging
 import re
-import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from tempfile import TemporaryDirectory
 
-from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy import Engine, event
+from mlflow.entities import Run
 
-from nqm_study.study.records import StudyRecord
-from nqm_study.tracking.layout import STUDY_NAME
+from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.tracking import layout
+from nqm_study.tracking.layout import ORIGINS, RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
+from nqm_study.tracking.pool import Summary
 from nqm_study.tracking.settings import Tracking
-from nqm_study.tracking.store import KIND, NOTE, Draft, Point, RunStore
-from nqm_study.tracking.study_run import StudyRun
-
-__all__ = ["Mirror", "StudyRun", "SummaryPoint"]
+from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Draft, Point, RunStore, finite
 
 CURVE = "nqm.curve"
-DATABASE = "mlflow.db"
 VIEW = "?workflowType=machine_learning"
 """Without it MLflow shows the runs of an experiment, and a run, as those of a language model."""
 
 SUMMARY = "\n\nIts summary: "
-"""What the link of a study's description to its summary begins with."""
-
-
-@dataclass(frozen=True)
-class SummaryPoint:
-    """The best of a study, or the median over seeds, at one batch size.
-
-    Attributes:
-        batch_size: examples per step.
-        steps: steps to the target; inf where it was not reached.
-        hyperparameters: the values that needed those steps, in the user's units.
-    """
-
-    batch_size: int
-    steps: float
-    hyperparameters: Mapping[str, float]
+"""The beginning of the link of a study's description to its summary."""
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """One MLflow experiment that shows studies. ``local`` makes it."""
+    """One MLflow experiment that shows studies. ``of`` opens it."""
 
     store: RunStore
 
     @classmethod
-    def local(cls, root: Path, experiment: str = "nqm_study", *, page_size: int = 1000) -> Mirror:
-        """A mirror in ``root/mlflow.db``, artifacts in ``root/artifacts``, both made if missing.
-
-        Args:
-            root: a directory, made if missing.
-            experiment: name of the MLflow experiment.
-            page_size: runs asked for at once.
-
-        Raises:
-            ValueError: if the path has a character MLflow takes for a part of the URI.
-        """
-        root = root.absolute()
-        if any(character in str(root) for character in "%?"):
-            raise ValueError(f"root={root}: must have no % or ? in it, MLflow cannot open it")
-        root.mkdir(parents=True, exist_ok=True)
-        database = root / DATABASE
-        uri = f"sqlite:///{database}"
-        # MLflow's creation of the tables and of the experiment fails in some of several processes
-        # that start at once.
-        with FileLock(root / ".mlflow.lock"), _quiet_migrations():
-            # Without a location of its own the experiment would write to the current directory.
-            location = (root / "artifacts").as_uri()
-            if not database.exists():
-                _create(database, location)
-            _use_write_ahead_log(database)
-            client = MlflowClient(tracking_uri=uri)
-            experiment_id = _experiment_id(client, experiment, location)
-        return cls(RunStore(client, uri, experiment_id, page_size))
-
-    @classmethod
-    def server(cls, uri: str, experiment: str) -> Mirror:
-        """A mirror on a tracking server, with artifacts where the server keeps them.
-
-        Args:
-            uri: the server's address.
-            experiment: name of the MLflow experiment; made if it is not there.
-        """
-        client = MlflowClient(tracking_uri=uri)
-        return cls(RunStore(client, uri, _experiment_id(client, experiment, None)))
-
-    @classmethod
     def of(cls, root: Path, tracking: Tracking) -> Mirror:
-        """The mirror that a study's tracking asks for, local or on a server."""
+        """Open the mirror that a study's tracking asks for, under ``root`` or on a server."""
         if tracking.uri:
-            return cls.server(tracking.uri, tracking.experiment)
-        return cls.local(root, tracking.experiment)
+            return cls(RunStore.server(tracking.uri, tracking.experiment))
+        return cls(RunStore.local(root, tracking.experiment))
 
     def clear(self) -> None:
         """Delete every run that this program made in the experiment."""
@@ -132,55 +68,41 @@ class Mirror:
         """
         return StudyRun(self.store, record)
 
-    def summary(
-        self,
-        *,
-        key: str,
-        name: str,
-        params: Mapping[str, str],
-        points: Sequence[SummaryPoint],
-        note: str,
-        files: Sequence[Path],
-        studies: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
-        kind: str = "summary",
-    ) -> None:
-        """One run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
+    def summary(self, summary: Summary, runs: Mapping[str, str]) -> None:
+        """Write one run for a scaling curve: metrics ``steps_to_target`` and each hyperparameter.
 
         The same data leaves the run as it is, other data replaces it. The files are always
-        replaced; those of a run that stays and are not among ``files`` remain.
+        replaced; those of a run that stays and are not among the summary's remain.
 
         Args:
-            key: identifies the curve.
-            name: the run's name.
-            params: its parameters.
-            points: its metrics, with the batch size as MLflow's step.
-            note: its description.
-            files: its artifacts, under ``figures``.
-            kind: ``summary``, or ``report`` for what is of several curves.
-            studies: its studies' runs, which its description links to, and whose descriptions link
-                to it: for each row, identifiers by the text of the link.
+            summary: what the run says. Its description links to its studies' runs, and theirs to
+                it.
+            runs: identifiers of the studies' runs by the studies' names, as ``study_runs`` gives
+                them.
         """
+        studies = {
+            row: {text: runs[name] for text, name in links.items() if name in runs}
+            for row, links in summary.studies.items()
+        }
+        tags = {KIND: summary.kind, CURVE: summary.key}
         draft = Draft(
-            name=name,
-            tags={KIND: kind, CURVE: key, NOTE: note + self._rows(studies)},
-            params=params,
+            name=summary.name,
+            tags={**tags, NOTE: summary.note + self._rows(studies)},
+            params=summary.params,
             points=tuple(
-                Point(metric, value, point.batch_size)
-                for point in points
-                for metric, value in (
-                    ("steps_to_target", point.steps),
-                    *point.hyperparameters.items(),
-                )
+                Point(metric, value, batch_size)
+                for batch_size, steps, values in summary.points
+                for metric, value in (("steps_to_target", steps), *values.items())
             ),
         )
-        run_id = self.store.write(draft, self.store.find({KIND: kind, CURVE: key}))
-        for file in files:
-            self.store.client.log_artifact(run_id, str(file), "figures")
-        if kind != "summary":  # a study has one curve, and any number of reports
+        run_id = self.store.write(draft, self.store.find(tags))
+        for file in summary.files:
+            self.store.client.log_artifact(run_id, file, "figures")
+        if summary.kind != "summary":  # a study has one curve, and any number of reports
             return
         for row in studies.values():
             for study in row.values():
-                self._link_back(study, name, run_id)
+                self._link_back(study, summary.name, run_id)
 
     def study_runs(self) -> dict[str, str]:
         """The identifiers of the studies' runs, by the studies' names."""
@@ -210,87 +132,162 @@ class Mirror:
         return f"[{shown}](#/experiments/{self.store.experiment_id}/runs/{run_id}{VIEW})"
 
 
-def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """The experiment's identifier; it is created, or restored if it was deleted."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=artifact_location)
-        except MlflowException:
-            # Another process may have been quicker.
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    experiment_id: str = found.experiment_id
-    if found.lifecycle_stage == "deleted":
-        # A deleted experiment keeps its name taken.
-        client.restore_experiment(experiment_id)
-    return experiment_id
+class StudyRun:
+    """A study's run in MLflow. ``Mirror.study`` makes it.
 
-
-def set_aside_damaged(root: Path) -> None:
-    """Rename ``root/mlflow.db``, so that it is kept and made anew, if it cannot be read whole."""
-    database = root / DATABASE
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            whole = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-    except sqlite3.OperationalError:
-        # Locked, or the like: that is for whoever opens it.
-        return
-    except sqlite3.DatabaseError:
-        whole = False
-    if not whole:
-        moment = time.strftime("%Y%m%d-%H%M%S")
-        for path in root.glob(f"{DATABASE}*"):
-            if "damaged" not in path.name:
-                path.rename(path.with_name(f"{path.name}.damaged-{moment}"))
-
-
-def _create(database: Path, artifacts: str) -> None:
-    """Make MLflow's database beside its place, and put it there whole.
-
-    MLflow makes it in dozens of steps, and cannot open one that a kill left half made.
+    Several processes may mirror one study: what one of them finds half-logged, or logged twice, it
+    completes or deletes, and ``finish`` looks again at whatever it did not log itself.
     """
-    new = database.with_name(f".{database.name}.new")
-    for path in database.parent.glob(f"{new.name}*"):
-        path.unlink()
-    # MLflow keeps a connection for each address, and one to a file that failed is of no use.
-    new = new.with_name(f"{new.name}-{time.time_ns()}")
-    store = SqlAlchemyStore(f"sqlite:///{new}", artifacts)  # type: ignore[no-untyped-call]
-    store.engine.dispose()
-    new.rename(database)
 
+    def __init__(self, store: RunStore, record: StudyRecord) -> None:
+        self._store = store
+        self._name = record.name
+        self._tracked = record.tracked
+        self._run = self._find_or_create(record)
+        store.client.update_run(self.run_id, status="RUNNING")
+        self._mirrored: set[int] = set()
+        self._seconds, self._written = 0.0, 0
+        # Runs by their trial's number, as far as they were not looked at. Those that stand for no
+        # trial at the end are deleted: the trial was lost, or it is not to have a run.
+        self._found = self._find_trials()
 
-def _use_write_ahead_log(database: Path) -> None:
-    """Set SQLite's journal mode, which the file keeps: readers and a writer then do not wait."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    @property
+    def run_id(self) -> str:
+        """MLflow's identifier of the study's run."""
+        run_id: str = self._run.info.run_id
+        return run_id
 
+    def has(self, number: int) -> bool:
+        """Whether nothing is left to do for a trial before the end of the study."""
+        return self._tracked != "all" or number in self._mirrored
 
-@event.listens_for(Engine, "connect")
-def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
-    """Let the kernel write MLflow's database when it likes: six commits a trial then cost little.
+    def written(self, number: int) -> bool:
+        """Whether a trial has a run, which may have to be completed, or is not to have one."""
+        return self.has(number) or number in self._found
 
-    With a write-ahead log no crash, of the machine either, damages it. It may lose the last runs,
-    which the next start writes again from the storage.
-    """
-    if isinstance(connection, sqlite3.Connection):
-        files = [row[2] for row in connection.execute("PRAGMA database_list")]
-        if any(Path(file).name == DATABASE for file in files):
-            connection.execute("PRAGMA synchronous=NORMAL")
+    def trial(self, trial: TrialRecord) -> None:
+        """Mirror one finished trial as a child run; nothing happens if it is there already.
 
+        Call it after the trial was written to the storage.
+        """
+        if not self.has(trial.number):
+            self._write(trial)
 
-@contextmanager
-def _quiet_migrations() -> Iterator[None]:
-    """Keep the dozens of INFO lines about creating tables from the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    def finish(self, record: StudyRecord) -> None:
+        """Mirror what is missing and the study's results, and mark its run FINISHED.
+
+        Args:
+            record: the study as the storage has it now.
+        """
+        before, self._run = self.run_id, self._find_or_create(record)
+        wanted = layout.tracked(record)
+        # Which trials have runs may have been said after this began.
+        if self.run_id != before or self._mirrored != {trial.number for trial in wanted}:
+            self._found = self._find_trials()
+            for trial in wanted:
+                self._write(trial)
+        for number in list(self._found):
+            self._store.delete(self._found.pop(number))
+        end = max((milliseconds(trial.finished) for trial in record.trials), default=None)
+        end = end or self._run.info.start_time
+        results = layout.results_digest(record, len(record.trials))
+        origins = self._note_origins(record)
+        costs = layout.costs(record, self._seconds, self._written)
+        shown = layout.results(record)
+        # The run was begun before some of what is known now.
+        lacking = self._lacking(layout.bounds(record))
+        if self._run.data.tags.get(RESULTS) != results:
+            points = [
+                *shown,
+                *lacking,
+                *costs,
+                *self._missing_history(record),
+            ]
+            tags = {**origins, NOTE: layout.note(record), RESULTS: results}
+            self._store.log(self.run_id, points, end, tags=tags)
+        elif (lacking := [*lacking, *self._lacking([*shown, *costs])]) or origins:
+            self._store.log(self.run_id, lacking, end, tags={**origins, NOTE: layout.note(record)})
+        self._store.client.set_terminated(self.run_id, FINISHED, end)
+
+    def attached(self, folder: str, digest: str) -> bool:
+        """Whether artifacts of this digest were attached, as far as ``finish`` saw."""
+        return self._run.data.tags.get(f"nqm.{folder}") == digest
+
+    def attach(self, folder: str, digest: str, files: Mapping[str, bytes]) -> None:
+        """Write artifacts, in place of those of the same names, and remember their digest.
+
+        Args:
+            folder: where they go among the run's artifacts.
+            digest: what ``attached`` compares.
+            files: contents by name.
+        """
+        if files:
+            with TemporaryDirectory() as directory:
+                for name, content in files.items():
+                    (Path(directory) / name).write_bytes(content)
+                self._store.client.log_artifacts(self.run_id, directory, folder)
+        # The tag comes last, so that it tells that the files are there.
+        self._store.client.set_tag(self.run_id, f"nqm.{folder}", digest)
+
+    def _find_or_create(self, record: StudyRecord) -> Run:
+        runs = self._store.find({KIND: "study", STUDY_NAME: record.name})
+        kept = next((run for run in runs if layout.continues(run, record)), None)
+        run = kept or self._create(record)
+        self._store.delete(other for other in runs if other.info.run_id != run.info.run_id)
+        return run
+
+    def _create(self, record: StudyRecord) -> Run:
+        started = min((milliseconds(trial.started) for trial in record.trials), default=None)
+        started = started or int(time.time() * 1000)
+        run = self._store.client.create_run(
+            self._store.experiment_id,
+            start_time=started,
+            tags={KIND: "study", STUDY_NAME: record.name, NOTE: layout.note(record)},
+            run_name=layout.title(record),
+        )
+        # The digest comes last: a run without it lacks its parameters and is not taken up again.
+        self._store.log(
+            run.info.run_id,
+            layout.bounds(record),
+            started,
+            params=layout.params(record),
+            tags={DIGEST: layout.definition_digest(record)},
+        )
+        return run
+
+    def _note_origins(self, record: StudyRecord) -> dict[str, str]:
+        """Write the configuration; tags that say what the trials were made with, if that is new."""
+        digest = layout.origins_digest(record)
+        if not record.origins or self._run.data.tags.get(ORIGINS) == digest:
+            return {}
+        config = record.origins[-1].config
+        if config:
+            self._store.client.log_text(self.run_id, config, "config.yaml")
+        return {**layout.origin_tags(record), ORIGINS: digest}
+
+    def _find_trials(self) -> dict[int, list[Run]]:
+        found: defaultdict[int, list[Run]] = defaultdict(list)
+        for run in self._store.find({KIND: "trial", STUDY_NAME: self._name}):
+            found[int(run.data.tags[TRIAL_NUMBER])].append(run)
+        return dict(found)
+
+    def _write(self, trial: TrialRecord) -> None:
+        runs = self._found.pop(trial.number, [])
+        started = time.perf_counter()
+        self._store.write(layout.draft(trial, self._name, self.run_id), runs)
+        if not runs:
+            self._seconds += time.perf_counter() - started
+            self._written += 1
+        self._mirrored.add(trial.number)
+
+    def _lacking(self, points: Iterable[Point]) -> list[Point]:
+        return [point for point in finite(points) if point.key not in self._run.data.metrics]
+
+    def _missing_history(self, record: StudyRecord) -> list[Point]:
+        history = self._store.client.get_metric_history(self.run_id, "steps_to_target")
+        logged = {metric.step for metric in history}
+        return [
+            Point("steps_to_target", trial.steps, trial.number)
+            for trial in record.trials
+            if trial.steps is not None and trial.number not in logged
+        ]

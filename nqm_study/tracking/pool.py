@@ -22,16 +22,23 @@ from nqm_study.tracking.settings import Tracking
 
 
 @dataclass(frozen=True)
-class MirroredStudies:
-    """Studies of one backend, and how many trials each is to have: None for those it has."""
+class MirroredStudy:
+    """A stored study to follow.
+
+    Attributes:
+        backend: where it is kept.
+        name: its name there.
+        n_trials: how many trials it is to have; None: those it has.
+    """
 
     backend: Backend
-    n_trials: Mapping[str, int | None]
+    name: str
+    n_trials: int | None = None
 
 
 @dataclass(frozen=True)
 class MirrorJob:
-    """What the process is to do.
+    """The task of a process that mirrors studies.
 
     Attributes:
         root: the directory mlruns/.
@@ -42,29 +49,12 @@ class MirrorJob:
 
     root: Path
     tracking: Tracking
-    studies: tuple[MirroredStudies, ...]
+    studies: tuple[MirroredStudy, ...]
     rebuild: bool = False
 
-    @property
-    def dealt(self) -> list[tuple[Backend, str, int | None]]:
-        """Its studies one by one: backend, name and number of trials."""
-        return [
-            (studies.backend, name, n_trials)
-            for studies in self.studies
-            for name, n_trials in studies.n_trials.items()
-        ]
-
     def part(self, places: Iterable[int]) -> MirrorJob:
-        """The job of following some of the studies, given by their places among ``dealt``."""
-        dealt = self.dealt
-        chosen = [dealt[place] for place in places]
-        return replace(
-            self,
-            studies=tuple(
-                MirroredStudies(each.backend, {n: t for b, n, t in chosen if b == each.backend})
-                for each in self.studies
-            ),
-        )
+        """The job of following some of the studies, given by their places."""
+        return replace(self, studies=tuple(self.studies[place] for place in places))
 
     def to_json(self) -> str:
         """The job in one line; ``from_json`` is its inverse."""
@@ -74,23 +64,28 @@ class MirrorJob:
     def from_json(cls, line: str) -> MirrorJob:
         """The job that ``to_json`` wrote."""
         data = json.loads(line)
-        return cls(
-            root=Path(data["root"]),
-            tracking=Tracking(**data["tracking"]),
-            studies=tuple(
-                MirroredStudies(Backend(**each["backend"]), each["n_trials"])
-                for each in data["studies"]
-            ),
-            rebuild=data["rebuild"],
+        studies = (
+            MirroredStudy(**{**each, "backend": Backend(**each["backend"])})
+            for each in data["studies"]
         )
+        tracking = Tracking(**data["tracking"])
+        return cls(Path(data["root"]), tracking, tuple(studies), data["rebuild"])
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a scaling curve's run says: the arguments of ``Mirror.summary`` in JSON values.
+    """A scaling curve's run in MLflow, as JSON values.
 
-    Its studies are names, which the process that writes it finds the runs of. That of a report of
-    several curves, whose kind is ``report``, has no points.
+    Attributes:
+        key: identifies the curve.
+        name: the run's name.
+        params: its parameters.
+        points: (batch size, steps to the target, hyperparameters that need those steps); steps are
+            infinite where the target was not reached.
+        note: its description.
+        files: paths of its artifacts.
+        studies: for each row of its description, names of studies by what to call them there.
+        kind: ``summary``, or ``report`` for several curves, which has no points.
     """
 
     key: str
@@ -105,7 +100,7 @@ class Summary:
 
 @dataclass
 class MirrorState:
-    """What the process last told.
+    """The last news of the processes that mirror.
 
     Attributes:
         uri: the tracking URI.
@@ -141,11 +136,11 @@ class Mirrors:
 
         Args:
             on_change: called, in threads of its own, when one of them told something.
-            job: what they are to do.
+            job: their task.
             cores: how many cores are free for them.
         """
         self._on_change = on_change
-        places = range(len(job.dealt))
+        places = range(len(job.studies))
         # A rebuild deletes before it writes, which one process has to do.
         count = 1 if job.rebuild else max(1, min(self.MOST, cores, len(places)))
         # One by one, since the first may tell something while the next is started.
@@ -210,7 +205,7 @@ class MirrorProcess:
 
         Args:
             on_change: called, in a thread of its own, when it told something.
-            job: what it is to do.
+            job: its task.
         """
         self.state = MirrorState()
         self._job = job
@@ -301,7 +296,7 @@ class MirrorProcess:
     def _hand_on(self, parts: Sequence[Sequence[int]]) -> None:
         """Let a process of its own do each part of the job that this one gave up."""
         job = self._job
-        kept = set(range(len(job.dealt))) - {place for part in parts for place in part}
+        kept = set(range(len(job.studies))) - {place for part in parts for place in part}
         for part in parts:
             one = replace(job.part(part), rebuild=False)
             self._helpers.append(MirrorProcess(self._on_change, one))

@@ -1,20 +1,31 @@
-"""The runs of one MLflow experiment: how they are found, written exactly once, and deleted.
+"""The runs of one MLflow experiment: opened, found, written exactly once, and deleted.
 
-Everything here goes through MLflow's public client. A run is first created, then filled in one
-call, then marked FINISHED, so that a run which says FINISHED is complete whenever a process dies.
+All that is done to runs goes through MLflow's public client. A run is first created, then filled
+in one call, then marked FINISHED, so that a run which says FINISHED is complete whenever a process
+dies.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import event
 
+DATABASE = "mlflow.db"
 KIND = "kind"
 DIGEST = "nqm.digest"
 NOTE = "mlflow.note.content"
@@ -79,6 +90,46 @@ class RunStore:
     uri: str
     experiment_id: str
     page_size: int = 1000
+
+    @classmethod
+    def local(cls, root: Path, experiment: str) -> RunStore:
+        """Open ``root/mlflow.db``, with artifacts in ``root/artifacts``, both made if missing.
+
+        Args:
+            root: a directory, made if missing.
+            experiment: name of the MLflow experiment.
+
+        Raises:
+            ValueError: if the path has a character MLflow takes for a part of the URI.
+        """
+        root = root.absolute()
+        if any(character in str(root) for character in "%?"):
+            raise ValueError(f"root={root}: must have no % or ? in it, MLflow cannot open it")
+        root.mkdir(parents=True, exist_ok=True)
+        database = root / DATABASE
+        uri = f"sqlite:///{database}"
+        # MLflow's creation of the tables and of the experiment fails in some of several processes
+        # that start at once.
+        with FileLock(root / ".mlflow.lock"), _quiet_migrations():
+            # Without a location of its own the experiment would write to the current directory.
+            location = (root / "artifacts").as_uri()
+            if not database.exists():
+                _create(database, location)
+            with closing(sqlite3.connect(database)) as connection:
+                # The file keeps it: readers and a writer then do not wait.
+                connection.execute("PRAGMA journal_mode=WAL")
+            # MLflow has one engine for each address, so this is the client's.
+            engine = SqlAlchemyStore(uri, location).engine  # type: ignore[no-untyped-call]
+            event.listen(engine, "connect", _do_not_wait_for_the_disk)
+            engine.dispose()
+            client = MlflowClient(tracking_uri=uri)
+            return cls(client, uri, _experiment_id(client, experiment, location))
+
+    @classmethod
+    def server(cls, uri: str, experiment: str) -> RunStore:
+        """Open an experiment on a tracking server, made if it is not there."""
+        client = MlflowClient(tracking_uri=uri)
+        return cls(client, uri, _experiment_id(client, experiment, None))
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
         """Every run, not deleted, that has all these tags, the oldest first."""
@@ -178,3 +229,79 @@ def number(value: float) -> str:
     """A number as a user would type it, and without loss: 256, 0.01, 1e-05."""
     value = float(value)
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    """The experiment's identifier; it is created, or restored if it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException:
+            # Another process may have been quicker.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    experiment_id: str = found.experiment_id
+    if found.lifecycle_stage == "deleted":
+        # A deleted experiment keeps its name taken.
+        client.restore_experiment(experiment_id)
+    return experiment_id
+
+
+def set_aside_damaged(root: Path) -> None:
+    """Rename ``root/mlflow.db``, so that it is kept and made anew, if it cannot be read whole."""
+    database = root / DATABASE
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            whole = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.OperationalError:
+        # Locked, or the like: that is for whoever opens it.
+        return
+    except sqlite3.DatabaseError:
+        whole = False
+    if not whole:
+        moment = time.strftime("%Y%m%d-%H%M%S")
+        for path in root.glob(f"{DATABASE}*"):
+            if "damaged" not in path.name:
+                path.rename(path.with_name(f"{path.name}.damaged-{moment}"))
+
+
+def _create(database: Path, artifacts: str) -> None:
+    """Make MLflow's database beside its place, and put it there whole.
+
+    MLflow makes it in dozens of steps, and cannot open one that a kill left half made.
+    """
+    new = database.with_name(f".{database.name}.new")
+    for path in database.parent.glob(f"{new.name}*"):
+        path.unlink()
+    # MLflow keeps a connection for each address, and one to a file that failed is of no use.
+    new = new.with_name(f"{new.name}-{time.time_ns()}")
+    store = SqlAlchemyStore(f"sqlite:///{new}", artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    new.rename(database)
+
+
+def _do_not_wait_for_the_disk(connection: sqlite3.Connection, _: object) -> None:
+    """Let the kernel write MLflow's database when it likes: six commits a trial then cost little.
+
+    With a write-ahead log no crash, of the machine either, damages it. It may lose the last runs,
+    which the next start writes again from the storage.
+    """
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextmanager
+def _quiet_migrations() -> Iterator[None]:
+    """Keep the dozens of INFO lines about creating tables from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pandas import DataFrame
+
+from nqm_study.report.curves import Curve, Point, curves
 from nqm_study.report.describe import describe
-from nqm_study.report.pareto import Frontier
-from nqm_study.report.pareto_table import pareto_sentence
-from nqm_study.report.point import Point
-from nqm_study.report.regret import curve_regret
-from nqm_study.report.regret_table import regret_sentence
-from nqm_study.report.scaling import Curve
-from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import StudyRecord
+from nqm_study.report.pareto import frontiers, pareto_sentence
+from nqm_study.report.regret import curve_regrets, regret_sentence
 from nqm_study.tracking.pool import Summary
 
 
-def curve_summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[Path]) -> Summary:
-    """What the run of a curve says: nothing but what the curve itself decides.
+def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Summary:
+    """The run of a curve in MLflow, which says nothing but what the curve itself decides.
 
     Args:
         curve: a curve of the studies.
-        records: studies, also those of other curves.
+        studies: the table of studies, also those of other curves.
         files: the figures and tables that have it.
     """
-    members = _members(records, curve.key)
-    definition = members[-1].definition
-    regret = curve_regret(members)
-    finish = definition.sampler.get("finish")
+    members = studies[studies.curve == curve.key]
+    definition = members.definition.iloc[-1]
+    regrets = curve_regrets(members)
     shown = {"learning_rate", *definition.varied}
     # A beta2 that is given for one batch size is not fixed, and its curve's metrics show it.
     given = {
@@ -45,9 +42,13 @@ def curve_summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[
         )
         for name, value in found.items()
     }
+    finish = definition.sampler.get("finish")
+    named = definition.optimizer_text
+    if definition.schedule != "constant":
+        named += f" {definition.schedule}"
     return Summary(
         key=curve.key,
-        name=f"{_optimizer_text(definition)} scaling, {curve.spectrum}, target={curve.target:g}",
+        name=f"{named} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
             **_what(curve),
             "sampler": str(definition.sampler["name"]),
@@ -68,20 +69,18 @@ def curve_summary(curve: Curve, records: Sequence[StudyRecord], files: Sequence[
             )
             for point in curve.points
         ],
-        note=" ".join([describe([curve]), *([regret_sentence(regret)] if regret else [])]),
+        note=" ".join([describe([curve]), *([] if regrets.empty else [regret_sentence(regrets)])]),
         files=[str(file) for file in files],
         studies=_studies(members),
     )
 
 
-def frontier_summary(
-    frontier: Frontier, records: Sequence[StudyRecord], files: Sequence[Path]
-) -> Summary:
-    """What the run of a frontier says, with a point for each batch size on it.
+def frontier_summary(frontier: Any, studies: DataFrame, files: Sequence[Path]) -> Summary:
+    """The run of a frontier in MLflow, with a point for each batch size on it.
 
     Args:
-        frontier: a frontier of the studies.
-        records: studies, also others.
+        frontier: a row of ``frontiers`` of the studies.
+        studies: the table of studies, also others.
         files: the figures and tables that have it.
     """
     return Summary(
@@ -105,40 +104,34 @@ def frontier_summary(
         ],
         note=pareto_sentence(frontier),
         files=[str(file) for file in files],
-        studies=_studies(_members(records, frontier.key)),
+        studies=_studies(studies[studies.curve == frontier.key]),
     )
 
 
 def report_summary(
-    name: str,
-    params: Mapping[str, str],
-    drawn: Sequence[Curve],
-    found: Sequence[Frontier],
-    records: Sequence[StudyRecord],
-    files: Sequence[Path],
+    name: str, params: Mapping[str, str], studies: DataFrame, files: Sequence[Path]
 ) -> Summary:
-    """What the run of a report says, which has several curves.
+    """The run of a report in MLflow, which has several curves.
 
     Args:
         name: of its folder.
         params: what was asked for.
-        drawn: its curves.
-        found: its frontiers.
-        records: its studies.
+        studies: the table of its studies.
         files: its figures and tables.
     """
+    drawn = curves(studies)
     said = [describe(drawn)] if drawn else []
     return Summary(
         key=f"report {name}",
         name=f"report {name}",
         params={**params, "curves": str(len(drawn))},
         points=[],
-        note=" ".join([*said, *map(pareto_sentence, found)]),
+        note=" ".join([*said, *map(pareto_sentence, frontiers(studies).itertuples())]),
         files=[str(file) for file in files],
         studies={
             curve.label: {
                 f"{row}, {text}": study
-                for row, links in _studies(_members(records, curve.key)).items()
+                for row, links in _studies(studies[studies.curve == curve.key]).items()
                 for text, study in links.items()
             }
             for curve in drawn
@@ -147,7 +140,7 @@ def report_summary(
     )
 
 
-def _what(shown: Curve | Frontier) -> dict[str, str]:
+def _what(shown: Any) -> dict[str, str]:
     """The parameters that say of what a curve or a frontier is."""
     return {
         "optimizer": shown.optimizer,
@@ -168,26 +161,10 @@ def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
     return values
 
 
-def _studies(records: Sequence[StudyRecord]) -> dict[str, dict[str, str]]:
+def _studies(studies: DataFrame) -> dict[str, dict[str, str]]:
     """A row for each batch size: the names of its studies, by what to call them there."""
     rows: dict[str, dict[str, str]] = {}
-    for record in records:
-        definition = record.definition
-        named = record.name != definition.default_name
-        text = record.name if named else f"seed {definition.seed}"
-        rows.setdefault(f"B = {definition.batch_text}", {})[text] = record.name
+    for name, definition in zip(studies.study, studies.definition, strict=True):
+        text = name if name != definition.default_name else f"seed {definition.seed}"
+        rows.setdefault(f"B = {definition.batch_text}", {})[text] = name
     return rows
-
-
-def _members(group: Sequence[StudyRecord], key: str) -> list[StudyRecord]:
-    """The studies of a curve with finished trials, by batch size and seed."""
-    found = [r for r in group if r.trials and r.definition.curve == key]
-    return sorted(
-        found, key=lambda r: (float(r.definition.batch_text.partition("..")[0]), r.definition.seed)
-    )
-
-
-def _optimizer_text(definition: StudyDefinition) -> str:
-    if definition.schedule == "constant":
-        return definition.optimizer_text
-    return f"{definition.optimizer_text} {definition.schedule}"

@@ -1,10 +1,10 @@
 """What experiment=adam_scaling is for: the laws of SGD's and of Adam's best rates, from studies."""
 
 import pytest
+from fake_records import curves
 
 import nqm_study as nqm
 from nqm_study.report.laws import fit_learning_rate
-from nqm_study.report.scaling import curves
 from nqm_study.study.storage.studies import study_record
 
 SPECTRUM = nqm.power_law(10_000)

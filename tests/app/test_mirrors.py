@@ -12,7 +12,7 @@ from program import TINY, children, kill, require_whole, run
 from nqm_study.app.publish import publish, stored_records
 from nqm_study.study.storage.backends import Backend
 from nqm_study.tracking.follower import Follower
-from nqm_study.tracking.pool import MirroredStudies, MirrorJob, Mirrors, MirrorState
+from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors, MirrorState
 from nqm_study.tracking.settings import Tracking
 
 SIZES = "batch_size=4,16,64,256"
@@ -36,8 +36,7 @@ def folder(studied: Path, tmp_path: Path) -> Path:
 def whole(folder: Path) -> MirrorJob:
     """To write all runs of a folder anew: then it is known that MLflow has none."""
     root = folder / "mlruns"
-    names = {record.name: None for record in stored_records(root)}
-    studies = (MirroredStudies(Backend(), names),)
+    studies = tuple(MirroredStudy(Backend(), record.name) for record in stored_records(root))
     return MirrorJob(root, Tracking(diagnostics=False), studies, rebuild=True)
 
 

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from nqm_study.app.publish import Published, publish, show
+from nqm_study.report.frame import studies_frame
 from nqm_study.tracking.follower import Follower
 from nqm_study.tracking.pool import MirrorJob
 from nqm_study.tracking.settings import Tracking
@@ -14,7 +15,7 @@ from nqm_study.tracking.settings import Tracking
 
 def test_every_file_of_the_report_is_an_artifact_of_every_summary(tmp_path: Path) -> None:
     records = (*bounded(sgd([64, 256])), *optimal([64, 256]))
-    published = publish(tmp_path, records)
+    published = publish(tmp_path, studies_frame(records))
     job = MirrorJob(tmp_path, Tracking("report"), ())
     Follower(job, lambda **_: None).write(published.summaries)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -40,6 +41,6 @@ def test_a_best_trial_at_the_edge_of_its_range_is_told_under_the_table() -> None
     told = "learning_rate 2, the high end of its range"
     text = io.StringIO()
     chosen = (inside, dataclasses.replace(outside, at_edge=(told,)))
-    show(Published(chosen), Console(file=text, width=100), None)
+    show(Published(studies_frame(chosen)), Console(file=text, width=100), None)
     (line,) = (line for line in text.getvalue().splitlines() if "end of its range" in line)
     assert line == f"{outside.name}: the best trial has {told}: the optimum may lie beyond"

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.linear.runs import Runs
-from nqm_study.model.linear.stretches import stepped
+from nqm_study.model.linear.runs import Runs, stepped
 
 # A benchmark that stops at an assertion has nothing more to be told.
 pytestmark = pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")

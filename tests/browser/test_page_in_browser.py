@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 from chromium import all_of, choose, chromium, console, keep_screenshot, one_of, requests, until
-from fake_records import adam, bounded, momentum, sgd, with_optima
+from fake_records import adam, bounded, curves, momentum, sgd, with_optima
 from selenium.webdriver import ActionChains, Chrome
 
 from nqm_study.report.page import report_page
-from nqm_study.report.scaling import curves
 
 pytestmark = pytest.mark.browser
 

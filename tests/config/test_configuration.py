@@ -11,13 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 import nqm_study as nqm
-from nqm_study.app.checks import labels
 from nqm_study.app.presets import presets_of
+from nqm_study.app.sweep import labels
 from nqm_study.config.folder import conf_dir
-from nqm_study.config.optimizer import SETTINGS, optimizer_space
-from nqm_study.config.parts import ends
+from nqm_study.config.hyperparameters import ends
+from nqm_study.config.parts import SCHEDULES, optimizer_part, schedule_part
 from nqm_study.config.plan import study_plan
-from nqm_study.config.schedule import NAMES, schedule_space
+from nqm_study.config.schema import SETTINGS, described
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.registry import ALGORITHMS, COMPUTED, FAMILIES, make_optimizer, make_schedule
 from nqm_study.study.samplers.optuna_samplers import make_sampler
@@ -68,7 +68,11 @@ def test_every_file_names_itself(group: str, option: str) -> None:
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: str) -> None:
     section = composed(f"optimizer={option}").optimizer
-    settings = set(SETTINGS[section.algorithm])
+    settings = (
+        {each.name for each in fields(SETTINGS[section.algorithm])}
+        if section.algorithm in SETTINGS
+        else set()
+    )
     known = {each.name for each in fields(ALGORITHMS[section.algorithm])}
     assert set(section) - {"name", "algorithm"} <= known | settings
     assert settings <= set(section)
@@ -76,9 +80,9 @@ def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_both_ends_of_an_optimizers_ranges_make_one(option: str) -> None:
-    space = optimizer_space(_plain(composed(f"optimizer={option}").optimizer), 256.0)
+    space = optimizer_part(_plain(composed(f"optimizer={option}").optimizer), 256.0)
     for values in ends(space.hyperparameters):
-        make_optimizer(space.algorithm, values)
+        make_optimizer(space.kind, values)
 
 
 def _plain(section: DictConfig) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def _plain(section: DictConfig) -> dict[str, Any]:
 
 
 def test_every_schedule_has_a_file() -> None:
-    assert {option for group, option in OPTIONS if group == "schedule"} == set(NAMES)
+    assert {option for group, option in OPTIONS if group == "schedule"} == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -95,7 +99,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
     assert "warmup_fraction" in section
     if family != "piecewise_constant":
         assert set(section) - {"name"} == {each.name for each in fields(FAMILIES[family])}
-    space = schedule_space(section)
+    space = schedule_part(section)
     for values in ends(space.hyperparameters):
         assert isinstance(make_schedule(family, values, space.settings), FAMILIES[family])
 
@@ -103,7 +107,7 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
     taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
-    taken |= {name for names in SETTINGS.values() for name in names}
+    taken |= {each.name for each in fields(SETTINGS["Adam"])}
     own = {each.name for each in fields(FAMILIES[family])}
     assert not taken & (own | {"pieces", "ratio", "ratio_2", "max_learning_rate"})
 
@@ -295,7 +299,7 @@ def test_an_experiment_says_what_is_swept(
     assert len(made.batch_size.split(",")) == batch_sizes
     swept = made.get("schedule", "")
     assert len(swept.split(",") if swept else []) == schedules
-    assert set(swept.split(",") if swept else []) <= set(NAMES)
+    assert set(swept.split(",") if swept else []) <= set(SCHEDULES)
 
 
 def test_the_scaling_experiment_sweeps_sgd_and_adam_over_every_power_of_two() -> None:
@@ -383,13 +387,13 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["batch_size=true"], "batch_size=true: must be an integer of at least 1"),
         (["target=-1"], "target=-1: must be a finite number greater than 0"),
         (["target=nan"], "target=nan: must be a finite number greater than 0"),
-        (["target=a"], "target='a': must be a finite number greater than 0"),
+        (["target=a"], "target=a: must be a finite number greater than 0"),
         (["target=5"], "target=5: must be below the initial risk, 4.8938"),
         (["study.n_trials=0"], "study.n_trials=0: must be an integer of at least 1"),
         (["study.seed=-1"], "study.seed=-1: must be an integer of at least 0"),
         (["study.max_steps=0"], "study.max_steps=0: must be an integer of at least 1"),
         (["study.max_growth=0.5"], "study.max_growth=0.5: must be a finite number of at least 1"),
-        (["study.max_growth=no"], "study.max_growth='no': must be a finite number of at least 1"),
+        (["study.max_growth=no"], "study.max_growth=no: must be a finite number of at least 1"),
         (
             ["optimizer.learning_rate.low=5"],
             "optimizer.learning_rate.low=5: must be below 2, which fits the problem at "
@@ -424,15 +428,21 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
             "optimizer.beta1=0.9: SGD has only learning_rate, momentum, nesterov, "
             "preconditioner_power, ema_decay",
         ),
-        (["study.seed=99999999999"], "study.seed=99999999999: must be at most 4294967295"),
-        (["batch_size=1" + 32 * "0"], "batch_size=1" + 32 * "0" + ": must be at most 9007"),
+        (
+            ["study.seed=99999999999"],
+            "study.seed=99999999999: must be an integer of at least 0 and at most 4294967295",
+        ),
+        (
+            ["batch_size=1" + 32 * "0"],
+            "batch_size=1" + 32 * "0" + ": must be an integer of at least 1 and at most 9007",
+        ),
         (
             ["spectrum.dim=10000000000000000"],
-            "spectrum.dim=10000000000000000: must be at most 9007199254740992",
+            "spectrum.dim=10000000000000000: must be an integer of at least 1 and at most 9007199",
         ),
         (
             ["spectrum.exponent=null"],
-            "spectrum.exponent=None: must be a finite number of at least 0",
+            "spectrum.exponent=null: must be a finite number of at least 0",
         ),
         (["study=null"], "study=null: must be a group with n_trials, seed, name, max_steps"),
         (["study=5"], "study=5: must be a group with n_trials, seed, name, max_steps"),
@@ -440,10 +450,16 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["~batch_size"], "batch_size: is missing"),
         (["~study.seed"], "study.seed: is missing"),
         (["~optimizer.learning_rate"], "optimizer.learning_rate: is missing"),
-        (["+foo=1"], "foo=1: no such key; there are batch_size, target, study"),
-        (["+study.foo=1"], "study.foo: no such key; there are n_trials, seed, name, max_steps"),
-        (["+sampler.foo=3"], "sampler.foo=3: the settings of tpe are n_startup_trials"),
-        (["sampler=random", "+sampler.foo=3"], "sampler.foo=3: the settings of random are finish"),
+        (["+foo=1"], "foo=1: no such key; there are batch_size, target, optimizer"),
+        (["+study.foo=1"], "study.foo=1: no such key; there are n_trials, seed, name, max_steps"),
+        (
+            ["+sampler.foo=3"],
+            "sampler.foo=3: no such key; there are n_startup_trials, name, finish",
+        ),
+        (
+            ["sampler=random", "+sampler.foo=3"],
+            "sampler.foo=3: no such key; there are name, finish",
+        ),
         (["tracking.experiment="], "tracking.experiment=: must be a text, not empty"),
         (["tracking.diagnostics=yes please"], "tracking.diagnostics=yes please: must be true or"),
         (["tracking.experiment=null"], "tracking.experiment=null: must be a text, not empty"),
@@ -498,7 +514,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         ),
         (
             ["schedule=piecewise_constant", "schedule.pieces=1001"],
-            "schedule.pieces=1001: must be at most 1000",
+            "schedule.pieces=1001: must be an integer of at least 1 and at most 1000",
         ),
         (["schedule=piecewise_constant", "~schedule.pieces"], "schedule.pieces: is missing"),
         (["schedule=piecewise_constant", "~schedule.ratio"], "schedule.ratio_2: is missing"),
@@ -605,3 +621,17 @@ def test_bad_input_is_one_clear_line(overrides: list[str], message: str) -> None
 
 def test_the_configuration_is_found_beside_the_package_in_a_checkout() -> None:
     assert conf_dir() == Path(nqm.__file__).resolve().parent.parent / "conf"
+
+
+def test_help_says_what_is_allowed_under_every_key_and_what_it_is() -> None:
+    text = described()
+    assert "target: expected loss to reach (a finite number greater than 0)" in text
+    for group, option in OPTIONS:
+        if group in NAMED and group not in ("optimizer", "schedule"):
+            for key in set(OmegaConf.load(conf_dir() / group / f"{option}.yaml")) - {
+                "name", "kind", "defaults",
+            }:  # fmt: skip
+                assert f"  {group}.{key}: " in text
+    for group in ("study", "report"):
+        for key in composed()[group]:
+            assert f"  {group}.{key}: " in text

@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
+from fake_records import curves
 from program import ALONE, run, runs
 
 import nqm_study as nqm
-from nqm_study.report.scaling import curves
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.registry import set_by_policy

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from program import ALONE, mirrored, run, runs, stored
 
 import nqm_study as nqm
-from nqm_study.app.checks import ChangedError, marks, planned_again
+from nqm_study.app.job import ChangedError, marks, planned_again
 from nqm_study.app.publish import stored_records
 from nqm_study.config.folder import conf_dir
 from nqm_study.config.plan import StudyPlan, study_plan

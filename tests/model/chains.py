@@ -3,7 +3,7 @@
 import numpy as np
 
 from nqm_study.model import simulate as simulation
-from nqm_study.model.simulate_kernel import draw
+from nqm_study.model.simulate import draw
 
 
 def drawn(problem, n_steps, n_replicas, seed):

@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
+from nqm_study.model.adaptive.closure import first_step
 from nqm_study.model.adaptive.nodes import Nodes
 from nqm_study.model.adaptive.run import Closure
-from nqm_study.model.adaptive.search import first_step
 
 PAPER = nqm.power_law(10_000)
 

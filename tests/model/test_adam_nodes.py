@@ -10,10 +10,9 @@ from scipy.stats import norm
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model.adaptive.closure import adam_crossing
+from nqm_study.model.adaptive.closure import adam_crossing, first_step
 from nqm_study.model.adaptive.nodes import COMPRESSION_LEVEL, USUAL, Nodes, half_normal, starts
 from nqm_study.model.adaptive.run import Closure
-from nqm_study.model.adaptive.search import first_step
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16, 24])

@@ -2,6 +2,7 @@
 
 import itertools
 
+import moments
 import numba
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, strategies as st
 from strategies import linear_optimizers, problems, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model.linear import kernels as _kernels, moments
+from nqm_study.model.linear import kernels
 from nqm_study.model.optimizers import is_stable, transition
 
 
@@ -19,13 +20,13 @@ def _from_python(kernel):
     return numba.njit(lambda *arguments: kernel(*arguments))  # noqa: PLW0108 (it is compiled)
 
 
-extend_powers = _from_python(_kernels.extend_powers)
-extend_spreads = _from_python(_kernels.extend_spreads)
-extend_bounds = _from_python(_kernels.extend_bounds)
-bound_signals = _from_python(_kernels.bound_signals)
-scan = _from_python(_kernels.scan)
-advance_signal = _from_python(_kernels.advance_signal)
-advance_noise = _from_python(_kernels.advance_noise)
+extend_powers = _from_python(kernels.extend_powers)
+extend_spreads = _from_python(kernels.extend_spreads)
+extend_bounds = _from_python(kernels.extend_bounds)
+bound_signals = _from_python(kernels.bound_signals)
+scan = _from_python(kernels.scan)
+advance_signal = _from_python(kernels.advance_signal)
+advance_noise = _from_python(kernels.advance_noise)
 
 
 LEVELS = 9
@@ -89,7 +90,7 @@ def test_first_level_is_the_transition_with_a_trace_that_is_not_negative(signal,
     k, n = step.noise.shape
     parts = np.empty((2, k, k, len(signal))), np.empty((2, k, k, len(noise)))
     spread = np.empty_like(parts[1])
-    _kernels.first_level(
+    kernels.first_level(
         (0.0,) * k, step.matrix, step.noise, len(signal), parts[0], parts[1], spread
     )
     sign = np.where(np.trace(step.matrix) < 0.0, -1.0, 1.0)
@@ -210,7 +211,7 @@ def test_scan_equals_its_twin(table, seed, level, share):
     exact, _ = moments.scan(matrix, step.readout, z, weight, each, np.inf, 2**level, 32)
     enough = share * exact.min()
     twin, stepped = moments.scan(matrix, step.readout, z, weight, each, enough, 2**level, 32)
-    block = np.empty((2, len(z), _kernels.BLOCK))
+    block = np.empty((2, len(z), kernels.BLOCK))
     scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums, *block)
     slack = 1e-10 * np.abs(exact).max()
     np.testing.assert_allclose(sums, twin, rtol=1e-9, atol=slack)

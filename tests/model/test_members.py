@@ -1,4 +1,4 @@
-"""Many members at a time: as the engines of linear.py, transition by transition, have them."""
+"""Many members at a time: as the engines of risks.py, transition by transition, have them."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,16 @@ from scipy import optimize
 from strategies import problems, repeatable
 
 import nqm_study as nqm
-from nqm_study.model.linear import members as _members, members_kernel as _members_kernel
-from nqm_study.model.linear.families import Family
+from nqm_study.model.linear.members import (
+    FLAT,
+    MOST_CALLS,
+    SIDES,
+    SMALL,
+    Family,
+    Members,
+    form_of,
+    transitions,
+)
 from nqm_study.model.linear.risks import Engine
 from nqm_study.model.optimizers import transition
 
@@ -33,12 +41,12 @@ PAPER = nqm.NoisyQuadratic(nqm.power_law(10_000), 256)
 @settings(repeatable, max_examples=100)
 @given(problems(), families, points)
 def test_transitions_are_those_of_the_optimizer(problem, family, point):
-    members = _members.Members(problem, family, 0.01)
+    members = Members(problem, family, 0.01)
     modes = members.modes(problem.spectrum.last_level)
-    form = _members.form_of(family)
+    form = form_of(family)
     k = 1 + form.moving + form.averaged
     matrix, noise = np.empty((k, k, modes.curvature.size)), np.empty((k, modes.curvature.size))
-    _members_kernel.transitions(form, *point, modes, matrix, noise)
+    transitions(form, *point, modes, matrix, noise)
     curvature = problem.spectrum.nodes(problem.spectrum.last_level).curvature
     twin = transition(family.optimizer(point), curvature)
     assume(twin.start.size == k)  # a decay of 0 has a component less
@@ -56,7 +64,7 @@ def test_transitions_are_those_of_the_optimizer(problem, family, point):
 def test_risks_of_many_members_are_those_of_their_engines(problem, family, where, steps):
     level = problem.spectrum.first_level
     each = [steps + index for index in range(len(where))]
-    found = _members.Members(problem, family, 0.01).excesses(where, each, level)
+    found = Members(problem, family, 0.01).excesses(where, each, level)
     for point, taken, excess in zip(where, each, found, strict=True):
         engine = Engine.build(problem, family.optimizer(point), level, taken)
         (risk,) = engine.risks(np.array((taken,)))
@@ -73,7 +81,7 @@ def test_risks_of_many_members_are_those_of_their_engines(problem, family, where
 def test_first_crossings_on_one_bench_are_those_of_engines(problem, family, where, share):
     target = share * problem.spectrum.initial_risk
     level = problem.spectrum.first_level
-    bench = _members.Members(problem, family, target).bench(level, 1000)
+    bench = Members(problem, family, target).bench(level, 1000)
     for point in where:
         engine = Engine.build(problem, family.optimizer(point), level, 1000)
         found, expected = bench.search(point, 1000), engine.search(target, 1000)
@@ -84,10 +92,10 @@ def test_first_crossings_on_one_bench_are_those_of_engines(problem, family, wher
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [0.01, 1.0])
 def test_the_least_risk_is_that_of_scipy(family, target):
-    members = _members.Members(PAPER, family, target)
+    members = Members(PAPER, family, target)
     free = 1 if family.decay is None else 2
     start, steps = (-3.0, -3.0 if free == 2 else 0.0), 300
-    sides = np.diag(_members.SIDES)
+    sides = np.diag(SIDES)
     simplex = np.array(start) + np.vstack((np.zeros(2), sides))[: free + 1]
     twin = optimize.minimize(
         lambda x: members.excesses([(x[0], x[1] if free == 2 else 0.0)], steps, 0)[0],
@@ -96,24 +104,22 @@ def test_the_least_risk_is_that_of_scipy(family, target):
         bounds=[(-300.0, 300.0), (-34.0, 0.0)][:free],
         options={
             "initial_simplex": simplex[:, :free],
-            "xatol": _members_kernel.SMALL,
-            "fatol": _members_kernel.FLAT,
-            "maxfev": _members_kernel.MOST_CALLS,
+            "xatol": SMALL,
+            "fatol": FLAT,
+            "maxfev": MOST_CALLS,
         },
     )
-    form, modes = _members.form_of(family), members.modes(0)
-    low, high = np.array((-300.0, -34.0)), np.array((300.0, 0.0))
-    value = _members_kernel.least_excess(form, simplex, low, high, modes, steps, target)
+    found, value = members._least(start, steps, 0)
     if twin.fun <= 0.0:
         assert value == pytest.approx(twin.fun, abs=1e-9)
-        np.testing.assert_allclose(simplex[0, :free], twin.x, atol=1e-4)
+        np.testing.assert_allclose(found[:free], twin.x, atol=1e-4)
     else:  # given up, but only near the least that there is
         assert value == pytest.approx(twin.fun, rel=0.05)
-    assert members.excesses([tuple(simplex[0])], steps, 0)[0] == pytest.approx(value, abs=1e-12)
+    assert members.excesses([found], steps, 0)[0] == pytest.approx(value, abs=1e-12)
 
 
 def test_the_level_is_the_coarsest_that_agrees_with_the_next():
-    members = _members.Members(PAPER, Family(decay="momentum"), 0.01)
+    members = Members(PAPER, Family(decay="momentum"), 0.01)
     for point, steps in (((-1.0, -2.0), 150), ((-2.85, -10.4), 300_000)):
         level = members.level(point, steps)
         risks = [members.excesses([point], steps, each)[0] for each in range(level + 2)]

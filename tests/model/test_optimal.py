@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model.linear.affine import Affine
+from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.optimizers import transition
 from nqm_study.model.problems.bounds import bayes_bound

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import textbook
 from hypothesis import assume, given, settings, strategies as st
+from moments import recursion
 from strategies import linear_optimizers, logarithmic, problems, repeatable
 
 import nqm_study as nqm
 from nqm_study.model.adaptive.nodes import Nodes
-from nqm_study.model.linear.moments import recursion
 from nqm_study.model.linear.runs import Runs
 from nqm_study.model.numerics.horizon import GOOD
 from nqm_study.model.schedules import as_schedule

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.last_risk import last_risk
-from nqm_study.optimum.coordinates import Coordinate
-from nqm_study.optimum.dense_search import dense_search
+from nqm_study.model.crossing import last_risk
+from nqm_study.optimum.dense_search import Coordinate, dense_search
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(30), 64)
 BOX = {"learning_rate": (1e-5, 4.0, "log"), "momentum": (0.0, 0.9999, "log_one_minus")}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.linear import families
+from nqm_study.model.linear.members import FAMILIES
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.optimum.families import DenseTuning
 
@@ -62,7 +62,7 @@ def test_dense_searches_find_the_exact_optima_of_linear_families(family, batch_s
     exact = nqm.tuned(problem, family, target=0.02)
     assert exact.exact
     assert (exact.schedule, exact.evaluations) == (nqm.Constant(), None)
-    search = DenseTuning(problem, families.FAMILIES[family], nqm.Constant(), 0.02, None)
+    search = DenseTuning(problem, FAMILIES[family], nqm.Constant(), 0.02, None)
     assert search.best(10**9, 10**5).steps == exact.steps
 
 

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from nqm_study.report import curves as scaling, figures
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.write import csv_bytes
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.records import Optimum, StudyRecord, TrialRecord
+
+
+def curves(records: Iterable[StudyRecord]) -> tuple[scaling.Curve, ...]:
+    """The scaling curves of studies."""
+    return scaling.curves(studies_frame(records))
+
+
+def figure_of(name: str) -> Callable[[Iterable[StudyRecord]], Figure]:
+    """The function that draws a figure of studies, which must have something to draw."""
+
+    def draw(records: Iterable[StudyRecord]) -> Figure:
+        figure: Figure | None = figures.module(name).draw(studies_frame(records))
+        assert figure is not None
+        return figure
+
+    return draw
+
+
+def csv_rows(name: str, records: Iterable[StudyRecord]) -> list[dict[str, str]]:
+    """The rows of the CSV file beside a figure."""
+    written = csv_bytes(figures.module(name).table(studies_frame(records))).decode()
+    return list(csv.DictReader(io.StringIO(written)))
+
+
+steps_figure, learning_rate_figure = figure_of("steps_to_target"), figure_of("learning_rate")
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 LEARNING_RATE = Range(1e-5, 10.0)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_records import POWERS, adam, momentum, optimal, sgd, study, trial, with_optima
+from fake_records import POWERS, adam, curves, momentum, optimal, sgd, study, trial, with_optima
 from rich.console import Console
 
 from nqm_study.app.publish import Published, show
@@ -23,8 +23,8 @@ from nqm_study.report.analysis.files import (
 from nqm_study.report.analysis.measure import Analysis, analyses
 from nqm_study.report.analysis.tables import amount, analysis_table
 from nqm_study.report.estimate import Estimate
-from nqm_study.report.files import write_figures
-from nqm_study.report.scaling import curves
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
 
@@ -121,9 +121,9 @@ def test_order_of_the_records_changes_no_file() -> None:
 
 
 def test_files_stand_beside_the_figures_where_there_are_two_batch_sizes(tmp_path: Path) -> None:
-    names = {path.name for path in write_figures(curves(sgd([4, 16])), tmp_path)}
+    names = {path.name for path in write_figures(studies_frame(sgd([4, 16])), tmp_path)}
     assert names > {"analysis.csv", "analysis.tex", "analysis.md", "analysis.json"}
-    alone = write_figures(curves(sgd([4])), tmp_path / "alone")
+    alone = write_figures(studies_frame(sgd([4])), tmp_path / "alone")
     assert not any("analysis" in path.name for path in alone)
 
 
@@ -215,7 +215,7 @@ def test_what_says_the_same_as_the_exact_optima_has_no_row_of_its_own() -> None:
 def test_analysis_is_shown_after_the_results_where_there_are_two_batch_sizes() -> None:
     def shown(records: list[StudyRecord]) -> str:
         console = Console(file=io.StringIO(), width=80)
-        show(Published(tuple(records)), console, None)
+        show(Published(studies_frame(records)), console, None)
         text: str = console.file.getvalue()  # type: ignore[attr-defined]
         return text
 

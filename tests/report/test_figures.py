@@ -12,11 +12,14 @@ from fake_records import (
     adam,
     bounded,
     crossed,
+    curves,
     greedy,
+    learning_rate_figure,
     momentum,
     optimal,
     optimal_steps,
     sgd,
+    steps_figure,
     study,
     sweep,
     trial,
@@ -24,12 +27,13 @@ from fake_records import (
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+import nqm_study as nqm
+from nqm_study.report import figures
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.describe import describe
 from nqm_study.report.drawing import curve_looks
-from nqm_study.report.figures import learning_rate_figure, steps_figure
-from nqm_study.report.files import write_figures
-from nqm_study.report.scaling import curves
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
 FINE = [2**k for k in range(2, 21)]
@@ -64,7 +68,7 @@ def texts_in_axes(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("records", CASES.values(), ids=CASES)
 def test_tick_labels_are_powers_of_two_and_few(records: list[StudyRecord]) -> None:
-    for figure in (steps_figure(curves(records)), learning_rate_figure(curves(records))):
+    for figure in (steps_figure(records), learning_rate_figure(records)):
         labels = tick_labels(figure)
         assert 1 <= len(labels) <= 24
         assert all(re.fullmatch(r"2⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", label) for label in labels)
@@ -74,7 +78,7 @@ def test_tick_labels_are_powers_of_two_and_few(records: list[StudyRecord]) -> No
 def test_legend_stands_clear_of_the_axes_and_inside_the_figure(
     records: list[StudyRecord],
 ) -> None:
-    for figure in (steps_figure(curves(records)), learning_rate_figure(curves(records))):
+    for figure in (steps_figure(records), learning_rate_figure(records)):
         figure.draw_without_rendering()
         axes = figure.axes[0].get_window_extent()
         assert axes.width > 400
@@ -86,7 +90,7 @@ def test_legend_stands_clear_of_the_axes_and_inside_the_figure(
 
 
 def test_every_curve_is_in_the_legend_with_a_look_of_its_own() -> None:
-    figure = steps_figure(curves(EIGHT))
+    figure = steps_figure(EIGHT)
     texts = legend_texts(figure)
     assert texts[:8] == [f"sgd_{i}" for i in range(8)]
     lines = figure.legends[0].get_lines()[:8]
@@ -95,7 +99,7 @@ def test_every_curve_is_in_the_legend_with_a_look_of_its_own() -> None:
 
 def test_perfect_scaling_line_is_drawn_where_it_exists_only() -> None:
     def dashed(records: list[StudyRecord]) -> int:
-        lines = steps_figure(curves(records)).axes[0].get_lines()
+        lines = steps_figure(records).axes[0].get_lines()
         return sum(line.get_linestyle() == "--" for line in lines)
 
     assert dashed(sgd() + adam()) == 2
@@ -106,7 +110,7 @@ def test_perfect_scaling_line_is_drawn_where_it_exists_only() -> None:
 def test_perfect_scaling_lines_do_not_clutter_more_than_four_curves() -> None:
     for n_curves in (4, 5):
         records = [record for i in range(n_curves) for record in sgd(optimizer=f"sgd_{i}")]
-        figure = steps_figure(curves(records))
+        figure = steps_figure(records)
         lines = [line for line in figure.axes[0].get_lines() if line.get_linestyle() == "--"]
         assert len(lines) == (4 if n_curves == 4 else 0)
         named = any("perfect scaling" in text for text in legend_texts(figure))
@@ -115,7 +119,7 @@ def test_perfect_scaling_lines_do_not_clutter_more_than_four_curves() -> None:
 
 def reference_lines(records: list[StudyRecord]) -> dict[str, list[float]]:
     """The steps of each line that is no curve, by the start of its name in the legend."""
-    figure = steps_figure(curves(records))
+    figure = steps_figure(records)
     (axes,) = figure.axes
     drawn = {(line.get_color(), line.get_linestyle()): line for line in axes.get_lines()}
     entries = zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
@@ -139,7 +143,7 @@ def test_bounds_and_the_optimal_schedule_are_drawn_and_named() -> None:
 
 def test_studies_of_earlier_versions_have_the_bayes_bound_alone() -> None:
     assert list(reference_lines(sgd([4, 64]))) == ["Bayes bound"]
-    assert "noise over curvature" not in steps_figure(curves(sgd())).get_supxlabel()
+    assert "noise over curvature" not in steps_figure(sgd()).get_supxlabel()
 
 
 def test_a_bound_at_a_single_batch_size_is_a_short_bar() -> None:
@@ -147,7 +151,7 @@ def test_a_bound_at_a_single_batch_size_is_a_short_bar() -> None:
 
 
 def test_classical_bound_is_said_not_to_be_one() -> None:
-    figure = steps_figure(curves(bounded(sgd())))
+    figure = steps_figure(bounded(sgd()))
     (text,) = [t.replace("\n", " ") for t in legend_texts(figure) if t.startswith("d /")]
     assert text == "d / (2 C B): a large-sample limit, not a strict bound"
     assert "C is the target loss" in " ".join(figure.get_supxlabel().split())
@@ -155,12 +159,12 @@ def test_classical_bound_is_said_not_to_be_one() -> None:
 
 def test_the_formula_in_the_caption_is_not_broken() -> None:
     for spectrum in ("x" * n for n in range(30, 60, 2)):
-        shown = steps_figure(curves(bounded(sgd([4], spectrum=spectrum)))).get_supxlabel()
+        shown = steps_figure(bounded(sgd([4], spectrum=spectrum))).get_supxlabel()
         assert "d\xa0/\xa0(2\xa0C\xa0B)" in shown
 
 
 def test_the_dotted_line_is_above_the_broader_bayes_line() -> None:
-    figure = steps_figure(curves(bounded(sgd())))
+    figure = steps_figure(bounded(sgd()))
     entries = zip(figure.legends[0].get_lines(), legend_texts(figure), strict=True)
     lines = {text.split()[0]: line for line, text in entries}
     assert lines["d"].get_linestyle() == ":"
@@ -181,7 +185,7 @@ def test_optimal_schedule_is_not_drawn_twice() -> None:
 
 def test_peak_rates_are_called_so() -> None:
     def label(records: list[StudyRecord]) -> str:
-        return learning_rate_figure(curves(records)).axes[0].get_ylabel()
+        return learning_rate_figure(records).axes[0].get_ylabel()
 
     assert label(sgd()) == "best learning rate (as in PyTorch)"
     assert label(sgd() + adam(schedule="cosine")) == "best peak learning rate (as in PyTorch)"
@@ -190,25 +194,26 @@ def test_peak_rates_are_called_so() -> None:
 
 
 def test_computed_schedules_have_no_place_among_best_rates() -> None:
-    figure = learning_rate_figure(curves(sgd() + optimal() + greedy() + adam()))
+    figure = learning_rate_figure(sgd() + optimal() + greedy() + adam())
     assert [text.split("\n")[0] for text in texts_in_axes(figure)] == [
         "sgd, constant",
         "adam, constant",
     ]
     assert "Schedule: constant." in figure.get_supxlabel()
     assert figure.axes[0].get_ylabel() == "best learning rate (as in PyTorch)"
-    alone = learning_rate_figure(curves(optimal() + greedy()))
+    alone = learning_rate_figure(optimal() + greedy())
     assert texts_in_axes(alone) + legend_texts(alone) == ["sgd, greedy", "sgd, optimal"], "no fit"
 
 
 def test_a_curve_looks_alike_in_both_figures() -> None:
-    found = curves(sgd() + optimal() + adam())
+    records = sgd() + optimal() + adam()
+    found = curves(records)
     with nqm_style():
         looks = curve_looks(found)
     (look,) = [
         look for curve, look in zip(found, looks, strict=True) if curve.label == "adam, constant"
     ]
-    for figure in (steps_figure(found), learning_rate_figure(found)):
+    for figure in (steps_figure(records), learning_rate_figure(records)):
         assert (look.color, look.marker) in {
             (line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()
         }
@@ -217,14 +222,14 @@ def test_a_curve_looks_alike_in_both_figures() -> None:
 def test_more_than_four_schedules_are_various() -> None:
     names = ["constant", "linear", "cosine", "one_cycle", "step_decay"]
     records = [record for name in names for record in sgd([4, 16], schedule=name)]
-    assert "Schedule: various." in steps_figure(curves(records)).get_supxlabel()
-    four = steps_figure(curves(records[:-2])).get_supxlabel()
+    assert "Schedule: various." in steps_figure(records).get_supxlabel()
+    four = steps_figure(records[:-2]).get_supxlabel()
     assert "Schedule: constant, linear, cosine, one_cycle." in four
 
 
 def test_slope_its_error_and_range_stand_beside_the_fit() -> None:
     records = sweep(lambda b: 2**30 / b, lambda b: 0.01 * b**0.5, [64, 256, 1024])
-    figure = learning_rate_figure(curves(records))
+    figure = learning_rate_figure(records)
     assert texts_in_axes(figure) == ["sgd\nslope 0.500 ± <0.001 (95 %)\nB = $2^{6}$..$2^{10}$"]
 
 
@@ -236,7 +241,7 @@ LAW_TO_1024 = sweep(
 
 
 def test_where_a_law_ends_is_told_and_marked_on_its_line() -> None:
-    figure = learning_rate_figure(curves(LAW_TO_1024))
+    figure = learning_rate_figure(LAW_TO_1024)
     (text,) = texts_in_axes(figure)
     assert text.endswith("B = $2^{2}$..$2^{6}$, ends near $2^{11}$")
     assert "its end: best rate 20 % off" in legend_texts(figure)
@@ -251,7 +256,7 @@ def test_where_a_law_ends_is_told_and_marked_on_its_line() -> None:
 def test_a_law_that_does_not_end_has_no_bar_and_goes_on_to_the_last_point() -> None:
     examples = {4: 1.0, 16: 1.0, 64: 2.0}
     records = sweep(lambda b: 2**30 * examples[int(b)] / b, lambda b: 0.01 * b**0.5, [4, 16, 64])
-    figure = learning_rate_figure(curves(records))
+    figure = learning_rate_figure(records)
     assert texts_in_axes(figure) == ["sgd\nslope 0.50 (2 points)\nB = $2^{2}$..$2^{4}$"]
     assert not [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
     assert "its end: best rate 20 % off" not in legend_texts(figure)
@@ -260,11 +265,11 @@ def test_a_law_that_does_not_end_has_no_bar_and_goes_on_to_the_last_point() -> N
 
 
 def test_the_caption_says_what_the_interval_is_of_where_there_is_one() -> None:
-    caption = " ".join(learning_rate_figure(curves(LAW_TO_1024)).get_supxlabel().split())
+    caption = " ".join(learning_rate_figure(LAW_TO_1024).get_supxlabel().split())
     assert "± is half the 95 % confidence interval of a slope" in caption
     assert "plus what the slope changes by along the range" in caption
-    assert "±" not in learning_rate_figure(curves(sgd([4, 16]))).get_supxlabel()
-    assert "±" not in steps_figure(curves(LAW_TO_1024)).get_supxlabel()
+    assert "±" not in learning_rate_figure(sgd([4, 16])).get_supxlabel()
+    assert "±" not in steps_figure(LAW_TO_1024).get_supxlabel()
 
 
 def test_description_gives_the_interval_and_the_end_and_explains_both() -> None:
@@ -279,13 +284,13 @@ def test_description_gives_the_interval_and_the_end_and_explains_both() -> None:
 
 def test_slopes_move_into_the_legend_where_there_is_no_room() -> None:
     many = [record for i in range(8) for record in adam(optimizer=f"adam_{i}")]
-    figure = learning_rate_figure(curves(many))
+    figure = learning_rate_figure(many)
     assert texts_in_axes(figure) == []
     assert sum("slope" in text for text in legend_texts(figure)) == 8
 
 
 def test_slope_texts_cover_neither_points_nor_each_other() -> None:
-    figure = learning_rate_figure(curves(CASES["three"]))
+    figure = learning_rate_figure(CASES["three"])
     figure.draw_without_rendering()
     (axes,) = figure.axes
     boxes = [text.get_window_extent() for text in axes.texts]
@@ -297,7 +302,7 @@ def test_slope_texts_cover_neither_points_nor_each_other() -> None:
 
 
 def test_few_curves_are_named_beside_them_and_not_in_the_legend() -> None:
-    for figure in (steps_figure(curves(sgd() + adam())), learning_rate_figure(curves(sgd()))):
+    for figure in (steps_figure(sgd() + adam()), learning_rate_figure(sgd())):
         (axes,) = figure.axes
         names = {text.get_text().split("\n")[0]: text.get_color() for text in axes.texts}
         assert set(names) <= {"sgd", "adam"}
@@ -307,8 +312,9 @@ def test_few_curves_are_named_beside_them_and_not_in_the_legend() -> None:
 
 
 def test_a_name_is_nearer_to_its_own_curve_than_to_any_other() -> None:
-    found = curves(bounded(sgd() + adam()))
-    figure = steps_figure(found)
+    records = bounded(sgd() + adam())
+    found = curves(records)
+    figure = steps_figure(records)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == [curve.label for curve in found]
@@ -327,14 +333,14 @@ def test_a_name_is_nearer_to_its_own_curve_than_to_any_other() -> None:
 def test_names_move_into_the_legend_where_curves_lie_upon_each_other() -> None:
     labels = ["sgd_0", "sgd_1", "sgd_2"]
     alike = [record for name in labels for record in sgd(optimizer=name)]
-    figure = steps_figure(curves(alike))
+    figure = steps_figure(alike)
     assert texts_in_axes(figure) == []
     assert legend_texts(figure)[:3] == labels
 
 
 def test_curves_of_one_colour_are_told_apart_in_the_legend() -> None:
     made = curves(crossed())
-    figure = steps_figure(made)
+    figure = steps_figure(crossed())
     assert texts_in_axes(figure) == []
     assert legend_texts(figure)[:4] == [curve.label for curve in made]
 
@@ -345,21 +351,21 @@ def test_seed_ranges_are_drawn() -> None:
         for seed in range(3)
         for batch_size in (4, 16)
     ]
-    assert len(steps_figure(curves(seeds)).axes[0].collections) == 1
-    assert len(learning_rate_figure(curves(seeds)).axes[0].collections) == 1
-    assert len(steps_figure(curves(seeds[:2])).axes[0].collections) == 0
+    assert len(steps_figure(seeds).axes[0].collections) == 1
+    assert len(learning_rate_figure(seeds).axes[0].collections) == 1
+    assert len(steps_figure(seeds[:2]).axes[0].collections) == 0
 
 
 def test_unreached_batch_sizes_are_marked() -> None:
-    figure = steps_figure(curves([study(trial(None), batch_size=4), *sgd([16, 64])]))
+    figure = steps_figure([study(trial(None), batch_size=4), *sgd([16, 64])])
     assert "target not reached" in legend_texts(figure)
     assert [4] in [list(line.get_xdata()) for line in figure.axes[0].get_lines()]
-    nothing = steps_figure(curves(CASES["unreached"]))
+    nothing = steps_figure(CASES["unreached"])
     assert "no batch size reached the target" in texts_in_axes(nothing)
 
 
 def test_axes_and_caption_name_units_spectrum_and_target() -> None:
-    figure = steps_figure(curves(sgd()))
+    figure = steps_figure(sgd())
     (axes,) = figure.axes
     assert axes.get_xlabel() == "batch size, B (examples)"
     assert axes.get_ylabel() == "steps to target, T (optimizer steps)"
@@ -368,7 +374,7 @@ def test_axes_and_caption_name_units_spectrum_and_target() -> None:
 
 def test_several_targets_have_one_bound_each_in_the_colour_of_their_curve() -> None:
     records = [*bounded(sgd()), *sgd(target=0.1)]
-    figure = steps_figure(curves(records))
+    figure = steps_figure(records)
     bounds = [line for line in figure.axes[0].get_lines() if line.get_linewidth() == 4.0]
     points = [line for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "s")]
     assert [line.get_color() for line in bounds] == [line.get_color() for line in points]
@@ -378,10 +384,21 @@ def test_several_targets_have_one_bound_each_in_the_colour_of_their_curve() -> N
     assert not any("2/h_1" in text or "d / (2 C B)" in text for text in legend_texts(figure))
 
 
-def test_nothing_makes_no_figure() -> None:
-    for make in (steps_figure, learning_rate_figure):
-        with pytest.raises(ValueError, match="must be at least one"):
-            make([])
+@pytest.mark.parametrize("name", figures.names())
+def test_nothing_makes_no_figure(name: str, tmp_path: Path) -> None:
+    nothing = studies_frame([])
+    assert figures.module(name).draw(nothing) is None
+    with pytest.raises(ValueError, match="must be at least one"):
+        write_figures(nothing, tmp_path)
+
+
+def test_a_figure_is_found_by_its_file_and_shown_in_notebooks() -> None:
+    assert set(dir(nqm.plot)) == set(figures.names()) >= {"steps_to_target", "regret", "pareto"}
+    figure = nqm.plot.steps_to_target(nqm.studies_frame(sgd([4, 16])))
+    assert figure is not None
+    assert figure._repr_png_()[:4] == b"\x89PNG"
+    with pytest.raises(AttributeError, match="must be one of learning_rate, "):
+        _ = nqm.plot.steps
 
 
 def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() -> None:
@@ -395,10 +412,10 @@ def test_variants_of_several_optimizers_share_colours_and_differ_in_markers() ->
 
 
 def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
-    first = write_figures(curves(sgd() + adam()), tmp_path / "a")
-    again = write_figures(curves(adam() + sgd()), tmp_path / "b")
-    figures = ("steps_to_target", "learning_rate")
-    names = [f"{name}.{kind}" for name in figures for kind in ("png", "svg", "pdf")]
+    first = write_figures(studies_frame(sgd() + adam()), tmp_path / "a")
+    again = write_figures(studies_frame(adam() + sgd()), tmp_path / "b")
+    drawn = ("learning_rate", "steps_to_target")
+    names = [f"{name}.{kind}" for name in drawn for kind in ("png", "svg", "pdf")]
     assert [path.name for path in first[:6]] == names
     assert {path.suffix for path in first[6:-1]} == {".csv", ".tex", ".md", ".json"}
     assert first[-1].name == "report.html"
@@ -407,9 +424,9 @@ def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
 
 
 def test_writing_replaces_files_and_leaves_no_others(tmp_path: Path) -> None:
-    write_figures(curves(sgd()), tmp_path)
+    write_figures(studies_frame(sgd()), tmp_path)
     old = (tmp_path / "steps_to_target.png").read_bytes()
-    written = write_figures(curves(adam()), tmp_path)
+    written = write_figures(studies_frame(adam()), tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(written)
     assert (tmp_path / "steps_to_target.png").read_bytes() != old
 
@@ -420,10 +437,8 @@ def test_figures_leave_global_matplotlib_state_alone() -> None:
         "import matplotlib as mpl\n"
         "def state(): return {k: mpl.rcParams[k] for k in mpl.rcParams if k != 'backend'}\n"
         "before = state()\n"
-        "from fake_records import sgd\n"
-        "from nqm_study.report.figures import steps_figure\n"
-        "from nqm_study.report.scaling import curves\n"
-        "steps_figure(curves(sgd()))\n"
+        "from fake_records import sgd, steps_figure\n"
+        "steps_figure(sgd())\n"
         "assert state() == before\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
@@ -474,12 +489,12 @@ def on_files(*names: str) -> list[StudyRecord]:
 def test_a_name_that_looks_like_a_formula_is_drawn_as_it_is() -> None:
     names = ("a$b$c.csv", "x_$y^{2.csv", r"\$m_0$.csv")
     for figure in (steps_figure, learning_rate_figure):
-        shown = written_texts(figure(curves(on_files(*names))))
+        shown = written_texts(figure(on_files(*names)))
         for name in names:
             assert f"file ({name}, modes 13.5)" in shown, "the caption"
             assert f"sgd, {name}" in shown, "the legend"
 
 
 def test_characters_that_the_font_lacks_are_question_marks() -> None:
-    shown = written_texts(steps_figure(curves(on_files("\u5149\u03bb B\u00fccher.csv"))))
+    shown = written_texts(steps_figure(on_files("\u5149\u03bb B\u00fccher.csv")))
     assert "file (?\u03bb B\u00fccher.csv, modes 13.5)" in shown

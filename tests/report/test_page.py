@@ -12,6 +12,7 @@ from fake_records import (
     adam,
     bounded,
     crossed,
+    curves,
     greedy,
     momentum,
     optimal,
@@ -24,11 +25,12 @@ from plotly.graph_objects import Figure
 
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.captions import caption
+from nqm_study.report.curves import Curve
 from nqm_study.report.describe import describe
 from nqm_study.report.drawing import curve_looks
-from nqm_study.report.files import write_figures
+from nqm_study.report.frame import studies_frame
 from nqm_study.report.page import page_figure, report_page
-from nqm_study.report.scaling import Curve, curves
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
 THREE = bounded(with_optima(sgd(), lambda b: 0.02 if b > 100 else 0.0)) + momentum() + adam()
@@ -187,7 +189,7 @@ def test_no_element_loads_anything() -> None:
 def test_same_curves_give_the_same_bytes(tmp_path: Path) -> None:
     shuffled = THREE[::-1]
     assert report_page(curves(THREE), "t") == report_page(curves(shuffled), "t")
-    written = write_figures(curves(THREE), tmp_path)
+    written = write_figures(studies_frame(THREE), tmp_path)
     (file,) = [path for path in written if path.suffix == ".html"]
     assert file.name == "report.html"
     assert file.read_text() == report_page(curves(THREE), "paper, target loss 0.01")

@@ -1,21 +1,20 @@
 """The figure, the table and the numbers of studies that search the batch size too."""
 
-import csv
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
-from fake_records import NOON, sgd, study
+import pandas as pd
+from fake_records import NOON, csv_rows, curves, figure_of, sgd, study
 from rich.console import Console
 
 from nqm_study.app.publish import publish, show
-from nqm_study.report.files import write_figures
-from nqm_study.report.pareto import frontiers, spread
-from nqm_study.report.pareto_figure import pareto_csv, pareto_figure
-from nqm_study.report.pareto_table import pareto_sentence, pareto_table
-from nqm_study.report.regret import comparisons
-from nqm_study.report.scaling import curves
+from nqm_study.report.figures import pareto
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.pareto import frontiers, pareto_sentence, spread
+from nqm_study.report.regret import regrets
+from nqm_study.report.tables import pareto_table
+from nqm_study.report.write import write_figures
 from nqm_study.study.definition import Range
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
@@ -53,10 +52,17 @@ NSGAII = {"name": "nsgaii", "population_size": 20}
 BOTH = [searched(), searched(sampler=NSGAII, excess=0.3)]
 
 
+drawn = figure_of("pareto")
+
+
+def found(*records: StudyRecord) -> list[Any]:
+    return list(frontiers(studies_frame(records)).itertuples())
+
+
 def printed(*records: StudyRecord) -> str:
     console = Console(width=200)
     with console.capture() as capture:
-        for frontier in frontiers(records):
+        for frontier in found(*records):
             console.print(pareto_table(frontier))
     return capture.get()
 
@@ -65,12 +71,14 @@ def test_studies_of_two_objectives_are_on_no_scaling_curve_and_in_no_comparison(
     single = sgd()
     assert curves([*single, *BOTH]) == curves(single)
     assert curves(BOTH) == ()
-    assert comparisons([*single, *BOTH]) == comparisons(single)
-    assert frontiers(single) == ()
+    pd.testing.assert_frame_equal(
+        regrets(studies_frame([*single, *BOTH])), regrets(studies_frame(single))
+    )
+    assert found(*single) == []
 
 
 def test_a_frontier_has_what_no_trial_beats_in_both() -> None:
-    (frontier,) = frontiers([searched()])
+    (frontier,) = found(searched())
     assert [trial.batch_size for trial in frontier.found] == [4.0**k for k in range(1, 11)]
     assert len(frontier.trials) == 14
     assert frontier.n_trials == 15
@@ -78,27 +86,27 @@ def test_a_frontier_has_what_no_trial_beats_in_both() -> None:
 
 
 def test_each_sampler_has_a_frontier_and_is_named_where_there_are_several() -> None:
-    assert [each.label for each in frontiers(BOTH[:1])] == ["sgd"]
-    assert {each.label for each in frontiers(BOTH)} == {"sgd, tpe", "sgd, nsgaii"}
+    assert [each.label for each in found(*BOTH[:1])] == ["sgd"]
+    assert {each.label for each in found(*BOTH)} == {"sgd, tpe", "sgd, nsgaii"}
     ranges = [searched(), searched(batch_size=Range(4, 2**19))]
-    assert {each.label for each in frontiers(ranges)} == {"sgd, B 4..1048576", "sgd, B 4..524288"}
+    assert {each.label for each in found(*ranges)} == {"sgd, B 4..1048576", "sgd, B 4..524288"}
 
 
 def test_seeds_are_pooled_into_one_frontier() -> None:
     better, worse = searched(seed=1), searched(seed=2, excess=0.2)
-    (frontier,) = frontiers([better, worse])
+    (frontier,) = found(better, worse)
     assert (frontier.seeds, frontier.n_trials) == (2, 30)
-    assert frontier.found == frontiers([better])[0].found
-    alone = [frontiers([each])[0].gap or 0.0 for each in (better, worse)]
+    assert frontier.found == found(better)[0].found
+    alone = [found(each)[0].gap or 0.0 for each in (better, worse)]
     assert frontier.gap == sum(alone) / 2
 
 
 def test_order_of_the_records_does_not_matter() -> None:
-    assert pareto_csv(frontiers(BOTH)) == pareto_csv(frontiers(BOTH[::-1]))
+    assert csv_rows("pareto", BOTH) == csv_rows("pareto", BOTH[::-1])
 
 
 def test_the_csv_has_every_trial_that_reached_the_target_and_the_exact_frontier() -> None:
-    rows = list(csv.DictReader(io.StringIO(pareto_csv(frontiers([searched()])))))
+    rows = csv_rows("pareto", [searched()])
     kinds = [row["kind"] for row in rows]
     assert (kinds.count("frontier"), kinds.count("trial"), kinds.count("exact")) == (10, 4, 19)
     for row in rows:
@@ -109,8 +117,7 @@ def test_the_csv_has_every_trial_that_reached_the_target_and_the_exact_frontier(
 
 
 def test_the_figure_marks_the_critical_batch_size_of_each_exact_frontier() -> None:
-    figure = pareto_figure(frontiers(BOTH))
-    assert figure is not None
+    figure = drawn(BOTH)
     (axes,) = figure.axes
     # T B = 6e6 + 7000 B is 20 % above its least, at B = 4, from B = 177 on.
     (critical,) = (text for text in axes.texts if text.get_color() == "crimson")
@@ -124,27 +131,28 @@ def test_the_figure_marks_the_critical_batch_size_of_each_exact_frontier() -> No
 
 def test_without_an_exact_frontier_there_are_only_trials() -> None:
     record = searched(exact=False)
-    figure = pareto_figure(frontiers([record]))
-    assert figure is not None
+    figure = drawn([record])
     assert list(figure.axes[0].texts) == []
     text = printed(record)
     assert "over exact" not in text
     assert "critical" not in text
-    assert "exact" not in pareto_csv(frontiers([record])).replace("exact_steps", "")
+    rows = csv_rows("pareto", [record])
+    assert {row["kind"] for row in rows} == {"frontier", "trial"}
+    assert {row["exact_steps"] for row in rows} == {""}
 
 
 def test_where_no_trial_reached_the_target_the_figure_and_the_table_say_so() -> None:
     record = searched()
     missed = dataclasses.replace(record, trials=record.trials[-1:])
-    (frontier,) = frontiers([missed])
+    (frontier,) = found(missed)
     assert "none of 1 trials reached the target" in pareto_sentence(frontier)
-    assert pareto_figure([frontier]) is not None
+    assert drawn([missed])
     assert printed(missed)
     assert "None of the 1 trials reached the target" in layout.note(missed)
 
 
 def test_no_frontiers_make_no_figure() -> None:
-    assert pareto_figure([]) is None
+    assert pareto.draw(studies_frame(sgd())) is None
 
 
 def test_the_table_tells_the_excess_at_the_same_batch_size() -> None:
@@ -154,22 +162,24 @@ def test_the_table_tells_the_excess_at_the_same_batch_size() -> None:
 
 
 def test_a_long_frontier_is_shown_by_its_ends_and_others_evenly_along_it() -> None:
-    (frontier,) = frontiers([searched()])
-    shown = spread(frontier, 4)
+    (frontier,) = found(searched())
+    shown = spread(frontier.found, 4)
     assert len(shown) == 4
     assert (shown[0], shown[-1]) == (frontier.found[0], frontier.found[-1])
-    assert spread(frontier, 12) == frontier.found
+    assert spread(frontier.found, 12) == frontier.found
 
 
 def test_a_report_by_name_may_be_of_frontiers_alone(tmp_path: Path) -> None:
-    published = publish(tmp_path, [dataclasses.replace(each, reports=("mine",)) for each in BOTH])
+    published = publish(
+        tmp_path, studies_frame(dataclasses.replace(each, reports=("mine",)) for each in BOTH)
+    )
     assert (tmp_path / "figures" / "mine" / "pareto.svg").is_file()
     (report,) = (each for each in published.summaries if each.kind == "report")
     assert "rontier" in report.note
 
 
 def test_a_folder_of_frontiers_alone_has_no_scaling_figures(tmp_path: Path) -> None:
-    published = publish(tmp_path, BOTH)
+    published = publish(tmp_path, studies_frame(BOTH))
     (folder,) = published.folders
     assert sorted(file.name for file in folder.iterdir()) == [
         "pareto.csv",
@@ -186,7 +196,7 @@ def test_a_folder_of_frontiers_alone_has_no_scaling_figures(tmp_path: Path) -> N
 
 def test_the_same_frontiers_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_figures(curves(sgd()), tmp_path / name, (), frontiers(BOTH))
+        write_figures(studies_frame([*sgd(), *BOTH]), tmp_path / name)
     names = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert {"pareto.png", "steps_to_target.png"} <= set(names)
     for name in names:
@@ -201,7 +211,7 @@ def test_the_studys_run_tells_the_range_and_how_near_the_frontier_is() -> None:
     }
     assert metrics["frontier_trials"] == 10
     assert abs(metrics["median_excess_steps_on_frontier"] - 0.01) < 1e-3
-    assert metrics["gap_to_exact_frontier"] == frontiers([record])[0].gap
+    assert metrics["gap_to_exact_frontier"] == found(record)[0].gap
     assert 170 < metrics["critical_batch_size"] < 180
     assert "10 of 15 trials are the frontier found" in layout.note(record)
 
@@ -215,4 +225,4 @@ def test_a_trials_run_tells_its_examples_where_the_batch_size_is_searched() -> N
     assert told(record)["examples_to_target"] == 4 * steps(4, 0.01)
     assert "examples_to_target" not in told(sgd()[0])
     kept = dataclasses.replace(record, tracked="best")
-    assert layout.tracked(kept) == frontiers([record])[0].found
+    assert layout.tracked(kept) == found(record)[0].found

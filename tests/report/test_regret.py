@@ -1,36 +1,51 @@
-import csv
 import dataclasses
 import io
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from fake_records import FINISH, TPE, contest, definition, searched, sgd, with_optima
+from fake_records import (
+    FINISH,
+    TPE,
+    contest,
+    csv_rows,
+    definition,
+    figure_of,
+    searched,
+    sgd,
+    with_optima,
+)
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from pandas import DataFrame
 from rich.console import Console
 
 from nqm_study.app.publish import Published, publish, show
-from nqm_study.report.files import write_figures
+from nqm_study.report.figures import regret as regret_figure
+from nqm_study.report.frame import studies_frame
 from nqm_study.report.labels import labels, sampler_labels
-from nqm_study.report.regret import Comparison, Regret, comparisons, curve_regret
-from nqm_study.report.regret_figure import COLUMNS, regret_csv, regret_figure
-from nqm_study.report.regret_table import regret_sentence, regret_table
-from nqm_study.report.scaling import curves
+from nqm_study.report.regret import COLUMNS, QUARTILES, curve_regrets, regret_sentence, regrets
+from nqm_study.report.tables import regret_table
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
 INF = math.inf
 RANDOM = {"name": "random"}
 
 
-def only(records: list[StudyRecord]) -> Comparison:
-    (comparison,) = comparisons(records)
-    return comparison
+def compared(records: list[StudyRecord]) -> DataFrame:
+    return regrets(studies_frame(records))
 
 
-def by_name(records: list[StudyRecord]) -> dict[str, Regret]:
-    return {regret.sampler: regret for regret in only(records).regrets}
+def only(records: list[StudyRecord]) -> DataFrame:
+    found = compared(records)
+    assert found.comparison.nunique() == 1
+    return found
+
+
+def by_name(records: list[StudyRecord]) -> dict[str, DataFrame]:
+    return dict(list(only(records).groupby("sampler")))
 
 
 def test_benchmark_leaves_out_batch_size_seed_and_sampler_alone() -> None:
@@ -82,8 +97,10 @@ def test_regret_is_that_of_the_best_so_far_and_infinite_before_the_target() -> N
             searched(RANDOM, [3000, None, None, None, 1500, 1500]),
         ]
     )
-    assert found["tpe"].median == pytest.approx((INF, 0.5, 0.5, 0.1, 0.1, 0.0))
-    assert found["random"].median == pytest.approx((2.0, 2.0, 2.0, 2.0, 0.5, 0.5))
+    medians = {name: list(each["median"]) for name, each in found.items()}
+    assert medians["tpe"] == pytest.approx((INF, 0.5, 0.5, 0.1, 0.1, 0.0))
+    assert medians["random"] == pytest.approx((2.0, 2.0, 2.0, 2.0, 0.5, 0.5))
+    assert [list(each.trials) for each in found.values()] == [[1, 2, 3, 4, 5, 6]] * 2
 
 
 def test_quartiles_are_linear_between_studies_and_infinite_beside_infinity() -> None:
@@ -93,12 +110,12 @@ def test_quartiles_are_linear_between_studies_and_infinite_beside_infinity() -> 
         for sampler in (TPE, RANDOM)
         for seed, count in enumerate(steps)
     ]
-    regret = by_name(records)["tpe"]
-    assert regret.lower == pytest.approx((0.075,))
-    assert regret.median == pytest.approx((0.15,))
-    assert (regret.upper, regret.worst, regret.studies) == ((INF,), (INF,), 4)
+    (regret,) = by_name(records)["tpe"].to_dict("records")
+    assert [regret[name] for name in QUARTILES] == pytest.approx([0.075, 0.15, INF, INF])
+    assert regret["studies"] == 4
     five = [*records, searched(TPE, [1300], seed=4), searched(RANDOM, [1300], seed=4)]
-    assert by_name(five)["tpe"].upper == pytest.approx((0.3,)), "on a study, not beside infinity"
+    (regret,) = by_name(five)["tpe"].to_dict("records")
+    assert regret["upper_quartile"] == pytest.approx(0.3), "on a study, not beside infinity"
 
 
 def test_only_studies_that_all_samplers_have_are_compared() -> None:
@@ -106,16 +123,16 @@ def test_only_studies_that_all_samplers_have_are_compared() -> None:
     records += [searched(RANDOM, [2000], batch_size=b, seed=s) for b, s in ((4, 0), (16, 1))]
     records += [searched(RANDOM, [2000], batch_size=64)]
     comparison = only(records)
-    assert [regret.studies for regret in comparison.regrets] == [2, 2]
-    assert (comparison.batch_sizes, comparison.seeds) == ((4, 16), 2)
+    assert list(comparison.studies) == [2, 2]
+    assert set(zip(comparison.batch_sizes, comparison.seeds, strict=True)) == {((4, 16), 2)}
 
 
 def test_only_as_many_trials_as_all_studies_have_are_compared() -> None:
     comparison = only(
         [searched(TPE, [1000] * 9), searched(RANDOM, [1000] * 5), searched(FINISH, [1000] * 7)]
     )
-    assert comparison.trials == 5
-    assert [len(regret.worst) for regret in comparison.regrets] == [5, 5, 5]
+    assert list(comparison.groupby("sampler").trials.max()) == [5, 5, 5]
+    assert len(comparison) == 15
 
 
 @pytest.mark.parametrize(
@@ -132,8 +149,9 @@ def test_only_as_many_trials_as_all_studies_have_are_compared() -> None:
     ids=["none", "one", "no case", "no trials", "no optimum", "not the same", "the same sampler"],
 )
 def test_nothing_is_compared_where_nothing_can_be(records: list[StudyRecord]) -> None:
-    assert comparisons(records) == ()
-    assert regret_figure(comparisons(records)) is None
+    assert compared(records).empty
+    assert regret_figure.draw(studies_frame(records)) is None
+    assert tuple(regret_figure.table(studies_frame(records))) == COLUMNS
 
 
 def test_samplers_are_measured_by_one_optimum() -> None:
@@ -141,35 +159,30 @@ def test_samplers_are_measured_by_one_optimum() -> None:
     dense = [searched(TPE, [1000], optimum=1000, exact=False)]
     dense += [searched(RANDOM, [1000], optimum=800, exact=False)]
     comparison = only(dense)
-    assert [regret.median for regret in comparison.regrets] == [(0.25,), (0.25,)]
-    assert not comparison.exact
+    assert list(comparison["median"]) == [0.25, 0.25]
+    assert not comparison.exact.any()
     exact = only([dense[0], searched(RANDOM, [1000], optimum=900)])
-    assert exact.exact
-    assert exact.regrets[0].median == pytest.approx((1 / 9,))
+    assert exact.exact.all()
+    assert exact["median"].iloc[0] == pytest.approx(1 / 9)
 
 
 def test_comparisons_do_not_depend_on_the_order_of_the_records() -> None:
     records = contest(n_trials=8, n_seeds=2) + contest(n_trials=8, n_seeds=1, optimizer="momentum")
-    found = comparisons(records)
-    assert comparisons(records[::-1]) == found
-    assert [each.label for each in found] == ["sgd", "momentum"]
-    assert [regret.sampler for regret in found[0].regrets] == ["random", "tpe", "tpe + finish"]
+    found = compared(records)
+    pd.testing.assert_frame_equal(compared(records[::-1]), found)
+    assert list(found.comparison.unique()) == ["sgd", "momentum"]
+    first = found[found.comparison == "sgd"]
+    assert list(first.sampler.unique()) == ["random", "tpe", "tpe + finish"]
 
 
 def test_comparisons_are_labelled_by_what_is_not_the_sampler() -> None:
     records = contest(n_trials=4, n_seeds=1)
     records += contest(n_trials=4, n_seeds=1, schedule="cosine")
-    assert [each.label for each in comparisons(records)] == ["sgd, constant", "sgd, cosine"]
+    assert list(compared(records).comparison.unique()) == ["sgd, constant", "sgd, cosine"]
 
 
 CONTEST = contest(n_trials=40)
-COMPARISONS = comparisons(CONTEST)
-
-
-def drawn(found: tuple[Comparison, ...] = COMPARISONS) -> Figure:
-    figure = regret_figure(found)
-    assert figure is not None
-    return figure
+drawn = figure_of("regret")
 
 
 def legend_of(axes: Axes) -> dict[str, Line2D]:
@@ -180,23 +193,21 @@ def legend_of(axes: Axes) -> dict[str, Line2D]:
 
 
 def test_figure_has_a_line_and_a_band_for_each_sampler() -> None:
-    (axes,) = drawn().axes
+    (axes,) = drawn(CONTEST).axes
     assert len(axes.get_lines()) == len(axes.collections) == 3
     entries = legend_of(axes)
-    for regret in COMPARISONS[0].regrets:
+    for sampler, regret in by_name(CONTEST).items():
         (line,) = [
-            line
-            for line in axes.get_lines()
-            if line.get_color() == entries[regret.sampler].get_color()
+            line for line in axes.get_lines() if line.get_color() == entries[sampler].get_color()
         ]
-        assert line.get_marker() == entries[regret.sampler].get_marker()
-        known = {k: 100 * r for k, r in enumerate(regret.median, 1) if math.isfinite(r)}
+        assert line.get_marker() == entries[sampler].get_marker()
+        known = {k: 100 * r for k, r in enumerate(regret["median"], 1) if math.isfinite(r)}
         shown = {k: r for k, r in zip(*line.get_data(), strict=True) if math.isfinite(r)}
         assert shown == pytest.approx(known)
 
 
 def test_legend_goes_from_the_highest_line_to_the_lowest_and_stands_clear() -> None:
-    figure = drawn()
+    figure = drawn(CONTEST)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     assert list(legend_of(axes)) == ["random", "tpe", "tpe + finish"]
@@ -208,7 +219,7 @@ def test_legend_goes_from_the_highest_line_to_the_lowest_and_stands_clear() -> N
 
 
 def test_zero_has_a_place_on_the_axis() -> None:
-    (axes,) = drawn().axes
+    (axes,) = drawn(CONTEST).axes
     low, high = axes.get_ylim()
     assert low < 0.0 < high
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]
@@ -218,25 +229,25 @@ def test_zero_has_a_place_on_the_axis() -> None:
 
 def test_an_optimum_that_was_beaten_is_inside_the_axes() -> None:
     records = [searched(sampler, [900], exact=False) for sampler in (TPE, RANDOM)]
-    figure = drawn(comparisons(records))
+    figure = drawn(records)
     assert figure.axes[0].get_ylim()[0] < -10.0
     assert "the best of a dense search stands in" in " ".join(figure.get_supxlabel().split())
 
 
 def test_a_contest_in_which_no_target_was_reached_can_be_drawn() -> None:
-    figure = drawn(comparisons([searched(sampler, [None] * 3) for sampler in (TPE, RANDOM)]))
+    figure = drawn([searched(sampler, [None] * 3) for sampler in (TPE, RANDOM)])
     figure.draw_without_rendering()
 
 
 def test_caption_and_title_say_what_was_compared() -> None:
-    figure = drawn()
+    figure = drawn(CONTEST)
     caption = " ".join(figure.get_supxlabel().split())
     for text in ("Optimizer: sgd.", "Schedule: constant.", "Spectrum: paper.", "Target loss: 0.01"):
         assert text in caption
     title = figure.axes[0].get_title(loc="left")
     assert title == "sgd: 7 batch sizes, B = $2^{2}$..$2^{14}$; 5 seeds"
     one = [record for record in CONTEST if record.definition.batch_size == 4]
-    single = drawn(comparisons([r for r in one if r.definition.seed == 0]))
+    single = drawn([r for r in one if r.definition.seed == 0])
     assert "medians" in caption
     assert "medians" not in single.get_supxlabel()
     assert single.axes[0].get_title(loc="left") == "sgd: B = $2^{2}$; 1 seed"
@@ -244,7 +255,7 @@ def test_caption_and_title_say_what_was_compared() -> None:
 
 def test_panels_share_the_looks_of_samplers() -> None:
     paces = {"tpe": 1.6, "random": 0.5}
-    found = comparisons(CONTEST + contest(paces, n_trials=4, n_seeds=1, optimizer="adam"))
+    found = CONTEST + contest(paces, n_trials=4, n_seeds=1, optimizer="adam")
     upper, lower = (legend_of(axes) for axes in drawn(found).axes)
     assert set(lower) == {"tpe", "random"}
     for name, line in lower.items():
@@ -253,32 +264,29 @@ def test_panels_share_the_looks_of_samplers() -> None:
 
 
 def test_numbers_are_written_in_full() -> None:
-    rows = list(csv.DictReader(io.StringIO(regret_csv(COMPARISONS))))
+    rows = csv_rows("regret", CONTEST)
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == 3 * 40
     (last,) = [row for row in rows if row["sampler"] == "random" and row["trials"] == "40"]
-    random = COMPARISONS[0].regrets[0]
-    assert float(last["lower_quartile"]) == random.lower[-1]
-    assert float(last["median"]) == random.median[-1]
-    assert float(last["upper_quartile"]) == random.upper[-1]
-    assert float(last["worst"]) == random.worst[-1]
+    random = by_name(CONTEST)["random"].iloc[-1]
+    for name in QUARTILES:
+        assert float(last[name]) == random[name]
     assert rows[0]["worst"] == "inf"
 
 
 def test_files_are_written_where_samplers_compete(tmp_path: Path) -> None:
-    records = CONTEST[:1]
-    written = write_figures(curves(records), tmp_path / "a", COMPARISONS)
-    names = [path.name for path in written]
+    records = [r for r in CONTEST if r.definition.batch_size == 4]
+    written = write_figures(studies_frame(records), tmp_path / "a")
     kinds = ["regret.png", "regret.svg", "regret.pdf", "regret.csv"]
-    assert names[6:] == [*kinds, "report.html"]
-    again = write_figures(curves(records), tmp_path / "b", comparisons(CONTEST[::-1]))
+    assert [path.name for path in written if path.stem == "regret"] == kinds
+    again = write_figures(studies_frame(records[::-1]), tmp_path / "b")
     for one, other in zip(written, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
-    alone = write_figures(curves(records), tmp_path / "c", comparisons(records))
+    alone = write_figures(studies_frame(records[:1]), tmp_path / "c")
     assert len(alone) == 7
 
 
-def rendered(comparison: Comparison, width: int = 80) -> list[str]:
+def rendered(comparison: DataFrame, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(regret_table(comparison))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
@@ -313,19 +321,17 @@ def test_numbers_of_trials_are_not_repeated() -> None:
 
 def test_a_curve_tells_its_own_regret_without_others() -> None:
     records = [searched(FINISH, [None, 1500, 1200, 1000 + 10 * s], seed=s) for s in range(3)]
-    regret = curve_regret(records)
-    assert regret is not None
-    assert regret_sentence(regret) == (
+    assert regret_sentence(curve_regrets(studies_frame(records))) == (
         "The sampler, tpe + finish, is above the true optimum by an unknown share (target not "
         "reached) after 1 trial, 50 % after 2, 1.0 % after 4 (medians of 3 studies; the worst at "
         "the end: 2.0 %)."
     )
-    assert curve_regret([dataclasses.replace(record, optimum=None) for record in records]) is None
-    assert curve_regret([searched(TPE, [])]) is None
+    unknown = [dataclasses.replace(record, optimum=None) for record in records]
+    for some in (unknown, [searched(TPE, [])]):
+        assert curve_regrets(studies_frame(some)).empty
     twice = [searched(TPE, [1500] * n, name=name) for n, name in ((3, "a"), (1, "b"))]
-    longest = curve_regret(twice)
-    assert longest is not None
-    assert (longest.trials, longest.studies) == (3, 1), "one study under two names"
+    longest = curve_regrets(studies_frame(twice))
+    assert (len(longest), longest.studies.iloc[0]) == (3, 1), "one study under two names"
 
 
 def test_a_call_prints_the_contest_of_its_studies_alone(tmp_path: Path) -> None:
@@ -333,22 +339,22 @@ def test_a_call_prints_the_contest_of_its_studies_alone(tmp_path: Path) -> None:
 
     def printed(chosen: tuple[StudyRecord, ...]) -> str:
         console = Console(file=io.StringIO(), width=80)
-        show(Published(chosen), console, None)
+        show(Published(studies_frame(chosen)), console, None)
         text: str = console.file.getvalue()  # type: ignore[attr-defined]
         return text
 
     assert "upper quartile" in printed(records)
     assert "upper quartile" not in printed(records[:3])
-    published = publish(tmp_path, records, frozenset({records[0].name}))
+    published = publish(tmp_path, studies_frame(records), frozenset({records[0].name}))
     (summary,) = published.summaries
     assert "regret.csv" in {Path(file).name for file in summary.files}
     assert summary.params["sampler"] == "random"
     assert "sampler.finish" not in summary.params
     finished = next(r.name for r in records if r.definition.sampler_text == "tpe + finish")
-    (other,) = publish(tmp_path, records, frozenset({finished})).summaries
+    (other,) = publish(tmp_path, studies_frame(records), frozenset({finished})).summaries
     assert (other.params["sampler"], other.params["sampler.finish"]) == ("tpe", "0.6")
     assert "The sampler, random, is above the true optimum by" in summary.note
-    plain = publish(tmp_path, sgd([4, 16])).summaries[0]
+    plain = publish(tmp_path, studies_frame(sgd([4, 16]))).summaries[0]
     assert "The sampler" not in plain.note
-    known = publish(tmp_path, with_optima(sgd([4, 16]))).summaries[0]
+    known = publish(tmp_path, studies_frame(with_optima(sgd([4, 16])))).summaries[0]
     assert "0 % after 1 trial (medians of 2 studies; the worst at the end: 0 %)." in known.note

@@ -5,6 +5,7 @@ from fake_records import (
     LEARNING_RATE,
     adam,
     bounded,
+    curves,
     momentum,
     optimal,
     sgd,
@@ -16,15 +17,14 @@ from fake_records import (
 from rich.console import Console
 
 from nqm_study.report import words
-from nqm_study.report.scaling import curves
-from nqm_study.report.table import table
+from nqm_study.report.tables import result_table
 from nqm_study.study.definition import Range
 from nqm_study.study.records import StudyRecord
 
 
 def render(records: list[StudyRecord], width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(curves(records)))
+    console.print(result_table(curves(records)))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 

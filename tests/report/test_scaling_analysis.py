@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 
 import optuna
 import pytest
-from fake_records import POWERS, adam, optimal, sgd, study, sweep, trial, with_optima
+from fake_records import POWERS, adam, curves, optimal, sgd, study, sweep, trial, with_optima
 from hypothesis import given, settings, strategies as st
 
 import nqm_study as nqm
 from nqm_study.report.analysis.measure import Analysis, Source, analyses, analysis
+from nqm_study.report.curves import Curve, Point
 from nqm_study.report.estimate import Estimate
 from nqm_study.report.hyperbola import fit_hyperbola, product
-from nqm_study.report.point import Point
-from nqm_study.report.scaling import Curve, curves
 from nqm_study.study.records import Optimum, StudyRecord
 from nqm_study.study.storage.studies import read_records
 

@@ -8,10 +8,12 @@ from fake_records import (
     POWERS,
     adam,
     bounded,
+    curves,
     momentum,
     optimal,
     optimal_steps,
     sgd,
+    steps_figure,
     study,
     sweep,
     trial,
@@ -20,10 +22,9 @@ from fake_records import (
 from scipy import stats
 
 from nqm_study.report import words
-from nqm_study.report.figures import steps_figure
-from nqm_study.report.grouping import by_problem, spectrum_name
+from nqm_study.report.curves import Curve, by_problem
+from nqm_study.report.frame import studies_frame
 from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling
-from nqm_study.report.scaling import Curve, curves
 from nqm_study.study.records import Optimum, StudyRecord
 
 
@@ -276,17 +277,17 @@ def test_problems_differ_by_spectrum_digest_and_target() -> None:
         study(trial(1), hyperparameters=hyperparameters, **change)
         for change in ({}, {"batch_size": 4}, {"target": 0.1}, {"spectrum_digest": "d2"})
     ]
-    assert sorted(len(group) for group in by_problem(records)) == [1, 1, 2]
+    assert sorted(map(len, by_problem(studies_frame(records)))) == [1, 1, 2]
 
 
 def test_the_same_spectrum_under_two_names_is_one_problem_in_one_place() -> None:
     records = [*sgd([4], spectrum="power_law"), *sgd([4]), *sgd([4], spectrum_digest="d2")]
     for given in (records, records[::-1]):
-        groups = by_problem(given)
+        groups = by_problem(studies_frame(given))
         assert [len(group) for group in groups] == [2, 1]
-        assert [spectrum_name(group) for group in groups] == ["paper", "paper"]
+        assert [group.spectrum.min() for group in groups] == ["paper", "paper"]
     assert [curve.label for curve in curves(records[:2])] == ["sgd, paper", "sgd, power_law"]
-    figure = steps_figure(curves(records[:2]))
+    figure = steps_figure(records[:2])
     assert figure.get_supxlabel().startswith("Spectrum: paper, power_law.")
 
 

@@ -1,24 +1,27 @@
-import csv
-import io
 from pathlib import Path
 
 import pytest
-from fake_records import CAP, POWERS, greedy, optimal, optimal_steps, sgd, with_rates
+from fake_records import (
+    CAP,
+    POWERS,
+    csv_rows,
+    figure_of,
+    greedy,
+    optimal,
+    optimal_steps,
+    sgd,
+    with_rates,
+)
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nqm_study.report.files import write_figures
-from nqm_study.report.scaling import curves
-from nqm_study.report.schedules import COLUMNS, schedules_csv, schedules_figure
+from nqm_study.report.figures import schedules
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
-
-def drawn(records: list[StudyRecord]) -> Figure:
-    figure = schedules_figure(curves(records))
-    assert figure is not None
-    return figure
+drawn = figure_of("schedules")
 
 
 def staircases(axes: Axes) -> list[Line2D]:
@@ -41,7 +44,7 @@ def luminance(color: object) -> float:
 
 
 def test_there_is_no_figure_without_computed_schedules() -> None:
-    assert schedules_figure(curves(sgd())) is None
+    assert schedules.draw(studies_frame(sgd())) is None
 
 
 def test_a_staircase_has_the_boundaries_of_its_pieces_and_lasts_to_the_end() -> None:
@@ -144,13 +147,14 @@ def test_legends_stand_clear_of_the_axes_and_inside_the_figure(records: list[Stu
 
 def test_table_has_a_row_for_every_piece() -> None:
     records = optimal([64]) + greedy([64])
-    found = list(csv.DictReader(io.StringIO(schedules_csv(curves(sgd() + records)))))
-    assert tuple(found[0]) == COLUMNS
+    found = csv_rows("schedules", sgd() + records)
+    columns = ["optimizer", "schedule", "batch_size", "first_step", "learning_rate", "steps"]
+    assert list(found[0]) == [*columns, "curve"]
     assert len(found) == 100
     pairs = [(int(row["first_step"]), float(row["learning_rate"])) for row in found[50:]]
     assert tuple(pairs) == records[0].trials[0].rates, "every digit, the greedy curve first"
     said = {
-        name: found[50][name] for name in COLUMNS if name not in ("first_step", "learning_rate")
+        name: found[50][name] for name in found[0] if name not in ("first_step", "learning_rate")
     }
     assert said == {
         "optimizer": "sgd",
@@ -162,9 +166,9 @@ def test_table_has_a_row_for_every_piece() -> None:
 
 
 def test_files_are_written_where_a_schedule_was_computed(tmp_path: Path) -> None:
-    names = [path.name for path in write_figures(curves(sgd() + optimal()), tmp_path / "a")]
+    names = [path.name for path in write_figures(studies_frame(sgd() + optimal()), tmp_path / "a")]
     kinds = ["schedules.png", "schedules.svg", "schedules.pdf", "schedules.csv"]
-    assert names[6:10] == kinds
-    again = write_figures(curves(optimal() + sgd()), tmp_path / "b")
+    assert [name for name in names if name.startswith("schedules")] == kinds
+    again = write_figures(studies_frame(optimal() + sgd()), tmp_path / "b")
     for name, path in zip(names, again, strict=True):
         assert (tmp_path / "a" / name).read_bytes() == path.read_bytes()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from fake_records import adam, momentum, sgd, study, trial
+from fake_records import adam, curves, momentum, sgd, study, trial
 
-from nqm_study.report.scaling import curves
-from nqm_study.report.selection import select
+from nqm_study.report import curves as scaling
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.selection import named_by, select
 from nqm_study.study.records import StudyRecord
 
 RECORDS = [
@@ -20,8 +21,8 @@ RECORDS = [
 
 
 def chosen(text: str) -> list[tuple[str, float, float]]:
-    found = [record.definition for record in select(RECORDS, text)]
-    return [(each.optimizer, each.one_batch_size, each.target) for each in found]
+    found = select(studies_frame(RECORDS), text)
+    return list(zip(found.optimizer, found.batch_size, found.target, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,12 @@ def chosen(text: str) -> list[tuple[str, float, float]]:
         ("schedule.cycles=2", 1),
         ("seed=3", 1),
         ("sampler=tpe spectrum=paper", 6),
+        ('optimizer == "sgd" and batch_size >= 64', 3),
+        ("batch_size>=2**6 and target==0.1", 1),
+        ("optimizer in ['momentum', 'adam']", 2),
+        ("steps_to_target < 20000 or schedule != 'constant'", 2),
+        ("cycles == 2", 1),
+        ('study.str.contains("cosine")', 1),
     ],
 )
 def test_a_filter_chooses_what_all_its_terms_hold_for(text: str, expected: int) -> None:
@@ -49,8 +56,9 @@ def test_a_filter_chooses_what_all_its_terms_hold_for(text: str, expected: int) 
 
 def test_a_study_is_chosen_by_its_name_and_by_any_of_its_reports() -> None:
     records = [dataclasses.replace(RECORDS[0], reports=("a", "b")), *RECORDS[1:]]
-    assert select(records, "report=b") == (records[0],)
-    assert select(records, f"study={RECORDS[1].name}") == (RECORDS[1],)
+    frame = studies_frame(records)
+    assert list(select(frame, "report=b").study) == [records[0].name]
+    assert list(select(frame, f"study={RECORDS[1].name}").study) == [RECORDS[1].name]
 
 
 @pytest.mark.parametrize(
@@ -60,34 +68,42 @@ def test_a_study_is_chosen_by_its_name_and_by_any_of_its_reports() -> None:
         ("optimiser=sgd", "no study has optimiser; there are .*optimizer"),
         ("batch_size>many", "> must be followed by a number"),
         ("optimizer=adam batch_size=4", "no study of 6 is so"),
+        ("batch_size == 5", "no study of 6 is so"),
+        ("batch_size + 5", "must be key=value, .* or a condition such as"),
+        ("optimiser == 'sgd'", "must be key=value, .*optimiser"),
+        ("batch_size >= and", "must be key=value"),
     ],
 )
 def test_a_filter_that_is_none_or_chooses_nothing_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        select(RECORDS, text)
+        select(studies_frame(RECORDS), text)
 
 
 def test_studies_without_finished_trials_are_no_choice() -> None:
     empty: StudyRecord = study()
-    assert select([empty, study(trial(7))], "") == (study(trial(7)),)
+    assert list(select(studies_frame([empty, study(trial(7))]), "").n_trials) == [1]
+
+
+def named_curves(records: list[StudyRecord], *keys: str) -> tuple[scaling.Curve, ...]:
+    return scaling.curves(named_by(studies_frame(records), keys))
 
 
 def test_curves_are_named_by_the_keys_that_are_asked_for() -> None:
     some = [*sgd([64]), *adam([64], schedule="cosine")]
     assert [curve.label for curve in curves(some)] == ["sgd, constant", "adam, cosine"]
-    assert [curve.label for curve in curves(some, ["schedule"])] == ["constant", "cosine"]
-    named = curves(sgd([64]) + sgd([64], target=0.1), ["target", "optimizer"])
+    assert [curve.label for curve in named_curves(some, "schedule")] == ["constant", "cosine"]
+    named = named_curves(sgd([64]) + sgd([64], target=0.1), "target", "optimizer")
     assert [curve.label for curve in named] == ["target 0.01, sgd", "target 0.1, sgd"]
 
 
 def test_curves_that_the_keys_leave_alike_are_told_apart_by_what_else_differs() -> None:
-    some = curves(sgd([64]) + sgd([64], target=0.1) + adam([64]), ["optimizer"])
+    some = named_curves(sgd([64]) + sgd([64], target=0.1) + adam([64]), "optimizer")
     assert [curve.label for curve in some] == ["sgd, target 0.01", "adam", "sgd, target 0.1"]
 
 
 def test_a_key_of_no_study_is_refused() -> None:
     with pytest.raises(ValueError, match=r"--by=colour: must be of .*optimizer"):
-        curves(sgd([64]), ["colour"])
+        named_curves(sgd([64]), "colour")
 
 
 def test_curves_of_one_optimizer_come_in_the_order_of_what_is_fixed() -> None:

@@ -1,28 +1,31 @@
 """Training curves at given rates, and the gradient noise scale along the best runs."""
 
-import csv
 import dataclasses
-import io
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_records import LEARNING_RATE, definition, momentum, optimal, sgd, study, trial
+from fake_records import (
+    LEARNING_RATE,
+    csv_rows,
+    curves,
+    definition,
+    figure_of,
+    momentum,
+    optimal,
+    sgd,
+    study,
+    trial,
+)
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nqm_study.report.files import write_figures
-from nqm_study.report.noise_scale import (
-    COLUMNS as SCALE_COLUMNS,
-    course,
-    noise_scale_csv,
-    noise_scale_figure,
-    shown_runs,
-)
-from nqm_study.report.runs import runs
-from nqm_study.report.scaling import compared, curves
-from nqm_study.report.training import COLUMNS, training_csv, training_figure
+from nqm_study.report.curves import compared, runs_frame
+from nqm_study.report.figures import noise_scale, training
+from nqm_study.report.figures.noise_scale import course, shown_runs
+from nqm_study.report.frame import studies_frame
+from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord, Training
 
 STEPS = (0, *(2**k for k in range(15)))
@@ -60,10 +63,7 @@ def diverged(rate: float) -> StudyRecord:
 FIVE = [fixed(1.9, None), fixed(0.03, 8000), fixed(0.3, 900), fixed(0.1, 2600), fixed(1.0, 300)]
 
 
-def drawn(records: list[StudyRecord]) -> Figure:
-    figure = training_figure(runs(records))
-    assert figure is not None
-    return figure
+drawn = figure_of("training")
 
 
 def lines(axes: Axes) -> list[Line2D]:
@@ -113,16 +113,16 @@ def test_a_rate_that_diverges_is_named_without_a_line_and_a_colour() -> None:
     assert "lr = 2.1: diverges" in texts(axes)
     (plain,) = drawn(FIVE).axes
     assert [a.get_color() for a in lines(axes)] == [b.get_color() for b in lines(plain)]
-    assert training_figure(runs([diverged(2.1)])) is None
+    assert training.draw(studies_frame([diverged(2.1)])) is None
 
 
 def test_what_is_searched_or_computed_is_no_training_curve() -> None:
     searched = [with_training(record) for record in sgd([64, 256])]
     computed = [with_training(record) for record in optimal([64])]
-    assert training_figure(runs(searched + computed)) is None
+    assert training.draw(studies_frame(searched + computed)) is None
     (axes,) = drawn(searched + computed + FIVE).axes
     assert len(lines(axes)) == 5
-    assert training_csv(runs(searched)).count("\n") == 1
+    assert csv_rows("training", searched) == []
 
 
 def test_batch_sizes_have_panels_of_their_own_and_four_at_most() -> None:
@@ -175,8 +175,9 @@ def test_a_divergence_does_not_stretch_the_axis() -> None:
 
 def test_the_table_has_a_row_for_every_point_of_every_batch_size() -> None:
     records = [*FIVE, fixed(0.1, 40, 1024)]
-    rows = list(csv.DictReader(io.StringIO(training_csv(runs(records)))))
-    assert tuple(rows[0]) == COLUMNS
+    rows = csv_rows("training", records)
+    columns = ["optimizer", "schedule", "batch_size", "learning_rate", "steps_to_target"]
+    assert list(rows[0]) == [*columns, "step", "loss", "curve"]
     found = [row for row in rows if row["batch_size"] == "1024"]
     made = records[-1].training
     assert made is not None
@@ -189,7 +190,7 @@ def test_the_table_has_a_row_for_every_point_of_every_batch_size() -> None:
 
 def test_of_seeds_the_one_with_the_fewest_steps_is_shown() -> None:
     seeds = [fixed(0.1, steps, seed=seed) for seed, steps in enumerate((900, 700, 800))]
-    (run,) = runs(seeds)
+    (run,) = runs_frame(studies_frame(seeds)).itertuples()
     assert run.steps == 700
 
 
@@ -201,24 +202,25 @@ def test_fixed_curves_leave_the_figures_of_searches_alone() -> None:
     assert len(compared(curves(FIVE))) == 5
 
 
-def scales(records: list[StudyRecord]) -> Figure:
-    figure = noise_scale_figure(runs(records))
-    assert figure is not None
-    return figure
+scales = figure_of("noise_scale")
+
+
+def shown(records: list[StudyRecord]) -> list[Any]:
+    return list(shown_runs(studies_frame(records)).itertuples())
 
 
 def test_the_noise_scale_is_shown_where_perfect_scaling_ends_up_to_the_target() -> None:
     records = [with_training(record) for record in sgd() + momentum()]
     figure = scales(records)
-    shown = shown_runs(runs(records))
+    runs = shown(records)
     # T B is within 20 % of its least up to there.
-    assert [(run.curve.label, run.batch_size) for run in shown] == [
+    assert [(run.label, run.batch_size) for run in runs] == [
         ("sgd", 4**3),
         ("momentum", 4**6),
     ]
     drawn_lines = lines(figure.axes[0])
     assert len(drawn_lines) == 2
-    for line, run in zip(drawn_lines, shown, strict=True):
+    for line, run in zip(drawn_lines, runs, strict=True):
         assert line.get_xdata()[-1] == pytest.approx(0.01)  # type: ignore[index]
         assert list(line.get_ydata()) == [30.0 / loss for loss in line.get_xdata()]
         assert len(line.get_xdata()) == len(run.training.steps) - 1  # type: ignore[union-attr]
@@ -243,50 +245,49 @@ def test_of_a_loss_that_swings_only_new_lows_are_joined() -> None:
         0, (0, 1, 2, 3, 4), (4.0, 2.0, 3.0, 1.0, 0.5), (1.0, 2.0, 1.5, math.inf, 9.0)
     )
     one = dataclasses.replace(record, training=training)
-    (run,) = runs([one])
-    assert course(run) == [(0, 4.0, 1.0), (1, 2.0, 2.0), (4, 0.5, 9.0)]
+    (run,) = shown([one])
+    assert run.course == course(training, None) == [(0, 4.0, 1.0), (1, 2.0, 2.0), (4, 0.5, 9.0)]
     said = " ".join(scales([one]).texts[0].get_text().split())
     assert "Where the loss swings" in said
     assert "Where the loss swings" not in " ".join(scales([record]).texts[0].get_text().split())
 
 
 def test_there_is_no_noise_scale_without_a_training_record_or_noise() -> None:
-    assert noise_scale_figure(runs(sgd())) is None
+    assert noise_scale.draw(studies_frame(sgd())) is None
     (record,) = [with_training(record) for record in sgd([64])]
     assert record.training is not None
     still = dataclasses.replace(record.training, noise_scales=(0.0,) * len(record.training.steps))
-    assert noise_scale_figure(runs([dataclasses.replace(record, training=still)])) is None
+    assert noise_scale.draw(studies_frame([dataclasses.replace(record, training=still)])) is None
 
 
 def test_fixed_rates_have_noise_scales_only_among_themselves() -> None:
-    assert len(shown_runs(runs(FIVE))) == 5
-    rates = [run.learning_rate for run in shown_runs(runs(FIVE))]
+    assert len(shown(FIVE)) == 5
+    rates = [run.learning_rate for run in shown(FIVE)]
     assert rates == sorted(rates)
     searched = [with_training(record) for record in sgd([64])]
-    assert [run.curve.label for run in shown_runs(runs(FIVE + searched))] != []
-    assert all(run.curve.searched for run in shown_runs(runs(FIVE + searched)))
+    assert [run.label for run in shown(FIVE + searched)] != []
+    assert not any(run.fixed for run in shown(FIVE + searched))
 
 
 def test_the_noise_scales_table_is_what_is_drawn() -> None:
     records = [with_training(record) for record in sgd([64, 256])]
-    rows = list(csv.DictReader(io.StringIO(noise_scale_csv(runs(records)))))
-    assert tuple(rows[0]) == SCALE_COLUMNS
-    (run,) = shown_runs(runs(records))
+    rows = csv_rows("noise_scale", records)
+    columns = ["optimizer", "schedule", "batch_size", "step", "loss", "noise_scale", "curve"]
+    assert list(rows[0]) == columns
+    (run,) = shown(records)
     found = [(int(r["step"]), float(r["loss"]), float(r["noise_scale"])) for r in rows]
-    assert found == course(run)
+    assert found == run.course
 
 
 def test_files_are_written_where_there_is_something_to_show(tmp_path: Path) -> None:
     records = [*FIVE, *(with_training(record) for record in sgd([64, 256]))]
-    names = {path.name for path in write_figures(curves(records), tmp_path, (), (), runs(records))}
+    names = {path.name for path in write_figures(studies_frame(records), tmp_path)}
     assert {"training.png", "training.svg", "training.csv"} < names
     assert {"noise_scale.png", "noise_scale.svg", "noise_scale.csv"} < names
-    plain = {
-        path.name for path in write_figures(curves(sgd()), tmp_path / "b", (), (), runs(sgd()))
-    }
+    plain = {path.name for path in write_figures(studies_frame(sgd()), tmp_path / "b")}
     assert not any(name.startswith(("training", "noise_scale")) for name in plain)
     assert {"steps_to_target.png", "learning_rate.svg"} < plain
-    again = write_figures(curves(records[::-1]), tmp_path / "c", (), (), runs(records[::-1]))
+    again = write_figures(studies_frame(records[::-1]), tmp_path / "c")
     for path in again:
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 

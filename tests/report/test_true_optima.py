@@ -3,13 +3,23 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from fake_records import POWERS, adam, bounded, momentum, sgd, sweep, with_optima
+from fake_records import (
+    POWERS,
+    adam,
+    bounded,
+    curves,
+    learning_rate_figure,
+    momentum,
+    sgd,
+    steps_figure,
+    sweep,
+    with_optima,
+)
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nqm_study.report.curves import Curve
 from nqm_study.report.describe import describe
-from nqm_study.report.figures import learning_rate_figure, steps_figure
-from nqm_study.report.scaling import Curve, curves
 from nqm_study.study.records import StudyRecord
 
 FIGURES = [steps_figure, learning_rate_figure]
@@ -28,7 +38,7 @@ def thin_lines(figure: Figure) -> list[Line2D]:
 def test_true_optima_are_a_thin_line_under_markers_of_the_curve(
     figure_of: Callable[[Sequence[Curve]], Figure],
 ) -> None:
-    figure = figure_of(curves(with_optima(sgd() + adam(), lambda _: 0.1, lambda _: 1.1)))
+    figure = figure_of(with_optima(sgd() + adam(), lambda _: 0.1, lambda _: 1.1))
     markers = [line for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "s")]
     assert [line.get_linestyle() for line in markers] == ["None", "None"]
     lines = thin_lines(figure)
@@ -44,10 +54,10 @@ def test_true_optima_are_a_thin_line_under_markers_of_the_curve(
 def test_points_without_known_optima_are_joined_as_ever(
     figure_of: Callable[[Sequence[Curve]], Figure],
 ) -> None:
-    figure = figure_of(curves(sgd()))
+    figure = figure_of(sgd())
     assert not thin_lines(figure)
     assert NAME not in legend_texts(figure)
-    partly = figure_of(curves([*with_optima(sgd([4, 16])), *sgd([64])]))
+    partly = figure_of([*with_optima(sgd([4, 16])), *sgd([64])])
     (line,) = thin_lines(partly)
     assert list(line.get_xdata()) == [4, 16]
     (points,) = [line for line in partly.axes[0].get_lines() if line.get_marker() == "o"]
@@ -56,22 +66,22 @@ def test_points_without_known_optima_are_joined_as_ever(
 
 def test_a_single_optimum_is_a_short_bar() -> None:
     records = with_optima(sgd([256]))
-    (line,) = thin_lines(steps_figure(curves(records)))
+    (line,) = thin_lines(steps_figure(records))
     assert records[0].optimum is not None
     assert list(line.get_ydata()) == [records[0].optimum.steps] * 2
 
 
 def test_a_dense_search_is_not_called_the_true_optimum() -> None:
     dense = with_optima(adam(), exact=False)
-    assert "best of a dense search, same search space" in legend_texts(steps_figure(curves(dense)))
-    both = legend_texts(steps_figure(curves(with_optima(sgd()) + dense)))
+    assert "best of a dense search, same search space" in legend_texts(steps_figure(dense))
+    both = legend_texts(steps_figure(with_optima(sgd()) + dense))
     assert "true optimum, or best of a dense search, same search space" in both
 
 
 def test_an_optimum_far_from_the_points_is_inside_the_axes() -> None:
     records = with_optima(sgd([4, 16]), lambda _: 63.0, lambda _: 1000.0)
     for figure_of in FIGURES:
-        figure = figure_of(curves(records))
+        figure = figure_of(records)
         low, high = figure.axes[0].get_ylim()
         (line,) = thin_lines(figure)
         assert low < min(line.get_ydata()) <= max(line.get_ydata()) < high
@@ -120,7 +130,7 @@ def test_slopes_are_given_with_those_of_the_true_optima() -> None:
 
 
 def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
-    (note,) = learning_rate_figure(curves(drifting())).axes[0].texts
+    (note,) = learning_rate_figure(drifting()).axes[0].texts
     assert note.get_text().split("\n") == [
         "sgd",
         "slope 1.03 ± 0.03 (bend)",
@@ -128,13 +138,13 @@ def test_slopes_beside_their_line_and_in_the_legend_have_short_lines() -> None:
         "B = $2^{2}$..$2^{20}$",
     ]
     many = [r for i in range(8) for r in with_optima(adam(optimizer=f"adam_{i}"))]
-    texts = [t.get_text() for t in learning_rate_figure(curves(many)).legends[0].get_texts()]
+    texts = [t.get_text() for t in learning_rate_figure(many).legends[0].get_texts()]
     assert sum("\ntrue optima 0.500\n" in text for text in texts) == 8
 
 
 def test_a_tall_legend_stands_on_no_caption() -> None:
     many = [r for i in range(8) for r in with_optima(adam(optimizer=f"adam_{i}"))]
-    figure = learning_rate_figure(curves(many))
+    figure = learning_rate_figure(many)
     figure.draw_without_rendering()
     (caption,) = figure.texts
     assert figure.legends[0].get_window_extent().y0 > caption.get_window_extent().y1
@@ -143,7 +153,7 @@ def test_a_tall_legend_stands_on_no_caption() -> None:
 def test_legends_with_optima_stay_inside_the_figure() -> None:
     records = with_optima(bounded(sgd())) + with_optima(bounded(adam()), exact=False)
     for figure_of in FIGURES:
-        figure = figure_of(curves(records))
+        figure = figure_of(records)
         figure.draw_without_rendering()
         box = figure.legends[0].get_window_extent()
         assert box.x0 > figure.axes[0].get_window_extent().x1

@@ -219,8 +219,8 @@ def test_enqueued_values_come_first_as_they_were_typed() -> None:
         ({"beta1": 0.9}, r"study\.enqueue\.beta1=0\.9: must be one of what is searched, learning"),
         ({"momentum": -0.5}, r"study\.enqueue\.momentum=-0\.5: must be"),
         ({"momentum": 1.0}, r"study\.enqueue\.momentum=1: must be"),
-        ({}, r"enqueue: each of its entries must be values by name"),
-        ({"momentum": math.nan}, r"enqueue\.momentum=nan: must be"),
+        ({}, r"enqueue.0={}: must be values by name"),
+        ({"momentum": math.nan}, r"enqueue\.0\.momentum=nan: must be"),
     ],
 )
 def test_what_cannot_be_enqueued_is_refused(given: Mapping[str, float], message: str) -> None:

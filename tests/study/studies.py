@@ -48,7 +48,14 @@ def journal(folder: Path) -> BaseStorage:
     return open_journal(folder / "optuna.journal")
 
 
-FACTS = {"bayes_bound": 7, "initial_risk": 2.0, "classical_bound": 9.5, "optimal_steps": None}
+FACTS = {
+    "bayes_bound": 7,
+    "initial_risk": 2.0,
+    "classical_bound": 9.5,
+    "optimal_steps": None,
+    "optimal_gap": None,
+    "search": Search(SearchSpace.of(definition().hyperparameters)).to_json(),
+}
 
 
 def evaluate(values: Mapping[str, float]) -> Evaluation:

@@ -13,14 +13,14 @@ from hypothesis import given, settings, strategies as st
 from optuna.trial import TrialState
 from studies import definition, journal, run_in
 
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.simplex import nelder_mead
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range
-from nqm_study.study.samplers.local_search import PERIOD, LocalSearch, is_local
-from nqm_study.study.samplers.nelder_mead import Array, Value, nelder_mead
+from nqm_study.study.samplers.local_search import CLOSE, PERIOD, LocalSearch, Value, is_local
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage.studies import trial_records
-from nqm_study.study.trials import Evaluation, suggest
+from nqm_study.study.trials import Evaluation, suggest, trial_records
 
 WIDE = definition(
     "finish",
@@ -101,7 +101,9 @@ def asked_for(
     start: Array, value: Callable[[Array], Value], side: float, box: tuple[Array, Array]
 ) -> Iterator[Array]:
     """All points of a search to its end."""
-    asked = nelder_mead(start, value(start), [side] * start.size, box)
+    asked = nelder_mead(
+        start, value(start), [side] * start.size, box, lambda size, *_: size < CLOSE
+    )
     point = next(asked)
     with contextlib.suppress(StopIteration):
         while True:

@@ -21,8 +21,8 @@ from nqm_study.study.frontier import ExactFrontier, non_dominated
 from nqm_study.study.loop import run
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace, between
-from nqm_study.study.storage.studies import note_frontier, open_study, study_record, trial_records
-from nqm_study.study.trials import loss, losses
+from nqm_study.study.storage.studies import note, open_study, study_record
+from nqm_study.study.trials import Evaluation, loss, objective, trial_records
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SIZES = Range(2, 300, "log")
@@ -118,9 +118,14 @@ def test_a_trial_is_what_the_model_says_at_its_batch_size(tmp_path: Path) -> Non
 
 
 def test_what_missed_the_target_is_worse_in_both_than_whatever_reached_it() -> None:
-    most = losses(Crossing(10**6, "reached", 0.01), 300, 0.01, 10**6)
-    near = losses(Crossing(None, "floor_above_target", 0.011), 300, 0.01, 10**6)
-    far = losses(Crossing(None, "diverged", math.inf), 300, 0.01, 10**6)
+    what = searched(target=0.01, max_steps=10**6)
+
+    def told(crossing: Crossing) -> tuple[float, ...]:
+        return objective(what, {"batch_size": 300}, Evaluation(crossing))
+
+    most = told(Crossing(10**6, "reached", 0.01))
+    near = told(Crossing(None, "floor_above_target", 0.011))
+    far = told(Crossing(None, "diverged", math.inf))
     assert most[0] == loss(Crossing(10**6, "reached", 0.01), 0.01, 10**6)
     for each in (0, 1):
         assert most[each] < near[each] < far[each] < math.inf
@@ -175,6 +180,8 @@ def test_an_enqueued_trial_comes_first_and_the_rest_of_it_is_the_rules() -> None
     assert (first["batch_size"], first["momentum"]) == (40.0, pytest.approx(0.5))
     with pytest.raises(ValueError, match=r"study.enqueue.batch_size=1: must be in the range"):
         fit_sizes(PROBLEM, "SGD", searched(enqueued=({"batch_size": 1.0},)))
+    with pytest.raises(ValueError, match=r"study.enqueue: must be empty with sampler=grid"):
+        fit_sizes(PROBLEM, "SGD", searched("grid", enqueued=({"batch_size": 40.0},)))
 
 
 def test_batch_sizes_across_a_range_are_powers_of_two_and_the_ends() -> None:
@@ -266,7 +273,7 @@ def test_the_exact_frontier_is_the_tuned_optimum_at_each_batch_size(tmp_path: Pa
     for size, steps in found:
         assert steps == nqm.tuned(replace(PROBLEM, batch_size=size), "sgd", target=0.2).steps
     study = run_in(tmp_path, what, 40)
-    note_frontier(study, found)
+    note(study, "frontier", found)
     record = study_record(study)
     assert record.frontier == found
     exact = ExactFrontier(record.frontier)

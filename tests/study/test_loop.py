@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from studies import PROBLEM, SAMPLERS, definition, journal, run_in
 
 import nqm_study as nqm
-from nqm_study.model.linear.risks import TOLERANCE
+from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
-from nqm_study.study.storage.studies import study_record, trial_records
-from nqm_study.study.trials import Evaluation, OnTrial, loss
+from nqm_study.study.storage.studies import StudyMismatchError, study_record
+from nqm_study.study.trials import Evaluation, OnTrial, loss, trial_records
 
 NOON = datetime(2025, 1, 1, 12)  # without a zone, as Optuna gives them
 
@@ -136,16 +136,17 @@ def test_the_error_of_the_risk_is_stored_with_each_trial(tmp_path: Path) -> None
     assert SMALL_RISK_ERROR == TOLERANCE
 
 
-def test_a_study_stored_without_errors_of_the_risk_is_continued(tmp_path: Path) -> None:
-    unbroken = run_in(journal(tmp_path / "a"), definition(), 8)
-    storage = journal(tmp_path / "b")
-    earlier = run_in(storage, definition(), 0)
-    for trial in unbroken.get_trials()[:5]:
-        trial.user_attrs = {k: v for k, v in trial.user_attrs.items() if k != "risk_error"}
-        earlier.add_trial(trial)
-    resumed = study_record(run_in(storage, definition(), 8))
-    assert points(optuna.load_study(study_name="study", storage=storage)) == points(unbroken)
-    assert [trial.risk_error is None for trial in resumed.trials] == [True] * 5 + [False] * 3
+@pytest.mark.parametrize("missing", ["hyperparameters", "steps", "status", "risk", "risk_error"])
+def test_a_study_whose_trials_lack_what_is_always_stored_is_refused(
+    tmp_path: Path, missing: str
+) -> None:
+    unbroken = run_in(journal(tmp_path / "a"), definition(), 2)
+    study = run_in(journal(tmp_path / "b"), definition(), 0)
+    for trial in unbroken.get_trials():
+        trial.user_attrs = {k: v for k, v in trial.user_attrs.items() if k != missing}
+        study.add_trial(trial)
+    with pytest.raises(StudyMismatchError, match=rf"^study.name=study: .*\('{missing}'\).*delete"):
+        study_record(study)
 
 
 def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:

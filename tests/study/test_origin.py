@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nqm_study.study.storage.origin import revision
+import nqm_study
+from nqm_study.study.storage.origin import origin, revision
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
@@ -36,6 +37,12 @@ def test_a_checkout_has_the_revision_git_gives_it(checkout: Path) -> None:
     assert len(head) == 40
     git(checkout, "tag", "v1")
     assert revision(checkout) == head
+
+
+def test_trials_are_made_with_the_revision_of_the_programs_own_checkout() -> None:
+    own = Path(nqm_study.__file__).resolve().parents[1]
+    assert origin(0).revision == revision(own)
+    assert bool(origin(0).revision) == (own / ".git").exists()
 
 
 def test_a_changed_checkout_is_said_to_be_dirty(checkout: Path) -> None:

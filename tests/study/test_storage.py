@@ -19,6 +19,7 @@ from nqm_study.study.storage.backends import EMBEDDED, Backend
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import (
     StudyMismatchError,
+    check_definition,
     open_study,
     read_records,
     study_record,
@@ -157,12 +158,36 @@ def test_facts_are_computed_once_when_a_study_is_made(tmp_path: Path) -> None:
     assert (record.classical_bound, record.optimal_steps) == (9.5, None)
 
 
-def test_a_study_stored_before_there_were_schedules_is_read_and_continued(tmp_path: Path) -> None:
-    what = definition()
-    old = {"definition": what.to_json(), "bayes_bound": 7, "initial_risk": 2.0}
-    assert not {"schedule_settings", "optimizer_settings"} & set(old["definition"])  # type: ignore[call-overload]
+def _without(missing: str) -> dict[str, object]:
+    """What is stored when a study is made, less one key."""
+    known = {"definition": definition().to_json(), **FACTS}
+    known["definition"] = {k: v for k, v in known["definition"].items() if k != missing}
+    return {key: value for key, value in known.items() if key != missing}
+
+
+@pytest.mark.parametrize("missing", [*FACTS, "definition", "max_steps", "spectrum_digest"])
+def test_a_study_stored_by_another_version_is_refused_in_one_line(
+    tmp_path: Path, missing: str
+) -> None:
     study = optuna.create_study(storage=journal(tmp_path), study_name="study")
-    study.set_user_attr("nqm_study", old)
-    record = study_record(run_in(journal(tmp_path), what, 2))
-    assert len(record.trials) == 2
-    assert (record.classical_bound, record.optimal_steps) == (None, None)
+    study.set_user_attr("nqm_study", _without(missing))
+    for asked in (
+        lambda: run_in(journal(tmp_path), definition(), 2),
+        lambda: read_records(journal(tmp_path)),
+        lambda: check_definition(study),
+    ):
+        with pytest.raises(StudyMismatchError) as refusal:
+            asked()
+        text = str(refusal.value)
+        assert text.startswith("study.name=study: was stored by another version of nqm_study")
+        assert missing in text
+        assert "choose another study.name or another mlruns folder, or delete the study" in text
+        assert "\n" not in text
+
+
+def test_what_is_empty_or_off_is_left_out_of_a_fingerprint() -> None:
+    # Computed at commit 5d0bab6: a change would begin stored studies anew.
+    kept = definition()
+    assert kept.fingerprint == "fa15477414a38bfc3453686ab4a053c6ca0aa437ca64cd6971e2c6faa60a28a1"
+    found = replace(kept, warm_start=True, max_growth=1000.0, enqueued=({"momentum": 0.5},))
+    assert found.fingerprint == ("907798a5874116b08396ae1f3e9149866b0b0fd09cb8864076f5712bd3eefc93")

@@ -14,8 +14,9 @@ from studies import PROBLEM, journal
 import nqm_study as nqm
 from nqm_study.study import training as subject
 from nqm_study.study.records import StudyRecord
-from nqm_study.study.storage.studies import TRAINING, study_record
+from nqm_study.study.storage.studies import study_record
 
+TRAINING = "nqm_study.training"
 FIXED = {"target": 0.2, "n_trials": 1, "warm_start": False}
 
 
@@ -183,7 +184,6 @@ def test_it_follows_the_best_trial_and_is_made_up_for_where_it_is_missing(tmp_pa
         assert record.best is None or record.training.trial == record.best.number
         best.append(record.training)
     assert len({each.trial for each in best}) > 1, "the best trial never changed"
-    # As earlier versions stored it.
     optuna.load_study(study_name=record.name, storage=storage).set_user_attr(TRAINING, {})
     assert study_record(optuna.load_study(study_name=record.name, storage=storage)).training is None
     assert run(30).training == best[-1]

@@ -12,13 +12,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, ViewType
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
-from nqm_study.tracking.mirror import VIEW, Mirror, SummaryPoint
+from nqm_study.tracking.mirror import VIEW, Mirror
+from nqm_study.tracking.pool import Summary
+from nqm_study.tracking.settings import Tracking
+from nqm_study.tracking.store import RunStore
 
 START = datetime(2026, 1, 2, 3, 4, 5)  # without a zone, as Optuna gives them
 
@@ -70,7 +75,7 @@ def mirror(tmp_path: Path, empty_store: bytes) -> Mirror:
     root = tmp_path / "mlruns"
     root.mkdir()
     (root / "mlflow.db").write_bytes(empty_store)
-    return Mirror.local(root, page_size=7)
+    return Mirror(dataclasses.replace(RunStore.local(root, "nqm_study"), page_size=7))
 
 
 def runs_of(mirror: Mirror, kind: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
@@ -273,6 +278,49 @@ def test_a_beta2_of_a_policy_is_told_with_its_batch_size_and_its_distance_from_o
     assert "learning_rate 0.001235, beta2 0.9999844." in run.data.tags["mlflow.note.content"]
 
 
+def test_every_field_of_a_definition_that_says_something_is_a_parameter() -> None:
+    record = make_record(0)
+    definition = dataclasses.replace(
+        record.definition,
+        spectrum_settings={"dim": 10_000.0, "file": "digits.npz"},
+        optimizer_settings={"beta2_policy": "half_life", "beta2_batch_size": 256.0},
+        hyperparameters={"learning_rate": Range(1e-5, 10.0), "beta2": 0.999},
+        schedule_settings={"pieces": 50.0},
+        sampler={"name": "tpe", "n_startup_trials": 10, "finish": 0.6},
+        warm_start=True,
+        enqueued=({"learning_rate": 0.5},),
+        max_growth=1000.0,
+        batch_size=Range(4, 1024),
+    )
+    shown = {"learning_rate": (1e-5, 10.0)}
+    made = dataclasses.replace(record, definition=definition, coordinates=shown)
+    # Computed at commit 5d0bab6.
+    assert layout.params(made) == {
+        "batch_size": "4..1024",
+        "enqueue": '[{"learning_rate": 0.5}]',
+        "initial_risk": "4.9",
+        "max_growth": "1000",
+        "max_steps": "1000000000",
+        "optimizer": "momentum",
+        "optimizer.beta2_batch_size": "256",
+        "optimizer.beta2_policy": "half_life",
+        "sampler": "tpe",
+        "sampler.finish": "0.6",
+        "sampler.n_startup_trials": "10",
+        "schedule": "constant",
+        "schedule.pieces": "50",
+        "searched.learning_rate": "1e-05 to 10",
+        "seed": "3",
+        "space.beta2": "fixed at 0.999, of batch size 256",
+        "space.learning_rate": "1e-05 to 10, log scale",
+        "spectrum": "paper",
+        "spectrum.dim": "10000",
+        "spectrum.file": "digits.npz",
+        "target": "0.01",
+        "warm_start": "true",
+    }
+
+
 def test_settings_of_a_schedule_are_parameters(mirror: Mirror) -> None:
     record = make_record(0)
     settings = {"pieces": 50.0, "decay": "linear"}
@@ -456,21 +504,23 @@ def test_a_history_longer_than_one_call_is_logged_whole(mirror: Mirror) -> None:
 
 
 POINTS = (
-    SummaryPoint(64, 900.0, {"learning_rate": 0.1, "momentum": 0.9}),
-    SummaryPoint(2**20, 300.0, {"learning_rate": 0.7, "momentum": 0.5}),
-    SummaryPoint(4, math.inf, {}),
+    (64, 900.0, {"learning_rate": 0.1, "momentum": 0.9}),
+    (2**20, 300.0, {"learning_rate": 0.7, "momentum": 0.5}),
+    (4, math.inf, {}),
 )
 
 
-def summarise(mirror: Mirror, figure: Path, points: tuple[SummaryPoint, ...] = POINTS) -> Run:
-    mirror.summary(
-        key="abc",
-        name="momentum paper constant",
-        params={"optimizer": "momentum"},
-        points=points,
-        note="A scaling curve.",
-        files=[figure],
-    )
+def summarise(mirror: Mirror, figure: Path, **changes: object) -> Run:
+    given = {
+        "key": "abc",
+        "name": "momentum paper constant",
+        "params": {"optimizer": "momentum"},
+        "points": POINTS,
+        "note": "A scaling curve.",
+        "files": [str(figure)],
+        "studies": {},
+    }
+    mirror.summary(Summary(**{**given, **changes}), mirror.study_runs())  # type: ignore[arg-type]
     (run,) = runs_of(mirror, "summary")
     return run
 
@@ -513,27 +563,19 @@ def test_a_summary_with_other_data_is_replaced(mirror: Mirror, tmp_path: Path) -
     figure = tmp_path / "steps.png"
     figure.write_bytes(b"figure")
     first = summarise(mirror, figure)
-    second = summarise(mirror, figure, POINTS[:1])
+    second = summarise(mirror, figure, points=POINTS[:1])
     assert second.info.run_id != first.info.run_id
     assert second.data.metrics["steps_to_target"] == 900.0
     listed = mirror.store.client.list_artifacts(second.info.run_id, "figures")
     assert [artifact.path for artifact in listed] == ["figures/steps.png"]
 
 
-def linked(mirror: Mirror, figure: Path, points: tuple[SummaryPoint, ...] = POINTS) -> Run:
-    """A summary that links to the runs of all studies."""
-    runs = mirror.study_runs()
-    mirror.summary(
-        key="abc",
-        name="momentum [0.9] scaling",
-        params={},
-        points=points,
-        note="A scaling curve.",
-        files=[figure],
-        studies={"B = 64": {name: runs[name] for name in sorted(runs)}, "B = 4": {}},
-    )
-    (run,) = runs_of(mirror, "summary")
-    return run
+def linked(mirror: Mirror, figure: Path, **changes: object) -> Run:
+    """A summary that links to the runs of all studies, and names one that has none."""
+    links = {name: name for name in (*sorted(mirror.study_runs()), "lost")}
+    studies = {"B = 64": links, "B = 4": {}}
+    named = {"name": "momentum [0.9] scaling", "params": {}, "studies": studies}
+    return summarise(mirror, figure, **named, **changes)
 
 
 def test_a_summary_links_to_its_studies_and_they_to_it(mirror: Mirror, tmp_path: Path) -> None:
@@ -552,7 +594,7 @@ def test_a_summary_links_to_its_studies_and_they_to_it(mirror: Mirror, tmp_path:
     before = rows(mirror, "tags")
     assert linked(mirror, figure).info.run_id == first.info.run_id
     assert rows(mirror, "tags") == before
-    second = linked(mirror, figure, POINTS[:1])
+    second = linked(mirror, figure, points=POINTS[:1])
     assert second.info.run_id != first.info.run_id
     for study in runs_of(mirror, "study"):
         note = study.data.tags["mlflow.note.content"]
@@ -599,9 +641,24 @@ def test_the_database_is_write_ahead_logged(mirror: Mirror) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_only_the_engine_of_the_mirror_leaves_the_disk_to_the_kernel(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    # Of the same name, but none of ours.
+    other = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/other/mlflow.db")
+    own = SqlAlchemyStore(mirror.uri, "artifacts").engine  # the one that MLflow's client has
+    normal, full = 1, 2
+    for engine, expected in ((own, normal), (other, full)):
+        with engine.connect() as connection:
+            told = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        assert told == expected
+    other.dispose()
+
+
 def test_a_deleted_experiment_is_restored(mirror: Mirror, tmp_path: Path) -> None:
     mirror.store.client.delete_experiment(mirror.store.experiment_id)
-    again = Mirror.local(tmp_path / "mlruns")
+    again = Mirror.of(tmp_path / "mlruns", Tracking())
     assert again.store.experiment_id == mirror.store.experiment_id
     mirror_all(again, make_record(1))
 
@@ -611,7 +668,7 @@ def test_a_root_mlflow_cannot_open_is_refused_before_anything_is_written(
     tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(ValueError, match=r"^root=.*must have no % or \?"):
-        Mirror.local(tmp_path / name)
+        Mirror.of(tmp_path / name, Tracking())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -620,8 +677,8 @@ def test_two_processes_create_the_database_at_once_without_a_word(tmp_path: Path
     program = (
         "import logging, sys; from pathlib import Path\n"
         "logging.basicConfig(level=logging.INFO, format='%(message)s')\n"  # as Hydra does
-        "from nqm_study.tracking.mirror import Mirror\n"
-        "print(Mirror.local(Path(sys.argv[1])).store.experiment_id)\n"
+        "from nqm_study.tracking.store import RunStore\n"
+        "print(RunStore.local(Path(sys.argv[1]), 'nqm_study').experiment_id)\n"
     )
     command = [sys.executable, "-c", program, str(root)]
     started = [
@@ -640,7 +697,7 @@ def test_the_levels_of_other_loggers_are_left_as_they_were(tmp_path: Path) -> No
     logger = logging.getLogger("alembic")
     logger.setLevel(logging.DEBUG)
     try:
-        Mirror.local(tmp_path / "mlruns")
+        Mirror.of(tmp_path / "mlruns", Tracking())
         assert logger.level == logging.DEBUG
     finally:
         logger.setLevel(logging.NOTSET)

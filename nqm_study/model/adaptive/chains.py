@@ -23,18 +23,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.adaptive.chains_kernel import adam_chains
+from nqm_study.model.adaptive.kernels import adam_chains
 from nqm_study.model.adaptive.nodes import TINY, modes
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.horizon import Look, Search, counted
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
-
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 REPLICAS = 2**15
 """Replicas of all nodes together: the standard error is mostly below 1 % of the risk."""

@@ -18,11 +18,10 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.quadrature import rules_of_measures
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-
-Array = npt.NDArray[np.float64]
 
 COMPRESSION_LEVEL = 0
 """Level of the spectrum's compression; its error is far below the closure's own."""
@@ -175,40 +174,20 @@ def half_normal(count: int) -> tuple[Array, Array]:
     return z[:, 0], weight[:, 0] / weight.sum()
 
 
-@functools.cache
-def _legendre(count: int) -> tuple[Array, Array]:
-    """The Gauss rule of the interval from -1 to 1."""
-    x, w = np.polynomial.legendre.leggauss(count)
-    return x, w
-
-
 def _beyond(kink: Array, count: int) -> tuple[Array, Array]:
     """Gauss rules for the normal density beyond some points, each of shape (count, n).
 
-    By the discretised Stieltjes procedure (Gautschi 2004, Orthogonal Polynomials, section 2.2.4)
-    and the eigenvalues of the Jacobi matrix (Golub and Welsch 1969). The weights add up to the mass
-    of what is beyond, times sqrt(2 pi).
+    The weights add up to the mass of what is beyond, times sqrt(2 pi).
     """
     x, w = _legendre(PANEL + 2 * count)
     half = 0.5 * (END - kink)
     z = kink[:, None] + half[:, None] * (x + 1.0)
     nearest = np.maximum(kink, 0.0)[:, None]
     density = half[:, None] * w * np.exp(-0.5 * (z * z - nearest * nearest))
-    diagonal = np.empty((kink.size, count))
-    beside = np.empty((kink.size, count))
-    before, now = np.zeros_like(z), np.ones_like(z)
-    norm = density.sum(axis=1)
-    mass = norm * np.exp(-0.5 * nearest[:, 0] ** 2)
-    previous = norm
-    for k in range(count):
-        diagonal[:, k] = np.sum(density * z * now * now, axis=1) / norm
-        beside[:, k] = norm / previous
-        ratio = beside[:, k, None] if k else 0.0
-        before, now = now, (z - diagonal[:, k, None]) * now - ratio * before
-        previous, norm = norm, np.sum(density * now * now, axis=1)
-    jacobi = np.zeros((kink.size, count, count))
-    index = np.arange(count)
-    jacobi[:, index, index] = diagonal
-    jacobi[:, index[1:], index[:-1]] = np.sqrt(beside[:, 1:])  # eigh reads the lower half
-    nodes, vectors = np.linalg.eigh(jacobi)
-    return nodes.T, (mass[:, None] * vectors[:, 0, :] ** 2).T
+    size = np.full(kink.size, x.size)
+    nodes, weight = rules_of_measures(z.ravel(), density.ravel(), size, count)
+    return nodes.T, (weight * np.exp(-0.5 * nearest**2)).T
+
+
+_legendre = functools.cache(np.polynomial.legendre.leggauss)
+"""The Gauss rule of the interval from -1 to 1, by its number of nodes."""

@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from nqm_study.model.linear import kernels as _kernels
-from nqm_study.model.linear.families import Family, Point
-from nqm_study.model.linear.members import LEAST_LOG_GAP, RANKED, Members
-from nqm_study.model.linear.members_kernel import OVERFLOW
+from nqm_study.model.linear import kernels
+from nqm_study.model.linear.members import LEAST_LOG_GAP, OVERFLOW, RANKED, Family, Members, Point
 from nqm_study.model.linear.risks import Found, search
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
@@ -115,12 +113,12 @@ class Tuning:
         in_vain, most = 0, most_steps
         for point in points:
             now = found[point] = bench.search(point, most)
-            if now.reason == _kernels.REACHED:
+            if now.reason == kernels.REACHED:
                 most = min(most, math.ceil(WORSE * now.step))
             # Going down, what ends a line is that it takes too long; going up, that the noise alone
             # exceeds the target.
-            too_long = now.reason == _kernels.MAX_STEPS
-            ends = too_long == downwards and now.reason != _kernels.REACHED
+            too_long = now.reason == kernels.MAX_STEPS
+            ends = too_long == downwards and now.reason != kernels.REACHED
             in_vain = in_vain + 1 if ends else 0
             if in_vain == HOPELESS:
                 break
@@ -149,7 +147,7 @@ class Tuning:
                 bench = self.members.bench(level, most_steps)
             for point in unsure:
                 unsure[point] = found[point] = bench.search(point, most_steps)
-        reached = {p: now.step for p, now in found.items() if now.reason == _kernels.REACHED}
+        reached = {p: now.step for p, now in found.items() if now.reason == kernels.REACHED}
         for point, taken in reached.items():
             self.grid[self._place(point)] = taken
         for point in sorted(reached, key=lambda point: reached[point]):
@@ -166,7 +164,7 @@ class Tuning:
 
     def _reached(self, point: Point, most_steps: int) -> int | None:
         reason, steps = self._search(point, most_steps)
-        return steps if reason == _kernels.REACHED else None
+        return steps if reason == kernels.REACHED else None
 
     def _keep(self, point: Point, steps: int) -> None:
         if steps < self.steps:

@@ -17,12 +17,10 @@ and scratch (k, n) for the signal, covariance and noise_scratch (k, k, n) for th
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled, compiled_within
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 Like = tuple[float, ...]
 """As many numbers as a state has components. A kernel is compiled for each length, so that loops
 over components unroll."""

@@ -7,17 +7,227 @@ compiled call; ``linear.py`` is the measure of what they say, and has the first 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from nqm_study.model.linear import members_kernel as _members_kernel
-from nqm_study.model.linear.families import Family, Point
-from nqm_study.model.linear.members_kernel import EMA_DECAY, MOMENTUM, NO_DECAY, Form, Modes
-from nqm_study.model.linear.risks import SAFETY, TOLERANCE, Engine, Found
+from nqm_study.model.linear.risks import Engine, Found
+from nqm_study.model.numerics import simplex
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.compiled import compiled
+from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
 from nqm_study.model.optimizers import FIRST, LAST, SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.problems.spectrum import Array
+
+Point = tuple[float, float]
+"""log(effective rate) and log(1 - decay)."""
+
+FIXABLE = ("momentum", "nesterov", "preconditioner_power", "ema_decay")
+"""Hyperparameters that may be held at a value."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Linear optimizers that differ in their learning rate and in one decay.
+
+    The effective rate is lr / (1 - momentum) where momentum is free, and lr elsewhere. In it and in
+    1 - decay, on log scales, the valley of few steps is straight: at small batch sizes its floor is
+    at 1 - momentum ~ B, far from where a grid of momentum would look.
+
+    Attributes:
+        fixed: the hyperparameters that all have in common.
+        decay: the name of the decay that is free, ``momentum`` or ``ema_decay``, or None.
+    """
+
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    decay: str | None = None
+
+    def optimizer(self, point: Point) -> SGD:
+        """The optimizer at a point."""
+        log_rate, log_gap = point
+        gap = math.exp(log_gap)
+        free = {self.decay: 1.0 - gap} if self.decay else {}
+        scale = gap if self.decay == "momentum" else 1.0
+        return SGD(math.exp(log_rate) * scale, **free, **self.fixed)  # type: ignore[arg-type]  # nesterov is a bool
+
+    def holding(self, fixed: Mapping[str, float]) -> Family:
+        """The members that have these values.
+
+        Raises:
+            ValueError: naming a value that is out of range, or that cannot be fixed.
+        """
+        for name in fixed:
+            if name not in FIXABLE:
+                raise ValueError(f"{name}: cannot be fixed; {', '.join(FIXABLE)} can")
+        both = {**self.fixed, **fixed}
+        SGD(1.0, **both)  # type: ignore[arg-type]  # refuses values out of range
+        return Family(both, None if self.decay in fixed else self.decay)
+
+
+FAMILIES: Mapping[str, Family] = {
+    "sgd": Family(),
+    "momentum": Family(decay="momentum"),
+    "nesterov": Family({"nesterov": True}, "momentum"),
+    "ema": Family(decay="ema_decay"),
+    "preconditioned": Family({"preconditioner_power": 0.5}),
+}
+"""The families, by the names of their configurations."""
+
+
+NO_DECAY, MOMENTUM, EMA_DECAY = 0, 1, 2
+"""Which decay is free."""
+
+OVERFLOW = 1e3
+"""Stands for the logarithm of a risk that is no number."""
+
+
+class Form(NamedTuple):
+    """A linear family: what is free, and the values of the rest.
+
+    Attributes:
+        free: NO_DECAY, MOMENTUM or EMA_DECAY; that one's value does not matter.
+        momentum, nesterov, ema_decay: as in ``SGD``.
+        moving, averaged: whether the state has a momentum, and an average.
+    """
+
+    free: int
+    momentum: float
+    nesterov: bool
+    ema_decay: float
+    moving: bool
+    averaged: bool
+
+
+class Modes(NamedTuple):
+    """The nodes of a compressed problem, with a preconditioner.
+
+    Attributes:
+        preconditioner: h^-p.
+        curvature: h^(1-p), the nodes of the signal and, from ``first_noise`` on, the noise's.
+        first_noise: 0 where they share their nodes.
+        signal_weight, noise_weight: weights in the risk, the noise's at the batch size.
+    """
+
+    preconditioner: Array
+    curvature: Array
+    first_noise: int
+    signal_weight: Array
+    noise_weight: Array
+
+
+@compiled
+def transitions(
+    form: Form, log_rate: float, log_gap: float, modes: Modes, matrix: Array, noise: Array
+) -> None:
+    """Write A and b of the member at a point; its twin is optimizers.transition."""
+    rate, gap = math.exp(log_rate), math.exp(log_gap)
+    momentum, ema_decay = form.momentum, form.ema_decay
+    if form.free == MOMENTUM:
+        rate *= gap
+        momentum = 1.0 - gap
+    elif form.free == EMA_DECAY:
+        ema_decay = 1.0 - gap
+    now, later = (1.0 + momentum, momentum**2) if form.nesterov else (1.0, momentum)
+    last = matrix.shape[0] - 1
+    for m in range(modes.curvature.size):
+        matrix[0, 0, m] = 1.0 - rate * now * modes.curvature[m]
+        noise[0, m] = -rate * now * modes.preconditioner[m]
+        if form.moving:
+            matrix[0, 1, m] = -rate * later
+            matrix[1, 0, m] = modes.curvature[m]
+            matrix[1, 1, m] = momentum
+            noise[1, m] = modes.preconditioner[m]
+        if form.averaged:
+            # theta is held as theta - e.
+            for c in range(last):
+                matrix[c, last, m] = matrix[c, 0, m]
+                matrix[last, c, m] = (1.0 - ema_decay) * matrix[0, c, m]
+                matrix[0, c, m] *= ema_decay
+            ahead = matrix[0, last, m] - 1.0
+            matrix[last, last, m] = 1.0 + (1.0 - ema_decay) * ahead
+            matrix[0, last, m] = ema_decay * ahead
+            noise[last, m] = (1.0 - ema_decay) * noise[0, m]
+            noise[0, m] *= ema_decay
+
+
+@compiled
+def excess(  # noqa: PLR0912 (every layer of calls is compiled once more)
+    form: Form, log_rate: float, log_gap: float, modes: Modes, steps: int, target: float
+) -> float:
+    """log(L_T / target) of the member at a point, within OVERFLOW."""
+    k, n = 1 + form.moving + form.averaged, modes.curvature.size
+    first = modes.first_noise  # the spread is that of the noise's nodes alone
+    readout = k - 1 if form.averaged else 0
+    power, scratch, spread = np.empty((k, k, n)), np.empty((k, k, n)), np.empty((k, k, n))
+    row, following = np.empty((k, n)), np.empty((k, n))
+    transitions(form, log_rate, log_gap, modes, power, following)
+    for i in range(k):
+        for m in range(n):
+            row[i, m] = 1.0 if i == readout else 0.0
+        for j in range(i + 1):
+            for m in range(first, n):
+                spread[i, j, m] = following[i, m] * following[j, m]
+    risk = 0.0
+    digit = 0
+    while True:
+        if steps >> digit & 1:
+            for i in range(k):
+                for j in range(k):
+                    one, other = max(i, j), min(i, j)
+                    for m in range(first, n):
+                        weight = modes.noise_weight[m - first]
+                        risk += weight * row[i, m] * spread[one, other, m] * row[j, m]
+            for j in range(k):
+                for m in range(n):
+                    following[j, m] = 0.0
+                for i in range(k):
+                    for m in range(n):
+                        following[j, m] += row[i, m] * power[i, j, m]
+            row, following = following, row
+        digit += 1
+        if steps >> digit == 0:
+            break
+        # S + A S A^T, of which the lower half is kept, then A A.
+        for i in range(k):
+            for j in range(k):
+                for m in range(first, n):
+                    scratch[i, j, m] = 0.0
+                for c in range(k):
+                    one, other = max(c, j), min(c, j)
+                    for m in range(first, n):
+                        scratch[i, j, m] += power[i, c, m] * spread[one, other, m]
+        for i in range(k):
+            for j in range(i + 1):
+                for c in range(k):
+                    for m in range(first, n):
+                        spread[i, j, m] += scratch[i, c, m] * power[j, c, m]
+        for i in range(k):
+            for j in range(k):
+                for m in range(n):
+                    scratch[i, j, m] = 0.0
+                for c in range(k):
+                    for m in range(n):
+                        scratch[i, j, m] += power[i, c, m] * power[c, j, m]
+        power, scratch = scratch, power
+    for m in range(modes.signal_weight.size):
+        risk += modes.signal_weight[m] * row[readout, m] * row[readout, m]
+    logarithm = OVERFLOW if risk != 0.0 else -OVERFLOW
+    if 0.0 < risk < np.inf:
+        logarithm = max(-OVERFLOW, min(math.log(risk / target), OVERFLOW))
+    return logarithm
+
+
+@compiled
+def excesses(form: Form, points: Array, modes: Modes, steps: Integers, target: float) -> Array:
+    """The excess at each of some points, shape (points, 2), after so many steps at each."""
+    found = np.empty(points.shape[0])
+    for index in range(found.size):
+        found[index] = excess(form, points[index, 0], points[index, 1], modes, steps[index], target)
+    return found
+
 
 MOST_LOG = 300.0
 """Rates stay within this, as logarithms, so that they and their squares are finite."""
@@ -28,8 +238,21 @@ RANKED = 1e-4
 LEAST_LOG_GAP = -34.0
 """1 - decay stays above this, as a logarithm, where a decay is still below 1."""
 
+SMALL, FLAT = 1e-5, 1e-11
+"""A minimum is found where the simplex is as small as this, and its values as near."""
+
+CLOSE, FAR = 1e-3, 100.0
+"""It is given up where the simplex is as small, and its least value above 0 by so many times the
+difference of its values: at this slope the target is CLOSE * FAR away, many points of a grid."""
+
+MOST_CALLS = 400
+"""The most risks that a minimum may take."""
+
 SIDES = (0.005, -0.02)
 """The first simplex: so far to a larger rate, and so far to a larger decay."""
+
+LOWEST, HIGHEST = (-MOST_LOG, LEAST_LOG_GAP), (MOST_LOG, 0.0)
+"""The box of all points."""
 
 FREE = {None: NO_DECAY, "momentum": MOMENTUM, "ema_decay": EMA_DECAY}
 
@@ -41,9 +264,6 @@ class Members:
         self._problem, self._target = problem, target
         self._form = form_of(family)
         self._power = float(family.fixed.get("preconditioner_power", 0.0))
-        self._free = 1 if family.decay is None else 2
-        self._lowest = np.array((-MOST_LOG, LEAST_LOG_GAP))
-        self._highest = np.array((MOST_LOG, 0.0))
         self.last_level = problem.spectrum.last_level
         self.modes = functools.cache(self._modes)
 
@@ -55,7 +275,7 @@ class Members:
         each = np.empty(len(points), dtype=np.int64)
         each[:] = steps
         where = np.array(points, dtype=np.float64).reshape(-1, 2)
-        return _members_kernel.excesses(self._form, where, self.modes(level), each, self._target)
+        return excesses(self._form, where, self.modes(level), each, self._target)
 
     def least(self, start: Point, steps: int) -> tuple[Point, float]:
         """A local minimum of log(L_T / target) over the members, and its value.
@@ -65,19 +285,7 @@ class Members:
         """
         level = self.level(start, steps, RANKED)
         while True:
-            simplex = np.array([start, start, start])[: self._free + 1]
-            for side in range(self._free):
-                simplex[side + 1, side] += SIDES[side]
-            value = _members_kernel.least_excess(
-                self._form,
-                simplex,
-                self._lowest,
-                self._highest,
-                self.modes(level),
-                steps,
-                self._target,
-            )
-            start = float(simplex[0, 0]), float(simplex[0, 1])
+            start, value = self._least(start, steps, level)
             if level == self.last_level:
                 return start, value
             finer = float(self.excesses([start], steps, level + 1)[0])
@@ -86,18 +294,37 @@ class Members:
                 return start, finer
             level += 1
 
+    def _least(self, start: Point, steps: int, level: int) -> tuple[Point, float]:
+        """A local minimum on one compression, and its value."""
+        form, modes, target = self._form, self.modes(level), self._target
+        free = 1 if form.free == NO_DECAY else 2
+
+        def at(point: Array) -> Point:
+            rate, *gap = point.tolist()
+            return rate, gap[0] if gap else start[1]
+
+        found, value = simplex.least(
+            lambda point: excess(form, *at(point), modes, steps, target),
+            np.array(start[:free]),
+            SIDES[:free],
+            (np.array(LOWEST[:free]), np.array(HIGHEST[:free])),
+            lambda size, least, most: (
+                (size <= CLOSE and least > FAR * (most - least))
+                or (size <= SMALL and most - least <= FLAT)
+            ),
+            MOST_CALLS,
+        )
+        return at(found), value
+
     def level(self, point: Point, steps: int, tolerance: float = TOLERANCE) -> int:
         """The coarsest compression that agrees with the next one at a point."""
-        level = self._problem.spectrum.first_level
-        if level == self.last_level:
-            return level
-        found = self.excesses([point], steps, level)
-        while level < self.last_level:
-            coarser, found = found, self.excesses([point], steps, level + 1)
-            if abs(found[0] - coarser[0]) <= tolerance:
-                break
-            level += 1
-        return level
+        return agreeing(
+            lambda level: float(self.excesses([point], steps, level)[0]),
+            lambda coarse, fine: abs(fine - coarse),
+            self._problem.spectrum.first_level,
+            self.last_level,
+            lambda _, error: error <= tolerance,
+        )[0]
 
     def _modes(self, level: int) -> Modes:
         nodes = self._problem.spectrum.nodes(level)
@@ -137,7 +364,7 @@ class Bench:
 
     def search(self, point: Point, most_steps: int) -> Found:
         """The first crossing of the member at a point."""
-        _members_kernel.transitions(self._form, *point, self._modes, self._matrix, self._noise)
+        transitions(self._form, *point, self._modes, self._matrix, self._noise)
         self._engine.fill(self._matrix, self._noise, self._modes.first_noise)
         return self._engine.search(self._target, most_steps)
 

@@ -12,30 +12,24 @@ from __future__ import annotations
 import bisect
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear import kernels as _kernels
+from nqm_study.model.linear import kernels
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.refine import (
+    SAFETY,
+    TOLERANCE,
+    agreeing,
+    difference,
+    require_met,
+    rounding,
+)
 from nqm_study.model.optimizers import SGD, is_stable, transition
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
-
-Array = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int64]
-
-TOLERANCE = 1e-9
-"""Relative error of the risk that a compression may have."""
-
-SAFETY = 8.0
-"""How many times the error found may stand between a risk and the target before it is certain on
-which side the risk lies. Each level divides the error by hundreds."""
-
-ROUNDING, ROUNDING_PER_STEP = 1e-11, 4.0 * float(np.finfo(np.float64).eps)
-"""Relative error of a risk by rounding, in whatever order it is summed, and what each step adds: a
-decay of 1 - x a step is known to the last digit of 1 - x."""
 
 HORIZON = 10**9
 """Steps within which an unstable run has shown whether it crosses the target first."""
@@ -43,15 +37,6 @@ HORIZON = 10**9
 MOST_WORK = 2**28
 """Steps of a mode, times the squared number of its components, that a search may scan, over all
 compressions: half a second. Beyond, it only jumps, and its answer is not proved the first."""
-
-
-@overload
-def rounding(steps: int) -> float: ...
-@overload
-def rounding(steps: Steps) -> Array: ...
-def rounding(steps: int | Steps) -> float | Array:
-    """Relative error by rounding of the risks after so many steps."""
-    return ROUNDING + ROUNDING_PER_STEP * steps  # type: ignore[return-value]  # of its kind
 
 
 class Found(NamedTuple):
@@ -70,21 +55,21 @@ class Found(NamedTuple):
     step: int
     risk: float
     risk_step: int
-    nearest: Steps
+    nearest: Integers
     work: int
     closest: float
 
     @property
-    def checks(self) -> Steps:
+    def checks(self) -> Integers:
         """The steps at which another compression can be compared, ascending."""
-        before = max(0, self.step - 1) if self.reason == _kernels.REACHED else self.step
+        before = max(0, self.step - 1) if self.reason == kernels.REACHED else self.step
         ends = (before, self.step, self.risk_step)
         return np.unique(np.concatenate((self.nearest[self.nearest >= 0], ends)))
 
     def ties(self, target: float) -> bool:
         """Whether a risk on the way is so near the target that rounding may decide."""
         near = rounding(self.step) * target
-        at_end = self.reason == _kernels.REACHED and target - self.risk <= near
+        at_end = self.reason == kernels.REACHED and target - self.risk <= near
         return at_end or self.closest - target <= near
 
 
@@ -104,7 +89,7 @@ class Engine(NamedTuple):
     noise_power: Array
     spread: Array
     noise_weight: Array
-    filled: Steps
+    filled: Integers
     shared: bool
     readout: int
     z: Array
@@ -165,15 +150,15 @@ class Engine(NamedTuple):
 
     def fill(self, matrix: Array, noise: Array, first_noise: int) -> None:
         """Put a transition in, of the signal's nodes first and the noise's from first_noise on."""
-        _kernels.first_level(
+        kernels.first_level(
             self.like, matrix, noise, first_noise, self.signal_power, self.noise_power, self.spread
         )
         self.filled[0] = 1
 
-    def risks(self, steps: Steps) -> Array:
+    def risks(self, steps: Integers) -> Array:
         """The risk after each of some ascending numbers of steps."""
         risks = np.empty(steps.size)
-        _kernels.risks_at(*self, steps, risks)
+        kernels.risks_at(*self, steps, risks)
         return risks
 
     def search(self, target: float, max_steps: int, most_work: int = MOST_WORK) -> Found:
@@ -181,7 +166,7 @@ class Engine(NamedTuple):
         nearest_step = np.empty(max_steps.bit_length() + 1, dtype=np.int64)
         nearest_risk = np.empty(nearest_step.size)
         levels, squared = len(self.signal_power), len(self.like) ** 2
-        reason, step, risk, risk_step, work, closest = _kernels.first_crossing(
+        reason, step, risk, risk_step, work, closest = kernels.first_crossing(
             *self,
             target,
             max_steps,
@@ -190,9 +175,9 @@ class Engine(NamedTuple):
             np.empty((levels, *self.z.shape)),
             np.empty((levels, *self.z.shape)),
             np.empty(self.z.shape[1]),
-            np.empty(1 << _kernels.LONGEST_SCAN),
-            np.empty((len(self.like), _kernels.BLOCK)),
-            np.empty((len(self.like), _kernels.BLOCK)),
+            np.empty(1 << kernels.LONGEST_SCAN),
+            np.empty((len(self.like), kernels.BLOCK)),
+            np.empty((len(self.like), kernels.BLOCK)),
             most_work // squared,
         )
         return Found(reason, step, risk, risk_step, nearest_step, work * squared, closest)
@@ -202,7 +187,7 @@ class Engine(NamedTuple):
         last = float(self.risks(np.array((steps,)))[0])
         bounds = (len(self.signal_power), *self.z.shape)
         return bool(
-            _kernels.rises_above(
+            kernels.rises_above(
                 *self,
                 limit,
                 steps,
@@ -226,7 +211,7 @@ def linear_crossing(
     found = search(problem, optimizer, target, max_steps, tolerance)
     steps: int | None = None
     status: Status = "diverged"
-    if found.reason != _kernels.REACHED:
+    if found.reason != kernels.REACHED:
         status = _status(problem, optimizer, target, max_steps, found)
     elif max_growth is None or not _grows(problem, optimizer, found, max_growth):
         steps, status = found.step, "reached"
@@ -247,12 +232,12 @@ def _status(
     moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
     if not all(is_stable(optimizer, measure.curvature) for measure in moving):
         # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
-        if found.reason == _kernels.MAX_STEPS and max_steps < HORIZON:
+        if found.reason == kernels.MAX_STEPS and max_steps < HORIZON:
             later = search(problem, optimizer, target, HORIZON)
-            if later.reason == _kernels.REACHED:
+            if later.reason == kernels.REACHED:
                 return "max_steps"
         return "diverged"
-    return "floor_above_target" if found.reason == _kernels.NOISE_ABOVE_TARGET else "max_steps"
+    return "floor_above_target" if found.reason == kernels.NOISE_ABOVE_TARGET else "max_steps"
 
 
 class Answer(NamedTuple):
@@ -282,7 +267,7 @@ class Runner(Protocol):
     def search(self, target: float, max_steps: int, most_work: int, /) -> Found:
         """The first crossing."""
 
-    def risks(self, steps: Steps) -> Array:
+    def risks(self, steps: Integers) -> Array:
         """The risk after each of some ascending numbers of steps."""
 
 
@@ -326,6 +311,13 @@ def refined(
     last = spectrum.last_level if last_level is None else last_level
     level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
     left = MOST_WORK
+
+    def agreeing_at(steps: Integers, level: int) -> int:
+        return agreeing(
+            lambda each: engine(each).risks(steps), difference, level, last,
+            lambda _, error: error <= tolerance,
+        )[0]  # fmt: skip
+
     while True:
         found = engine(level).search(target, max_steps, left)
         proved = found.work <= left
@@ -334,21 +326,16 @@ def refined(
         if level == spectrum.last_level and spectrum.law is None:
             return Answer(found.reason, found.step, found.risk, 0.0, level, proved, tie)
         searched = level
-        # The risk at the end alone tells most levels that are too coarse.
-        end = checks[-1:]
-        risk = engine(level).risks(end)
-        while level < last:
-            finer = engine(level + 1).risks(end)
-            if difference(risk, finer) <= tolerance:
-                break
-            level, risk = level + 1, finer
+        level = agreeing_at(checks[-1:], level)  # tells most levels that are too coarse
         if level > searched and left > 0:
             continue
         # Where there is no finer level, a coarser one tells more than the error.
         level = searched
         risks = engine(level).risks(checks)
         error = difference(risks, engine(level + 1 if level < last else level - 1).risks(checks))
-        certain = np.abs(risks - target) > (rounding(checks) + SAFETY * error) * target
+        certain = (
+            np.abs(risks - target) > (rounding(checks.astype(np.float64)) + SAFETY * error) * target
+        )
         settled = error <= tolerance and np.all(certain | np.isnan(risks))
         if level == last or settled or left <= 0:
             return Answer(found.reason, found.step, found.risk, error, level, proved, tie)
@@ -383,7 +370,7 @@ def linear_risks(
 
 
 def converged(
-    problem: NoisyQuadratic, optimizer: SGD, steps: Steps, tolerance: float = TOLERANCE
+    problem: NoisyQuadratic, optimizer: SGD, steps: Integers, tolerance: float = TOLERANCE
 ) -> tuple[Engine, int, float]:
     """An engine that is fine enough at some ascending steps, its level, and its error."""
 
@@ -412,42 +399,16 @@ def fine_enough(
         tolerance: relative difference of the risks of two levels; 0 is the last level at once.
         worth: whether a level is worth its cost; the search ends before one that is not.
     """
-    last = spectrum.last_level
-    level = spectrum.first_level if tolerance > 0.0 else last
-    found = risks(level)
-    error = np.inf
-    while level < last and error > tolerance and worth(level + 1):
+    last, risks = spectrum.last_level, functools.cache(risks)
+    level, error = spectrum.first_level if tolerance > 0.0 else last, np.inf
+    if level < last and worth(level + 1):
+        level, error = agreeing(
+            risks, difference, level, last,
+            lambda finer, error: error <= tolerance or finer == last or not worth(finer + 1),
+        )  # fmt: skip
         level += 1
-        coarser, found = found, risks(level)
-        error = difference(coarser, found)
     if level == last and spectrum.law is None:
         error = 0.0
     elif level == last and error == np.inf:  # a law, from its last level on
-        error = difference(risks(level - 1), found)
-    return level, found, error
-
-
-def require_met(tolerance: float, error: float) -> None:
-    """Refuse what no level of a law's compression can do.
-
-    Raises:
-        ValueError: if the error is above the tolerance.
-    """
-    if error > tolerance:
-        raise ValueError(
-            f"tolerance={tolerance:g}: must be at least {error:.1g} for a power law of this many "
-            "modes at these steps"
-        )
-
-
-def difference(ours: Array, theirs: Array) -> float:
-    """The largest relative difference of risks by two compressions.
-
-    Risks that are infinite in both, after a divergence, are no difference.
-    """
-    finite = np.isfinite(ours) | np.isfinite(theirs)
-    ours, theirs = ours[finite], theirs[finite]
-    if not np.all(np.isfinite(ours) & np.isfinite(theirs)):
-        return np.inf
-    scale = np.maximum(ours, theirs)
-    return float(np.max(np.abs(ours - theirs) / np.where(scale > 0.0, scale, 1.0), initial=0.0))
+        error = difference(risks(level - 1), risks(level))
+    return level, risks(level), error

@@ -12,26 +12,155 @@ part of constant rate is one stretch, and exact.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.linear import schedule_kernel as _schedule_kernel
-from nqm_study.model.linear.affine import Affine
-from nqm_study.model.linear.risks import rounding
-from nqm_study.model.linear.stretches import Stretches, stepped, stretched
+from nqm_study.model.linear import schedule_kernel
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
-from nqm_study.model.optimizers import SGD, swing
+from nqm_study.model.numerics.refine import rounding
+from nqm_study.model.optimizers import SGD, affine_transition, swing
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+
+class Affine(NamedTuple):
+    """The transition at the rate r, A = base + r slope and b = noise_base + r noise_slope.
+
+    The signal's nodes are the first ones, those of the noise begin at ``first_noise``.
+
+    Attributes:
+        like: as many numbers as a state has components, k; kernels are compiled for each k.
+        base, slope: shape (k, k, n).
+        noise_base, noise_slope: shape (k, n).
+        start: a mode's state before the first step, shape (k,).
+        readout: the component whose square is the risk.
+        first_noise: the noise's first node.
+        signal_weight, noise_weight: weights in the risk.
+    """
+
+    like: tuple[float, ...]
+    base: Array
+    slope: Array
+    noise_base: Array
+    noise_slope: Array
+    start: Array
+    readout: int
+    first_noise: int
+    signal_weight: Array
+    noise_weight: Array
+
+    @classmethod
+    def of(cls, problem: NoisyQuadratic, optimizer: SGD, level: int) -> Affine:
+        """The transition of an optimizer, whatever its own rate, at a level of compression."""
+        nodes = problem.spectrum.nodes(level)
+        base, slope = affine_transition(optimizer, nodes.curvature)
+        return cls(
+            like=(0.0,) * len(base.matrix),
+            base=base.matrix,
+            slope=slope.matrix,
+            noise_base=base.noise,
+            noise_slope=slope.noise,
+            start=base.start,
+            readout=base.readout,
+            first_noise=nodes.first_noise,
+            signal_weight=nodes.signal_weight,
+            noise_weight=nodes.noise_weight / problem.batch_size,
+        )
+
+
+PROBES = np.array([0.0, 0.37, 0.81, 1.0])
+"""Where a smooth part is looked at to tell whether it is constant, as shares of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """A run as stretches of constant rate.
+
+    Attributes:
+        factors: the schedule's mean over each.
+        lengths: the steps of each, >= 1.
+        exact: whether the rate is the same at all steps of each.
+    """
+
+    factors: Array
+    lengths: Integers
+    exact: bool
+
+
+def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
+    """A run whose stretches are its steps, or the first so many of them."""
+    count = horizon if steps is None else steps
+    factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
+    return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
+
+
+def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
+    """A run in up to ``count`` stretches for each smooth part of its schedule.
+
+    Args:
+        schedule: gives the factors.
+        horizon: steps of the run.
+        count: stretches for each smooth part.
+        ends: further steps at which a stretch has to end.
+    """
+    parts = np.unique([0, *_first_steps(np.array(schedule.knots or ()), horizon), horizon])
+    bounds = [np.concatenate((parts, np.array(ends, dtype=np.int64)))]
+    firsts, lasts = parts[:-1], parts[1:]
+    if schedule.knots is not None:
+        bends = ~_are_flat(schedule, firsts, lasts, horizon)
+        firsts, lasts = firsts[bends], lasts[bends]
+    exact, distinct = True, not ends
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+        exact = exact and last - first <= count
+        # Where there is room, the shortest stretch is longer than a step.
+        distinct = distinct and last - first >= count**2
+        if last - first > count:
+            bounds.append(first + np.rint(_graded(count) * (last - first)).astype(np.int64))
+        else:
+            bounds.append(np.arange(first + 1, last))
+    every = np.concatenate(bounds)
+    bound = np.sort(every) if distinct else np.unique(every)
+    lengths = np.diff(bound)
+    # The mean over n steps by the two nodes that make it exact for cubics.
+    middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
+    aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
+    two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
+    factors = two.reshape(2, -1).mean(axis=0)
+    return Stretches(factors, lengths, exact)
+
+
+@functools.lru_cache(maxsize=64)
+def _graded(count: int) -> Array:
+    """Where the stretches of a smooth part end, as shares of it; shorter towards its ends."""
+    return np.asarray(0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count)))
+
+
+def _first_steps(fractions: Array, horizon: int) -> Integers:
+    """The first steps t with t / T >= each fraction, whatever the rounding of fraction * T."""
+    steps = np.maximum(np.floor(fractions * horizon).astype(np.int64) - 1, 0)
+    while np.any(early := steps / horizon < fractions):
+        steps += early
+    return steps
+
+
+def _are_flat(
+    schedule: Schedule, firsts: Integers, lasts: Integers, horizon: int
+) -> npt.NDArray[np.bool_]:
+    """Whether the factor is the same all over each of some parts."""
+    inside = firsts + np.multiply.outer(PROBES, lasts - 1 - firsts)
+    factors = schedule.at_steps(inside.ravel(), horizon).reshape(inside.shape)
+    return np.asarray(np.all(factors == factors[0], axis=0))
+
 
 STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
 """Up to so many steps a run is stepped through, by how good a look has to be."""
@@ -114,7 +243,7 @@ class Runs:
         self._swinging = int(np.sum(swing(optimizer, signal, self.largest_rate) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self.components = len(self._affine.like)
-        blocks = [-(-weight.size // _schedule_kernel.BLOCK) for weight in self._affine[-2:]]
+        blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._affine[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
@@ -200,7 +329,7 @@ class Runs:
         steady = self._signal(run, marks, self._swinging, with_signal)
         a = self._affine
         noise = np.empty(marks.size)
-        _schedule_kernel.run_noise(
+        schedule_kernel.run_noise(
             a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
             a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
         )  # fmt: skip
@@ -210,7 +339,7 @@ class Runs:
         """The signal part of some of the modes after the stretches that are marked."""
         a = self._affine
         sums = np.empty(marks.size)
-        _schedule_kernel.run_signal(
+        schedule_kernel.run_signal(
             a.like, a.base, a.slope, first, a.start, a.readout, a.signal_weight[first:last],
             self._rate * run.factors, run.lengths, marks, sums,
         )  # fmt: skip
@@ -276,7 +405,7 @@ class Runs:
             steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
         )
         a = self._affine
-        index, work = _schedule_kernel.first_horizon(
+        index, work = schedule_kernel.first_horizon(
             a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.start, a.readout,
             a.first_noise, a.signal_weight, a.noise_weight, self._rate * factors, horizons,
             enough, most_work // self.components**2,

@@ -10,12 +10,10 @@ The loops that both kernels have stand in each: calls to shared ones cost a seve
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 Like = tuple[float, ...]
 """As many numbers as a state has components; a kernel is compiled for each length."""
 

@@ -23,20 +23,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear import kernels as _kernels
-from nqm_study.model.linear.risks import (
-    SAFETY,
-    Found,
-    difference,
-    fine_enough,
-    refined,
-    require_met,
-    rounding,
-)
+from nqm_study.model.linear import kernels
+from nqm_study.model.linear.risks import Found, fine_enough, refined
 from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import (
     EVERY,
@@ -48,13 +40,11 @@ from nqm_study.model.numerics.horizon import (
     Search,
     counted,
 )
+from nqm_study.model.numerics.refine import SAFETY, agreeing, difference, require_met, rounding
 from nqm_study.model.optimizers import SGD, is_stable
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
-
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 WORK, THOROUGH_WORK = 2**19, 2**25
 """What looking at every horizon may cost, in units of ``Runs.work``: 15 ms and a second."""
@@ -179,7 +169,7 @@ class _Case:
         found = refined(
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
-        if found.reason != _kernels.REACHED:
+        if found.reason != kernels.REACHED:
             return _Looked(most, found.tie)
         if self.grows(found.level, found.step):
             crossing = Crossing(None, "diverged", found.risk, found.error, tie=found.tie)
@@ -235,15 +225,11 @@ class _Case:
         def risks(level: int) -> Array:
             return np.array([self.runs(level).look(sample, GOOD).risk for sample in samples])
 
-        level, error = self.first_level, 0.0
-        ours = risks(level) if level < self.last_level else np.zeros(0)
-        while level < self.last_level:
-            finer = risks(level + 1)
-            error = difference(ours, finer)
-            if error <= COARSE or sum(samples) * self.runs(level + 1).work > work:
-                return level, error
-            level, ours, error = level + 1, finer, 0.0
-        return level, error
+        level, error = agreeing(
+            risks, difference, self.first_level, self.last_level,
+            lambda finer, error: error <= COARSE or sum(samples) * self.runs(finer).work > work,
+        )  # fmt: skip
+        return level, error if level < self.last_level else 0.0
 
     def _settled(self, level: int, horizon: int) -> tuple[float, float, int]:
         """The last risk of a run, its relative error, and the level of compression it is from."""
@@ -268,6 +254,24 @@ class _Case:
             return 0.0
         pair = (self.runs(self.last_level - step).look(horizon, FAIR).risk for step in (0, 1))
         return difference(*(np.array([risk]) for risk in pair))
+
+    def _agreeing(self, level: int, horizon: int) -> tuple[int, float]:
+        """The coarsest level, from one on, that agrees with the next; and their difference.
+
+        They agree on the last risks of a run and of one a step shorter. What the compression does
+        shows in looks of any quality, if it is the same.
+        """
+        steps = min(horizon, STEPPED[GOOD])
+        ends = [max(1, horizon), max(1, horizon - 1)]
+
+        def risks(level: int) -> Array:
+            return np.array([self.runs(level).look(end, FAIR).risk for end in ends])
+
+        def enough(finer: int, error: float) -> bool:
+            dear = steps * self.runs(finer).work > self.budget.share
+            return error <= self.tolerance or dear
+
+        return agreeing(risks, difference, level, self.last_level, enough)
 
     def beyond(self, first: _Looked) -> Crossing:
         """The smallest horizon that a search finds beyond those that were looked at."""
@@ -313,15 +317,8 @@ class _Case:
         level = searched = self.first_level
         found = self._search(level, above, limited=limited).smallest()
         while True:
-            while level < self.last_level:
-                # What the compression does shows in runs of any quality, if it is the same.
-                finer = self.runs(level + 1)
-                error = _difference(self.runs(level), finer, found.at)
-                dear = min(found.at, STEPPED[GOOD]) * finer.work > self.budget.share
-                if error <= self.tolerance or dear:
-                    break
-                level += 1
-            else:
+            level, error = self._agreeing(level, found.at)
+            if level == self.last_level:
                 error = self._at_last(found.at)
             if level == searched or found.steps is None:
                 return level, found, error
@@ -390,7 +387,7 @@ class _Stepper:
         starts = [2**i for i in range(stop.bit_length()) if 2**i < stop]
         nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
         at = stop if below.size else int(np.argmin(passed))
-        reason = _kernels.REACHED if below.size else _kernels.MAX_STEPS
+        reason = kernels.REACHED if below.size else kernels.MAX_STEPS
         return Found(
             reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
             length * self._runs.work * BLOCK, float(passed.min(initial=np.inf)),
@@ -402,13 +399,6 @@ def _shows(schedule: Schedule) -> int:
     ends = (0.0, *(schedule.knots or ()), 1.0)
     shortest = min(after - before for before, after in itertools.pairwise(ends) if after > before)
     return int(min(max(1024.0, 8.0 / shortest), 2.0**40))
-
-
-def _difference(ours: Runs, theirs: Runs, horizon: int) -> float:
-    """The relative difference of the last risks of runs, and of those one step shorter."""
-    checks = [max(1, horizon), max(1, horizon - 1)]
-    risks = [np.array([runs.look(check, FAIR).risk for check in checks]) for runs in (ours, theirs)]
-    return difference(*risks)
 
 
 def scheduled_risks(

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nqm_study.model.numerics.bracket import height, narrow
+
 ROUGH, FAIR, GOOD = 0, 1, 2
 """How good a look is: a percent, about 1e-4, and as good as it gets."""
 
@@ -295,38 +297,12 @@ class Search:
 
         By the secant of ln L over ln T, and by halves where that does not get ahead.
         """
-        narrow = PRECISION[quality] if share is None else share
-        ends = {True: self.look(high, quality)}  # by whether the risk is at most the target
-        if low > 0:
-            ends[False] = self.look(low, quality)
-        place = {False: low, True: high}
 
-        def done() -> bool:
-            return place[True] - place[False] <= max(1.0, narrow * place[True])
+        def look(at: int) -> float:
+            return height(self.look(at, quality).risk, self.target)
 
-        def probe(at: int) -> bool:
-            found = self.look(at, quality)
-            below = found.risk <= self.target
-            place[below], ends[below] = at, found
-            return below
-
-        while not done():
-            width = place[True] - place[False]
-            root = (place[False] + place[True]) // 2
-            if len(ends) == 2:
-                heights = [_height(ends[below], self.target) for below in (False, True)]
-                root = _secant(place[False], heights[0], place[True], heights[1])
-            below = probe(min(max(root, place[False] + 1), place[True] - 1))
-            # From the root to its other side, in ever longer steps: mostly the first one ends it.
-            step = max(1, int(narrow * place[True]))
-            while not done():
-                ahead = place[below] - step if below else place[below] + step
-                if not place[False] < ahead < place[True] or probe(ahead) is not below:
-                    break
-                step *= 8
-            if not done() and 2 * (place[True] - place[False]) > width:
-                probe((place[False] + place[True]) // 2)
-        return place[False], place[True]
+        heights = {True: look(high)} if low == 0 else {True: look(high), False: look(low)}
+        return narrow(low, high, heights, look, PRECISION[quality] if share is None else share)
 
 
 def _shows_dip(last: list[tuple[int, float]], target: float) -> bool:
@@ -353,18 +329,6 @@ def counted(
 
 def _order(risk: float) -> float:
     return risk if math.isfinite(risk) else math.inf
-
-
-def _height(look: Look, target: float) -> float:
-    return math.log(look.risk / target) if look.risk > 0.0 else -math.inf
-
-
-def _secant(low: int, above: float, high: int, below: float) -> int:
-    """Where ln L, linear in ln T, meets the target."""
-    if not (math.isfinite(above) and math.isfinite(below)) or above - below <= 0.0:
-        return (low + high) // 2
-    root: float = low * (high / low) ** min(max(above / (above - below), 0.0), 1.0)
-    return math.ceil(root)
 
 
 def _diverged(last: Seen) -> bool:

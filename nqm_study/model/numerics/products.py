@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from nqm_study.model.numerics.arrays import Array, Integers
 
 
 def product(factors: Iterable[object], divisors: Iterable[object] = ()) -> tuple[Array, Integers]:

@@ -2,8 +2,8 @@
 
 Every part of the risk is a sum over modes of weight times f(curvature), where f is smooth in
 log(curvature). The modes are cut into bins of equal width in log(curvature); a bin that holds few
-modes keeps them, a fuller one is replaced by the Gauss rule of its own discrete measure (Stieltjes
-procedure, then Golub and Welsch 1969): ``ORDER`` nodes that are exact for polynomials of degree
+modes keeps them, a fuller one is replaced by the Gauss rule of its own discrete measure: ``ORDER``
+nodes that are exact for polynomials of degree
 2 ORDER - 1 in log(curvature), with positive weights.
 
 Each level cuts every full bin in two, in the middle of the modes it holds. So no rule is the same
@@ -17,17 +17,15 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.quadrature import rules_of_measures
 
 ORDER = 5
 """Nodes per bin."""
 
 COARSEST_WIDTH = 0.5
 """Width in log(curvature) of the bins at level 0; each level at least halves it."""
-
-Integers = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,7 @@ class Measure:
 def _coarsest(log_curvature: Array) -> Integers:
     """The sizes of bins of equal width, of those that hold anything."""
     if log_curvature.size == 0:
-        return np.zeros(0, dtype=np.intp)
+        return np.zeros(0, dtype=np.int64)
     label = np.floor((log_curvature[0] - log_curvature) / COARSEST_WIDTH)
     first = np.flatnonzero(np.concatenate(([True], label[1:] != label[:-1])))
     return np.diff(np.append(first, log_curvature.size))
@@ -119,41 +117,10 @@ def _compress(curvature: Array, weight: Array, size: Integers) -> tuple[Array, A
     full = size > ORDER
     kept = np.repeat(~full, size)
     in_bins = ~kept
-    node_log, node_weight = _gauss(log_curvature[in_bins], weight[in_bins], size[full])
-    nodes = np.concatenate((curvature[kept], np.exp(node_log)))
-    weights = np.concatenate((weight[kept], node_weight))
+    node_log, node_weight = rules_of_measures(
+        log_curvature[in_bins], weight[in_bins], size[full], ORDER
+    )
+    nodes = np.concatenate((curvature[kept], np.exp(node_log.ravel())))
+    weights = np.concatenate((weight[kept], node_weight.ravel()))
     descending = np.argsort(-nodes, kind="stable")
     return nodes[descending], weights[descending]
-
-
-def _gauss(position: Array, weight: Array, size: Integers) -> tuple[Array, Array]:
-    """The ORDER-point Gauss rule of each of several adjacent discrete measures."""
-    start = np.concatenate(([0], np.cumsum(size)[:-1]))
-
-    def per_bin(values: Array) -> Array:
-        return np.asarray(np.add.reduceat(values, start))
-
-    # Work on [-1, 1] within each bin: the recurrence is then well scaled whatever the width.
-    high, low = position[start], position[start + size - 1]
-    centre, half = 0.5 * (high + low), 0.5 * (high - low)
-    s = (position - np.repeat(centre, size)) / np.repeat(half, size)
-
-    jacobi = np.zeros((size.size, ORDER, ORDER))
-    mass = per_bin(weight)
-    # Powers of two keep the bits, and the smallest weights from losing theirs.
-    _, exponent = np.frexp(np.maximum.reduceat(weight, start))
-    weight = np.ldexp(weight, -np.repeat(exponent, size))
-    previous, current = np.zeros_like(s), np.ones_like(s)
-    norm_previous = norm = per_bin(weight)
-    for k in range(ORDER):
-        alpha = per_bin(weight * s * current**2) / norm
-        jacobi[:, k, k] = alpha
-        beta = norm / norm_previous if k else np.zeros_like(norm)
-        if k:
-            jacobi[:, k, k - 1] = jacobi[:, k - 1, k] = np.sqrt(beta)
-        following = (s - np.repeat(alpha, size)) * current - np.repeat(beta, size) * previous
-        previous, current = current, following
-        norm_previous, norm = norm, per_bin(weight * current**2)
-    nodes, vectors = np.linalg.eigh(jacobi)
-    position_nodes = centre[:, None] + half[:, None] * nodes
-    return position_nodes.ravel(), (mass[:, None] * vectors[:, 0, :] ** 2).ravel()

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.problems.law import MOST_DIM
-from nqm_study.model.problems.spectrum import Array, Spectrum
+from nqm_study.model.problems.spectrum import Spectrum
 
 _TOLERANCE = 0.01
 """How far from 1 the weights of a run may sum."""

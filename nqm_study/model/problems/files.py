@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.problems.density import rescaled
-from nqm_study.model.problems.spectrum import Array, Spectrum
+from nqm_study.model.problems.spectrum import Spectrum
 
 COLUMNS = ("curvature", "noise", "multiplicity", "initial_mean", "initial_variance")
 """The columns a file may have; all but the first are optional."""

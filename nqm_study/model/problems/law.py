@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.quadrature import rules_of_recurrences
 from nqm_study.model.problems.compression import COARSEST_WIDTH, ORDER
-
-Array = npt.NDArray[np.float64]
 
 POINTS = 10
 """Nodes of a cell: 1e-17 is left of a power of i over a cell as wide as the coarsest."""
@@ -108,7 +108,5 @@ def _gram_rules(size: Array) -> tuple[Array, Array]:
     """The Gauss rule of N consecutive integers around their centre, for each N."""
     k = np.arange(1, POINTS)
     beta = k**2 * (1.0 - (k / size[:, None]) ** 2) / (4.0 * k**2 - 1.0)
-    jacobi = np.zeros((size.size, POINTS, POINTS))
-    jacobi[:, k, k - 1] = jacobi[:, k - 1, k] = np.sqrt(beta)
-    nodes, vectors = np.linalg.eigh(jacobi)
-    return 0.5 * size[:, None] * nodes, size[:, None] * vectors[:, 0, :] ** 2
+    nodes, weight = rules_of_recurrences(0.0, beta, size)
+    return 0.5 * size[:, None] * nodes, weight

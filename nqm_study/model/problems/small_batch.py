@@ -23,13 +23,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.spectrum import Spectrum
-
-Array = npt.NDArray[np.float64]
 
 LONGEST = 1e4
 """Times are looked at up to this many of the time that gradients without noise need."""

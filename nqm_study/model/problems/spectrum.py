@@ -19,12 +19,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.compression import Measure
 from nqm_study.model.problems.law import PowerLaw
-
-Array = npt.NDArray[np.float64]
-
 
 ARRAYS_LEVEL = 3
 """The level of a law's own arrays: some thousand entries, whatever the number of modes."""

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_number
-
-Array = npt.NDArray[np.float64]
 
 
 class Schedule(ABC):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nqm_study.model.schedules.base import Array, Schedule
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.schedules.base import Schedule
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_number
-from nqm_study.model.schedules.base import Array, Schedule, Shaped, between, check_final, half_wave
+from nqm_study.model.schedules.base import Schedule, Shaped, between, check_final, half_wave
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_integer, require_number
-from nqm_study.model.schedules.base import Array, Shaped, between, check_final, half_wave
+from nqm_study.model.schedules.base import Shaped, between, check_final, half_wave
 
 Decay = Literal["linear", "cosine", "sqrt"]
 

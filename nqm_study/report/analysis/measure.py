@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from nqm_study.report.curves import Curve, Point
 from nqm_study.report.estimate import Estimate
 from nqm_study.report.hyperbola import Hyperbola, fit_hyperbola, product
 from nqm_study.report.laws import SlopeFit, fit_learning_rate, perfect_scaling, small_batches
@@ -15,8 +16,6 @@ from nqm_study.report.limits import (
     fewest_examples,
     fewest_steps,
 )
-from nqm_study.report.point import Point
-from nqm_study.report.scaling import Curve
 
 Source = Literal["exact", "dense", "found"]
 """What is analysed: the true optima, the best of dense searches, or what the studies found."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
-from nqm_study.study.samplers.nelder_mead import CLOSE, Asked, Value, nelder_mead
+from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.simplex import nelder_mead
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.studies import trial_record
+from nqm_study.study.trials import trial_record
 
-Array = npt.NDArray[np.float64]
 Key = tuple[float, ...]
+Value = tuple[float, ...]
 
 PERIOD = 20
 """Trials in which both have their turn."""
@@ -27,6 +27,9 @@ LONGER = 1.37 * SIDE
 
 DIGITS = 9
 """Points that agree to so many digits after the point, on the coordinates' scales, are one."""
+
+CLOSE = 1e-3
+"""A search is done when no corner is further than this from its best, in any coordinate."""
 
 MOST_KNOWN = 20
 """Searches in a row of which all points are known: then there is nothing left to ask."""
@@ -71,7 +74,7 @@ class LocalSearch:
     _overtaken: bool = False
     _begun: _Best | None = None
     _spent: _Best | None = None
-    _asked: Asked | None = None
+    _asked: Generator[Array, Value, None] | None = None
     _point: Array | None = None
     _runs: int = 0
     _side: float = SIDE
@@ -154,8 +157,9 @@ class LocalSearch:
         self._begun, self._overtaken = best, False
         sign = -1.0 if self._runs % 2 else 1.0
         self._runs += 1
+        sides = [sign * self._side] * best.point.size
         self._asked = nelder_mead(
-            best.point, best.value, [sign * self._side] * best.point.size, self._box()
+            best.point, best.value, sides, self._box(), lambda size, *_: size < CLOSE
         )
         self._point = next(self._asked)
 

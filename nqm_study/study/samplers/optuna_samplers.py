@@ -1,8 +1,13 @@
-"""Samplers whose proposal depends on the seed, the trial's number and the trials before, only.
+"""The sampler of a study: Optuna's, by turns with a local search from the best trial.
+
+In every PERIOD trials the first ones are Optuna's sampler's and the rest the local search's, so a
+study has a global and a local part whatever its budget, and a larger budget goes on as if it had
+been asked for at once.
 
 A sampler that carries its random state from trial to trial proposes the same points again when a
-study is resumed with the same seed. These are made anew for each trial from (seed, trial number),
-so that an interrupted study ends as an unbroken one would.
+study is resumed with the same seed. Here what is proposed depends on the seed, the trial's number
+and the trials before, only: Optuna's sampler is made anew for each trial from (seed, trial number),
+and where the local search stands is found by giving it the stored trials once more.
 """
 
 from __future__ import annotations
@@ -29,9 +34,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import SAMPLER_SETTINGS, grid_points
-from nqm_study.study.samplers.delegating import Delegating
-from nqm_study.study.samplers.finish import Finished
-from nqm_study.study.samplers.local_search import is_local
+from nqm_study.study.samplers.local_search import LocalSearch, is_local
 from nqm_study.study.space import Search, SearchSpace
 
 
@@ -42,8 +45,8 @@ def make_sampler(
     finished: int,
     *,
     shared: bool = False,
-) -> BaseSampler:
-    """The sampler of a study.
+) -> StudySampler:
+    """Make the sampler of a study.
 
     Args:
         settings: ``name`` (one of ``SAMPLER_SETTINGS``) and that sampler's own settings.
@@ -55,77 +58,115 @@ def make_sampler(
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.
     """
+    name, space, share = settings["name"], search.space, float(settings.get("finish", 0.0))
     options = {key: v for key, v in settings.items() if key not in ("name", "finish")}
-    share = float(settings.get("finish", 0.0))
-    own = sum(
-        number >= len(search.starts) and not is_local(number, share) for number in range(finished)
-    )
-    sampler = _optunas(settings["name"], options, search.space, seed, own, shared=shared)
-    return Finished(sampler, search, share, seed) if share or search.starts else sampler
-
-
-def _optunas(
-    name: str,
-    options: Mapping[str, Any],
-    space: SearchSpace,
-    seed: int,
-    finished: int,
-    *,
-    shared: bool,
-) -> BaseSampler:
-    """Optuna's sampler, which has proposed so many of the finished trials."""
+    once: BaseSampler | None = None
     if name == "grid":
-        kind = _Grid if shared else GridSampler
-        return kind(space.grid(grid_points(options, len(space.coordinates))), seed=seed)
-    if name == "qmc":
-        return _qmc(space, seed, finished, **options)
-    simple: dict[str, Callable[..., BaseSampler]] = {
-        "tpe": TPESampler,
-        "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
-        "gp": _gp,
-        "random": RandomSampler,
-        "nsgaii": _Generations,
-    }
-    if name not in simple:
+        grid = space.grid(grid_points(options, len(space.coordinates)))
+        once = (_Grid if shared else GridSampler)(grid, seed=seed)
+    elif name == "qmc":
+        first = range(len(search.starts), finished)
+        behind = sum(not is_local(number, share) for number in first)
+        once = _quietly(_Sobol, space, seed, behind, **options)
+    elif name not in _ANEW:
         raise ValueError(f"sampler.name={name}: must be one of {', '.join(SAMPLER_SETTINGS)}")
-    return Reseeded(functools.partial(simple[name], **options), seed)
+
+    def make(number: int) -> BaseSampler:
+        if once is not None:
+            return once
+        entropy = np.random.SeedSequence([seed, number])
+        return _quietly(_ANEW[name], seed=int(entropy.generate_state(1)[0]), **options)
+
+    return StudySampler(make, search, share, seed)
 
 
-def asks_in_turn(sampler: BaseSampler, number: int) -> bool:
-    """Whether what is proposed for a trial depends on what others have been given before.
+class StudySampler(BaseSampler):
+    """Given points first, then Optuna's sampler by turns with a local search.
 
-    Quasi-random points are counted in the study, and the local search does not ask a point twice.
+    Args:
+        make: Optuna's sampler for the trial of a number.
+        search: the space, and the coordinates of the first trials.
+        share: of the trials that the local search has, from 0 to below 1.
+        seed: of points beside those that others are at work on.
     """
-    if isinstance(sampler, Finished):
-        return sampler.is_own(number) or asks_in_turn(sampler.sampler, number)
-    return isinstance(sampler, QMCSampler)
 
+    def __init__(
+        self, make: Callable[[int], BaseSampler], search: Search, share: float, seed: int
+    ) -> None:
+        self._make, self._sampler = make, make(0)
+        self._search, self._share = search, share
+        self._left = [dict(start) for start in search.starts]
+        self._local = LocalSearch(search.space, seed, share, len(search.starts))
+        self._inferred: dict[str, BaseDistribution] = {}
 
-class Reseeded(Delegating):
-    """Another sampler, made anew for each trial with a seed of its own."""
+    def asks_in_turn(self, number: int) -> bool:
+        """Whether what is proposed for a trial depends on what others have been given before.
 
-    def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
-        super().__init__(make(seed=seed))
-        self._make = make
-        self._seed = seed
-        self._space: dict[str, BaseDistribution] = {}
+        Quasi-random points are counted in the study, and the local search does not ask a point
+        twice.
+        """
+        own = number < len(self._search.starts) or is_local(number, self._share)
+        return own or isinstance(self._sampler, QMCSampler)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Make the sampler of this trial."""
-        entropy = np.random.SeedSequence([self._seed, trial.number])
-        self.sampler = self._make(seed=int(entropy.generate_state(1)[0]))
-        super().before_trial(study, trial)
+        """Make Optuna's sampler of this trial."""
+        self._sampler = self._make(trial.number)
+        self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """As the trial's own sampler does; every trial of a study has the same space.
+        """As Optuna's sampler does; all coordinates where others propose points as well.
 
-        Optuna's samplers find it in what they have seen of the trials, and each of these is new.
+        Optuna's samplers find it in what they have seen of the trials, and each of these is new;
+        but every trial of a study has the same space.
         """
-        if not self._space:
-            self._space = super().infer_relative_search_space(study, trial)
-        return self._space
+        if not self._inferred:
+            self._inferred = self._sampler.infer_relative_search_space(study, trial)
+        if self._search.starts or self._share:
+            return dict(self._search.space.distributions)
+        return self._inferred
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A given point, the local search's, or Optuna's sampler's."""
+        start = self._start(study, trial)
+        if start is not None:
+            return dict(start)
+        if is_local(trial.number, self._share):
+            return self._local.proposal(study.get_trials(deepcopy=False), trial.number)
+        return self._sampler.sample_relative(study, trial, self._inferred or search_space)
+
+    def _start(self, study: Study, trial: FrozenTrial) -> Mapping[str, float] | None:
+        """The first of the given points that no trial has; of one that failed it is given again."""
+        if not self._left:
+            return None
+        held = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+        trials = study.get_trials(deepcopy=False, states=held)
+        taken = [each.params for each in trials if each.number != trial.number]
+        self._left = [start for start in self._left if start not in taken]
+        return self._left[0] if self._left else None
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """As Optuna's sampler does."""
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """As Optuna's sampler does."""
+        self._sampler.after_trial(study, trial, state, values)
 
 
 class _Generations(NSGAIISampler):
@@ -149,7 +190,7 @@ class _Generations(NSGAIISampler):
 
 
 class _Grid(GridSampler):
-    """Optuna's sampler stops Optuna's loop when the grid is done; here the budget ends a study."""
+    """Optuna's grid, without ending Optuna's loop when it is done: here the budget ends a study."""
 
     def after_trial(
         self,
@@ -158,31 +199,19 @@ class _Grid(GridSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Nothing is left to be done."""
-
-
-def _gp(**options: Any) -> BaseSampler:
-    with warnings.catch_warnings():
-        # Optuna calls the argument experimental; that is a word about its interface.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return GPSampler(deterministic_objective=True, **options)
-
-
-def _qmc(space: SearchSpace, seed: int, finished: int, **options: Any) -> BaseSampler:
-    """Scrambled Sobol points, at the place in the sequence where the study left off."""
-    with warnings.catch_warnings():
-        # Optuna calls the sampler experimental; that is a word about its interface.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return _Sobol(space, seed, finished, **options)
+        """Do nothing."""
 
 
 class _Sobol(QMCSampler):
-    """Optuna's sampler counts its points in the study it samples for, which is in memory here."""
+    """Scrambled Sobol points, at the place in the sequence where the study left off.
 
-    def __init__(self, space: SearchSpace, seed: int, finished: int, **options: Any) -> None:
+    Optuna's sampler counts its points in the study it samples for, which is in memory here.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, behind: int, **options: Any) -> None:
         super().__init__(scramble=True, seed=seed, warn_independent_sampling=False, **options)
         self._space = space.distributions
-        self._behind = finished
+        self._behind = behind
 
     def infer_relative_search_space(
         self,
@@ -198,3 +227,20 @@ class _Sobol(QMCSampler):
             super().sample_relative(study, trial, search_space)
             self._behind -= 1
         return super().sample_relative(study, trial, search_space)
+
+
+_ANEW: Mapping[str, Callable[..., BaseSampler]] = {
+    "tpe": TPESampler,
+    "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
+    "gp": functools.partial(GPSampler, deterministic_objective=True),
+    "random": RandomSampler,
+    "nsgaii": _Generations,
+}
+"""Optuna's samplers that are made anew for each trial."""
+
+
+def _quietly(make: Callable[..., BaseSampler], *values: Any, **options: Any) -> BaseSampler:
+    """A sampler, without Optuna's word that the interface of some is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return make(*values, **options)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from nqm_study.study.storage.database import LockServer
     from nqm_study.study.storage.locks import Lock
-    from nqm_study.study.storage.server_locks import LockServer
 
 EMBEDDED = {"journal": "optuna.journal", "sqlite": "optuna.db"}
 """The embedded kinds, and the file of each under mlruns/."""
@@ -87,7 +87,7 @@ class Backend:
         It is among the clients of a server, or the processes of one machine.
         """
         if self.shared:
-            from nqm_study.study.storage.server_locks import ServerLock
+            from nqm_study.study.storage.database import ServerLock
 
             return ServerLock(_locks(self.url), f"nqm_study/{purpose}/{study}")
 
@@ -114,8 +114,7 @@ def _opened(backend: Backend, root: Path) -> BaseStorage:
 
 @functools.cache
 def _locks(url: str) -> LockServer:
-    from nqm_study.study.storage.database import connect, server_url
-    from nqm_study.study.storage.server_locks import LockServer
+    from nqm_study.study.storage.database import LockServer, connect, server_url
 
     return LockServer(connect(server_url(url)))
 

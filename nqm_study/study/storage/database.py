@@ -1,7 +1,9 @@
-"""Databases that keep studies: SQLite in a file, and a PostgreSQL server for many machines."""
+"""Databases that keep studies: SQLite in a file, and a PostgreSQL server with its locks."""
 
 from __future__ import annotations
 
+import hashlib
+import time
 import warnings
 from pathlib import Path
 
@@ -9,18 +11,16 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, SQLAlchemyError
 
-from nqm_study.study.storage.failures import first_line
-from nqm_study.study.storage.journal import DamagedError
-from nqm_study.study.storage.server_locks import LockServer, ServerLock
+from nqm_study.study.storage.failures import DamagedError, UnreachableError, first_line
+from nqm_study.study.storage.locks import Lock
 
 _CONNECT_SECONDS = 10
 """A server that has not answered by then is taken to be down."""
 
-
-class UnreachableError(ValueError):
-    """The server that holds the studies does not answer, or refuses."""
+_PAUSE = 0.02
+"""Seconds between two tries to get a server's lock."""
 
 
 def open_sqlite(path: Path) -> RDBStorage:
@@ -109,3 +109,63 @@ def open_postgresql(url: sqlalchemy.URL, heartbeat_interval: int, grace_period: 
             )
     finally:
         engine.dispose()
+
+
+class LockServer:
+    """A PostgreSQL server's advisory locks, all of this process's on one connection.
+
+    The server drops them when the connection ends, and so it does when it is restarted while their
+    holder goes on.
+    """
+
+    def __init__(self, engine: sqlalchemy.Engine) -> None:
+        """Keep locks over connections of an engine, which are in autocommit mode."""
+        self._engine = engine
+        self._connection: sqlalchemy.Connection | None = None
+
+    def ask(self, function: str, key: int) -> bool:
+        """What one of the server's functions on a lock returns.
+
+        Raises:
+            SQLAlchemyError: if the server cannot be reached. All locks are lost then.
+        """
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        query = sqlalchemy.text(f"SELECT {function}(:key)")
+        try:
+            return bool(self._connection.execute(query, {"key": key}).scalar_one())
+        except BaseException:
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+            raise
+
+
+class ServerLock(Lock):
+    """A lock among all clients of a PostgreSQL server."""
+
+    def __init__(self, server: LockServer, name: str) -> None:
+        self._server = server
+        digest = hashlib.sha256(name.encode()).digest()
+        self._key = int.from_bytes(digest[:8], "big", signed=True)
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Whether the lock was got within so many seconds; None waits for as long as it takes.
+
+        Raises:
+            SQLAlchemyError: if the server cannot be reached.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._server.ask("pg_try_advisory_lock", self._key):
+            if until is not None and time.monotonic() >= until:
+                return False
+            time.sleep(_PAUSE)
+        return True
+
+    def release(self) -> bool:
+        """Let go of the lock; whether the server kept it until now."""
+        try:
+            return self._server.ask("pg_advisory_unlock", self._key)
+        except SQLAlchemyError:
+            # The connection broke, and the lock with it.
+            return False

@@ -1,4 +1,4 @@
-"""What goes wrong with a storage, whatever it is kept in."""
+"""Errors of a storage, whatever the studies are kept in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import sys
 from optuna.exceptions import StorageInternalError
 
 
+class DamagedError(ValueError):
+    """A file that holds studies is damaged."""
+
+
+class UnreachableError(ValueError):
+    """The server that holds the studies does not answer, or refuses."""
+
+
 def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """What a storage raises that cannot be read or written, and others, for an except clause.
+    """Exceptions of a storage that cannot be read or written, and others, for an except clause.
 
     A database's errors are among them where one is in use: a journal does without SQLAlchemy.
     """
@@ -21,7 +29,7 @@ def failures(*others: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a driver, or a system call, says is wrong, without the rest."""
+    """The first line of what a driver, or a system call, says is wrong."""
     if isinstance(error, StorageInternalError) and error.__cause__ is not None:
         error = error.__cause__
     cause = getattr(error, "orig", None) or error

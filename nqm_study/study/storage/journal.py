@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-
-class DamagedError(ValueError):
-    """A file that holds studies is damaged."""
-
+from nqm_study.study.storage.failures import DamagedError
 
 _POLL_SECONDS = 0.001
 """Between two tries to get the lock: a write takes about as long."""
@@ -87,27 +85,25 @@ def _damaged_line(path: Path) -> int:
 
 def _last_line(path: Path) -> bytes:
     with path.open("rb") as file:
-        end = file.seek(0, 2)
-        length = 4096
-        while True:
-            file.seek(max(0, end - length))
-            lines = file.read(min(end, length)).splitlines()
-            if len(lines) > 1 or length >= end:
-                return lines[-1] if lines else b""
-            length *= 16
+        file.seek(_line_start(file, file.seek(0, 2) - 1))
+        return file.read()
 
 
 def _drop_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         end = file.seek(0, 2)
-        whole = end
-        while whole > 0:
-            start = max(0, whole - 65536)
-            file.seek(start)
-            newline = file.read(whole - start).rfind(b"\n")
-            if newline >= 0:
-                whole = start + newline + 1
-                break
-            whole = start
+        whole = _line_start(file, end)
         if whole < end:
             file.truncate(whole)
+
+
+def _line_start(file: BinaryIO, end: int) -> int:
+    """The place after the last newline before a place of a file, or the file's beginning."""
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0

@@ -22,7 +22,7 @@ def origin(first_trial: int, config: str = "") -> Origin:
         first_trial: how many trials there are before it.
         config: the composed configuration as YAML.
     """
-    return Origin(first_trial, _versions(), revision(Path(__file__).resolve().parents[2]), config)
+    return Origin(first_trial, _versions(), revision(Path(__file__).resolve().parents[3]), config)
 
 
 @functools.cache

@@ -4,44 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import (
-    Cost,
-    Optimum,
-    Origin,
-    StudyRecord,
-    Tracked,
-    Training,
-    TrialRecord,
-)
+from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, Training
 from nqm_study.study.space import Search
-from nqm_study.study.trials import directions
+from nqm_study.study.trials import directions, trial_records
 
 ATTRIBUTE = "nqm_study"
-"""The study attribute that holds its definition and bounds."""
+"""The study attribute with what is known when a study is made: its definition, ``search``, and what
+its steps are compared with."""
 
-ORIGINS = "nqm_study.origins"
-COST = "nqm_study.cost"
-TRACKED = "nqm_study.tracked"
-OPTIMUM = "nqm_study.optimum"
-FRONTIER = "nqm_study.frontier"
-REPORTS = "nqm_study.reports"
-TRAINING = "nqm_study.training"
 
-FOUND = "found"
-"""The trial attribute with all that a shared trial came to; others have an attribute for each."""
+def _read_training(kept: Mapping[str, Any]) -> Training | None:
+    if not kept:
+        return None
+    # JSON has no infinity.
+    scales = (math.inf if value is None else value for value in kept["noise_scales"])
+    return Training(kept["trial"], tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales))
+
+
+_LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
+    "origins": ((), lambda kept: tuple(Origin(**each) for each in kept)),
+    "cost": ({}, lambda kept: Cost(**kept)),
+    "tracked": ("all", str),
+    "optimum": ({}, lambda kept: Optimum(**kept) if kept else None),
+    "frontier": ((), lambda kept: tuple((float(size), int(steps)) for size, steps in kept)),
+    "reports": ((), tuple),
+    "training": ({}, _read_training),
+}
+"""The fields of ``StudyRecord`` that are noted later, each in an attribute of its own: its JSON
+value where there is none, and how it is read."""
 
 
 class StudyMismatchError(ValueError):
-    """A stored study of this name was made from another definition."""
+    """A stored study of this name was made from another definition, or by another program."""
 
 
 def open_study(
@@ -50,7 +52,7 @@ def open_study(
     definition: StudyDefinition,
     facts: Callable[[], Mapping[str, Any]],
 ) -> Study:
-    """The stored study of this name, made if it is not there.
+    """Load the stored study of a name, or make it.
 
     Args:
         storage: where it is kept.
@@ -71,83 +73,65 @@ def open_study(
     return study
 
 
-def stored_search(study: Study) -> Search | None:
-    """What a study searches and where it begins; None in studies that earlier versions stored."""
-    found = study.user_attrs[ATTRIBUTE].get("search")
-    return Search.from_json(found) if found is not None else None
+def note(study: Study, field: str, value: object) -> None:
+    """Store a field of a study's record: one of those that are noted after it was made.
+
+    None, or nothing in it, says that it was looked for and there is none.
+    """
+    study.set_user_attr(_key(field), {} if value is None else _json(value))
 
 
-def note_optimum(study: Study, optimum: Optimum | None) -> None:
-    """Store the true optimum; None says that there is none to be known."""
-    study.set_user_attr(OPTIMUM, dataclasses.asdict(optimum) if optimum is not None else {})
-
-
-def optimum_known(study: Study) -> bool:
-    """Whether the true optimum was looked for."""
-    return OPTIMUM in study.user_attrs
-
-
-def note_frontier(study: Study, frontier: Sequence[tuple[float, int]]) -> None:
-    """Store the exact frontier; an empty one says that there is none to be known."""
-    study.set_user_attr(FRONTIER, [list(pair) for pair in frontier])
-
-
-def frontier_known(study: Study) -> bool:
-    """Whether the exact frontier was looked for."""
-    return FRONTIER in study.user_attrs
-
-
-def note_training(study: Study, training: Training) -> None:
-    """Store the run of the best trial."""
-    kept = dataclasses.asdict(training)
-    # JSON has no infinity.
-    kept["noise_scales"] = [v if math.isfinite(v) else None for v in training.noise_scales]
-    study.set_user_attr(TRAINING, kept)
+def noted(study: Study, field: str) -> bool:
+    """Whether a field of a study's record was stored, be it that there is none."""
+    return _key(field) in study.user_attrs
 
 
 def note_origin(study: Study, origin: Origin) -> None:
     """Store what the next trials are made with, unless the last ones were made with the same."""
-    stored = _origins(study)
+    stored = _read(study.user_attrs, "origins")
     same = stored and dataclasses.replace(stored[-1], first_trial=origin.first_trial) == origin
     if not same:
-        study.set_user_attr(ORIGINS, [dataclasses.asdict(each) for each in (*stored, origin)])
+        note(study, "origins", (*stored, origin))
 
 
 def add_cost(study: Study, cost: Cost) -> None:
-    """Store what more trials cost."""
+    """Add the cost of more trials to a study's."""
     if cost.trials > 0:
-        study.set_user_attr(COST, dataclasses.asdict(_cost(study) + cost))
+        note(study, "cost", _read(study.user_attrs, "cost") + cost)
 
 
 def note_tracked(study: Study, tracked: Tracked) -> None:
     """Store which trials have runs of their own in MLflow."""
-    if study.user_attrs.get(TRACKED, "all") != tracked:
-        study.set_user_attr(TRACKED, tracked)
+    if _read(study.user_attrs, "tracked") != tracked:
+        note(study, "tracked", tracked)
 
 
 def note_report(study: Study, name: str) -> None:
     """Store that a study belongs to the report of this name; it may belong to others as well."""
-    names = study.user_attrs.get(REPORTS, [])
+    names = _read(study.user_attrs, "reports")
     if name not in names:
-        study.set_user_attr(REPORTS, [*names, name])
+        note(study, "reports", (*names, name))
 
 
-def check_definition(study: Study, definition: StudyDefinition) -> None:
-    """Refuse a stored study that was made from another definition.
+def check_definition(study: Study, definition: StudyDefinition | None = None) -> None:
+    """Refuse a stored study that cannot be continued.
+
+    Args:
+        study: the stored study.
+        definition: what it is to be continued with; None where that does not matter.
 
     Raises:
         StudyMismatchError: naming what differs.
     """
-    stored = study.user_attrs.get(ATTRIBUTE)
-    if stored is None:
-        if study.get_trials(deepcopy=False):
+    if ATTRIBUTE not in study.user_attrs:
+        if definition is not None and study.get_trials(deepcopy=False):
             raise StudyMismatchError(
                 f"study.name={study.study_name}: the storage holds a study of this name that "
                 "nqm_study did not make; choose another name"
             )
         return
-    made_from = StudyDefinition.from_json(stored["definition"])
-    if made_from.fingerprint != definition.fingerprint:
+    made_from = study_record(study, trials=False).definition
+    if definition is not None and made_from.fingerprint != definition.fingerprint:
         differences = _differences(made_from.to_json(), definition.to_json())
         raise StudyMismatchError(
             f"study.name={study.study_name}: the stored study of this name was made with "
@@ -169,7 +153,11 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
 
 
 def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
-    """Every study of this program in a storage, by name."""
+    """Every study of this program in a storage, by name.
+
+    Raises:
+        StudyMismatchError: if one of them cannot be read.
+    """
     studies = (
         optuna.load_study(study_name=name, storage=storage)
         for name in sorted(optuna.study.get_all_study_names(storage))
@@ -177,75 +165,65 @@ def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
     return tuple(study_record(study) for study in studies if ATTRIBUTE in study.user_attrs)
 
 
-def study_record(study: Study) -> StudyRecord:
-    """A stored study as a record."""
-    facts = study.user_attrs[ATTRIBUTE]
-    search, trials = stored_search(study), study.get_trials(deepcopy=False)
-    record = StudyRecord(
-        name=study.study_name,
-        definition=StudyDefinition.from_json(facts["definition"]),
-        bayes_bound=int(facts["bayes_bound"]),
-        initial_risk=float(facts["initial_risk"]),
-        trials=trial_records(trials),
-        classical_bound=facts.get("classical_bound"),
-        optimal_steps=facts.get("optimal_steps"),
-        optimal_gap=facts.get("optimal_gap"),
-        origins=_origins(study),
-        cost=_cost(study),
-        tracked=study.user_attrs.get(TRACKED, "all"),
-        optimum=Optimum(**found) if (found := study.user_attrs.get(OPTIMUM)) else None,
-        frontier=tuple((float(b), int(t)) for b, t in study.user_attrs.get(FRONTIER, ())),
-        reports=tuple(study.user_attrs.get(REPORTS, ())),
-        training=_training(study),
-        coordinates={
-            each.name: (each.low, each.high)
-            for each in (search.space.coordinates if search else ())
-        },
-    )
-    if search is None or record.best is None:
+def stored_search(study: Study) -> Search:
+    """The search space of a stored study, and where its search begins."""
+    return Search.from_json(study.user_attrs[ATTRIBUTE]["search"])
+
+
+def study_record(study: Study, *, trials: bool = True) -> StudyRecord:
+    """A stored study as a record.
+
+    Args:
+        study: the stored study.
+        trials: whether its trials are read as well.
+
+    Raises:
+        StudyMismatchError: if what this version stores of every study is not there.
+    """
+    kept, finished = study.user_attrs, study.get_trials(deepcopy=False) if trials else []
+    facts = kept[ATTRIBUTE]
+    try:
+        definition = StudyDefinition.from_json(facts["definition"])
+        space = Search.from_json(facts["search"]).space
+        names = ["bayes_bound", "initial_risk"]
+        if not definition.two_objectives:
+            names += ["classical_bound", "optimal_steps", "optimal_gap"]
+        record = StudyRecord(
+            study.study_name,
+            definition,
+            trials=trial_records(finished),
+            coordinates={each.name: (each.low, each.high) for each in space.coordinates},
+            **{name: facts[name] for name in names},
+            **{field: _read(kept, field) for field in _LATER},
+        )
+    except (KeyError, TypeError) as error:
+        raise StudyMismatchError(
+            f"study.name={study.study_name}: was stored by another version of nqm_study, which "
+            f"this one does not read ({error}); choose another study.name or another mlruns "
+            "folder, or delete the study"
+        ) from error
+    if record.best is None:
         return record
     # Of what was searched: with a half-life, a trial's own beta2 is another one.
-    best = next(trial for trial in trials if trial.number == record.best.number)
-    at_edge = search.space.at_edge(search.space.values(best.params))
-    return dataclasses.replace(record, at_edge=at_edge)
+    best = next(trial for trial in finished if trial.number == record.best.number)
+    return dataclasses.replace(record, at_edge=space.at_edge(space.values(best.params)))
 
 
-def _origins(study: Study) -> tuple[Origin, ...]:
-    return tuple(Origin(**each) for each in study.user_attrs.get(ORIGINS, ()))
+def _key(field: str) -> str:
+    return f"{ATTRIBUTE}.{field}"
 
 
-def _training(study: Study) -> Training | None:
-    found = study.user_attrs.get(TRAINING)
-    if not found:
-        return None
-    scales = (math.inf if value is None else value for value in found["noise_scales"])
-    return Training(found["trial"], tuple(found["steps"]), tuple(found["risks"]), tuple(scales))
+def _read(kept: Mapping[str, Any], field: str) -> Any:
+    nothing, read = _LATER[field]
+    return read(kept.get(_key(field), nothing))
 
 
-def _cost(study: Study) -> Cost:
-    return Cost(**study.user_attrs.get(COST, {}))
-
-
-def trial_records(trials: Sequence[FrozenTrial]) -> tuple[TrialRecord, ...]:
-    """The finished trials of a study as records."""
-    return tuple(trial_record(trial) for trial in trials if trial.state == TrialState.COMPLETE)
-
-
-def trial_record(trial: FrozenTrial) -> TrialRecord:
-    """A finished trial as a record."""
-    facts = trial.user_attrs.get(FOUND, trial.user_attrs)
-    if trial.datetime_start is None or trial.datetime_complete is None or not trial.values:
-        raise ValueError(f"trial {trial.number} is not finished")
-    return TrialRecord(
-        number=trial.number,
-        hyperparameters=facts["hyperparameters"],
-        steps=facts["steps"],
-        status=facts["status"],
-        risk=facts["risk"] if facts["risk"] is not None else math.inf,
-        objective=trial.values[0],
-        started=trial.datetime_start,
-        finished=trial.datetime_complete,
-        risk_error=facts.get("risk_error"),
-        rates=tuple((int(step), float(rate)) for step, rate in facts.get("rates", ())),
-        sampled=bool(facts.get("sampled", False)),
-    )
+def _json(value: Any) -> Any:
+    """A value as JSON has it: of no classes, and None for infinity."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _json(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {key: _json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(each) for each in value]
+    return None if value == math.inf else value

@@ -34,17 +34,14 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear.risks import ROUNDING, TOLERANCE
 from nqm_study.model.noise_scale import noise_over
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.numerics.refine import ROUNDING, TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules.computed.greedy_kernel import RECORD_GROWTH, greedy_advance
-
-Array = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int64]
+from nqm_study.model.schedules.computed.kernels import RECORD_GROWTH, greedy_advance
 
 ORDER = 4
 """Changes that a stride extrapolates: its error falls as the fourth power of its length."""
@@ -93,7 +90,7 @@ class GreedySchedule:
     status: Literal["reached", "max_steps"]
     risk: float
     learning_rates: Array
-    at_steps: Steps
+    at_steps: Integers
     error: float
 
 
@@ -259,7 +256,7 @@ class _Run(NamedTuple):
     longest: int
     ended: bool
     rates: Array
-    at_steps: Steps
+    at_steps: Integers
 
 
 def _run(
@@ -295,7 +292,7 @@ def _run(
     return _Run(now, risk, fall, longest, ended, nodes.unit * rates[:kept], at_steps[:kept].copy())
 
 
-def _records(max_steps: int) -> tuple[Array, Steps]:
+def _records(max_steps: int) -> tuple[Array, Integers]:
     """Room for the rates that a run records, and for their steps."""
     room = 3 + int(math.log(max(1, max_steps)) / math.log(RECORD_GROWTH))
     return np.empty(room), np.empty(room, dtype=np.int64)

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.linear.affine import Affine
-from nqm_study.model.schedules.computed import optimal_kernels as _optimal_kernels
+from nqm_study.model.linear.runs import Affine
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.schedules.computed import kernels
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 ZERO = 1e-15
 """The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
@@ -123,11 +121,11 @@ class Runs:
         lengths = np.diff(edges(steps, self.cuts))
         gradient = np.zeros(rates.size)
         if steps >= self.cuts[-1]:
-            risk = _optimal_kernels.last_risk(*self.tables, lengths, rates, gradient)
+            risk = kernels.last_risk(*self.tables, lengths, rates, gradient)
         else:
             own = np.flatnonzero(lengths)
             part = np.zeros(own.size)
-            risk = _optimal_kernels.last_risk(*self.tables, lengths[own], rates[own], part)
+            risk = kernels.last_risk(*self.tables, lengths[own], rates[own], part)
             gradient[own] = part
         self.work.left -= self.cost(steps)
         if math.isfinite(risk) and np.all(np.isfinite(gradient)):

@@ -50,32 +50,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from nqm_study.model.linear.affine import Affine
+from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant
-from nqm_study.model.schedules.computed.least_risk import Runs, Work, edges, equal
-from nqm_study.model.schedules.computed.nested_search import WORK, further, nested, settled
-from nqm_study.model.schedules.computed.optimal_search import (
+from nqm_study.model.schedules.computed.fewest_steps import (
+    WORK,
     Make,
     NotReachedError,
     Settled,
     ahead,
     doubled,
     first,
+    further,
+    nested,
     proved,
     refined,
+    settled,
 )
+from nqm_study.model.schedules.computed.least_risk import Runs, Work, edges, equal
 
 __all__ = ["NotReachedError", "OptimalSchedule", "TooManyPiecesError", "optimal_schedule"]
 
-Array = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 FEW = 50
 """Where there are more pieces than these, these few come first: they cost less, and where they take

@@ -1,0 +1,348 @@
+"""The groups of a configuration as types: which keys each has, and what is allowed under them.
+
+A field is a key. Its type is what a value is checked against, what a refusal says is allowed, and
+what ``--help`` shows before the field's description. The keys of an optimizer and of a schedule are
+those of its class, which ``config.optimizer`` and ``config.schedule`` look at.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.dataclasses import dataclass
+
+from nqm_study.config.hyperparameters import MOST_BATCH_SIZE, batch_size_of
+from nqm_study.config.refusals import allowed, line_of, report_name
+from nqm_study.model.outcome import MOST_STEPS
+from nqm_study.study.definition import Range
+from nqm_study.study.records import Tracked
+
+MOST_SEED = 2**32 - 1
+"""The largest seed that every sampler takes."""
+
+MOST_PIECES = 1000
+"""More rates than this are not searched in any time that anyone would wait."""
+
+C = TypeVar("C")
+
+
+def _readable(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError
+    return value
+
+
+Integer = Annotated[int, Strict()]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Strict()]
+Text = Annotated[str, Strict(), AfterValidator(_readable)]
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def group(cls: type[C]) -> Any:
+    """The class as a frozen dataclass that checks its values and takes no other keys."""
+    return dataclass(cls, frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+
+
+@group
+class Study:
+    """What is searched, and for how long."""
+
+    n_trials: Integer = Field(ge=1, description="total of finished trials over all calls")
+    seed: Integer = Field(ge=0, le=MOST_SEED, description="seed of the sampler")
+    name: Text | None = Field(description="name in the storage; null: made of what is studied")
+    max_steps: Integer = Field(ge=1, le=MOST_STEPS, description="a run that takes more has failed")
+    max_growth: Annotated[Number, Field(ge=1)] | None = Field(
+        description="a run whose loss rises above this many times the first loss has diverged"
+    )
+    warm_start: Switch = Field(description="whether the first trial is a guess made by rule")
+    enqueue: tuple[Annotated[dict[str, Number], Field(min_length=1)], ...] = Field(
+        description="trials that come first", examples=["[{learning_rate: 0.1}]"]
+    )
+    truth: Switch | Literal["all"] = Field(
+        description="true optima beside the search: where they are exact, or all"
+    )
+
+
+@group
+class Report:
+    """The report that the studies belong to."""
+
+    name: Annotated[
+        str | None,
+        BeforeValidator(functools.partial(report_name, "report.name")),
+    ] = Field(description="its folder, of letters, digits and _; null: no report of its own")
+
+
+@group
+class PowerLaw:
+    """Curvatures i^-exponent, i = 1..dim."""
+
+    name: Text
+    kind: Literal["power_law"]
+    dim: Integer = Field(ge=1, le=MOST_BATCH_SIZE, description="number of modes")
+    exponent: Number = Field(ge=0, description="how fast the curvatures fall")
+
+
+@group
+class File:
+    """Curvatures from a file."""
+
+    name: Text
+    kind: Literal["file"]
+    path: Annotated[Any, WithJsonSchema({"type": "string"})] = Field(
+        description="a .csv or .npz file, from the folder you start in"
+    )
+    rescale: Switch = Field(description="whether the loss is scaled to a largest curvature of 1")
+
+
+Finish = Annotated[
+    Number,
+    Field(ge=0, le=0.95, description="share of the trials that a local search has"),
+]
+
+
+@group
+class Modelled:
+    """Random trials first, then a model of them."""
+
+    name: Literal["tpe", "gp", "cmaes"]
+    n_startup_trials: Integer = Field(ge=1, description="random trials before the model is used")
+    finish: Finish
+
+
+@group
+class Random:
+    """Independent random points."""
+
+    name: Literal["random"]
+    finish: Finish
+
+
+@group
+class Qmc:
+    """Scrambled points of a sequence."""
+
+    name: Literal["qmc"]
+    qmc_type: Literal["sobol", "halton"] = Field(description="the sequence")
+    finish: Finish
+
+
+@group
+class Grid:
+    """A grid, visited in random order."""
+
+    name: Literal["grid"]
+    size: Integer = Field(ge=1, description="points at most")
+
+
+@group
+class Nsgaii:
+    """A genetic algorithm for several objectives."""
+
+    name: Literal["nsgaii"]
+    population_size: Integer = Field(ge=2, description="trials in a generation")
+
+
+@group
+class Embedded:
+    """A file under mlruns/."""
+
+    name: Literal["journal", "sqlite"]
+
+
+@group
+class Postgresql:
+    """A server that processes on any machines share."""
+
+    name: Literal["postgresql"]
+    url: str | None = Field(description="postgresql://user:password@host:port/database")
+    heartbeat_interval: Integer = Field(ge=1, description="seconds between two signs of life")
+    grace_period: Integer = Field(
+        ge=1, description="seconds without a sign of life until another process gets the trial"
+    )
+
+
+Trials = Annotated[Tracked, Field(description="trials that have runs of their own")]
+Diagnostics = Annotated[Switch, Field(description="whether studies get Optuna's own figures")]
+Experiment = Annotated[Text, Field(description="the MLflow experiment")]
+Patience = Annotated[Number, Field(ge=0, description="seconds to wait for an MLflow that is away")]
+
+
+@group
+class Local:
+    """Runs in mlruns/mlflow.db."""
+
+    name: Literal["mlflow"]
+    experiment: Experiment
+    trials: Trials
+    patience: Patience
+    diagnostics: Diagnostics
+
+
+@group
+class Server:
+    """Runs on an MLflow server."""
+
+    name: Literal["server"]
+    uri: Annotated[str, Field(pattern="^https?://", examples=["http://host:port"])] = Field(
+        description="the server's address"
+    )
+    experiment: Experiment
+    trials: Trials
+    patience: Patience
+    diagnostics: Diagnostics
+
+
+@group
+class Untracked:
+    """No runs. A preset may say which trials have runs, whatever the tracking."""
+
+    name: Literal["none"]
+    trials: Trials = "all"
+    diagnostics: Diagnostics = False
+
+
+@group
+class Beta2:
+    """Adam's beta2 across batch sizes."""
+
+    beta2_policy: Literal["fixed", "half_life"] = Field(
+        default="fixed", description="the same beta2, or beta2^(B / beta2_batch_size)"
+    )
+    beta2_batch_size: Annotated[Number, Field(gt=0)] = Field(
+        default=1.0, description="with half_life, the batch size that beta2 is given for"
+    )
+
+
+@group
+class Pieces:
+    """A rate for each piece of the run."""
+
+    pieces: Integer = Field(ge=1, le=MOST_PIECES, description="how many pieces")
+
+
+@group
+class Optimal:
+    """The rates that need the fewest steps."""
+
+    pieces: Integer = Field(ge=1, le=MOST_PIECES, description="how many pieces")
+    max_learning_rate: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="no rate is larger; null: 0.9998 of the largest stable rate"
+    )
+
+
+@group
+class Drops:
+    """Drops of the rate."""
+
+    drops: Integer = Field(default=3, ge=1, le=MOST_PIECES, description="how many drops")
+
+
+@group
+class Decay:
+    """The end of the run."""
+
+    decay: Literal["linear", "cosine", "sqrt"] = Field(default="linear", description="the way down")
+
+
+SETTINGS: Mapping[str, Any] = {
+    "Adam": Beta2,
+    "piecewise_constant": Pieces,
+    "optimal": Optimal,
+    "step_decay": Drops,
+    "warmup_stable_decay": Decay,
+}
+"""What can only be given, by the optimizer's class or the schedule's name."""
+
+
+@group
+class Configuration:
+    """A study as the command line composes it."""
+
+    batch_size: Annotated[
+        float | Range,
+        BeforeValidator(batch_size_of),
+        WithJsonSchema({"type": "integer", "minimum": 1}),
+    ] = Field(description="examples per step; a range is searched")
+    target: Number = Field(gt=0, description="expected loss to reach")
+    study: Study
+    optimizer: dict[str, Any] = Field(description="its hyperparameters: numbers or ranges")
+    spectrum: PowerLaw | File = Field(discriminator="kind")
+    schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
+    sampler: Modelled | Random | Qmc | Grid | Nsgaii = Field(discriminator="name")
+    storage: Embedded | Postgresql = Field(discriminator="name")
+    tracking: Local | Server | Untracked = Field(discriminator="name")
+    report: Report
+
+
+def parsed(data: Mapping[str, Any]) -> Configuration:
+    """The configuration that composed sections make.
+
+    Raises:
+        ValueError: in one line with the key, the value and what is allowed.
+    """
+    return _checked(Configuration, data)  # type: ignore[no-any-return]
+
+
+def given_settings(group: str, kind: str, given: Mapping[str, Any]) -> dict[str, float | str]:
+    """The settings that are given of an optimizer's class or of a schedule, less those left open.
+
+    Raises:
+        ValueError: in one line with the key, the value and what is allowed.
+    """
+    found = _checked(SETTINGS[kind], given, f"{group}.")
+    return {name: v for name in given if (v := getattr(found, name)) is not None}
+
+
+def _checked(cls: Any, data: Mapping[str, Any], prefix: str = "") -> Any:
+    adapter = TypeAdapter(cls)
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        raise ValueError(prefix + line_of(error, adapter.json_schema())) from None
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    return TypeAdapter(Configuration).json_schema()
+
+
+def described() -> str:
+    """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
+    settings = (
+        line
+        for kind, cls in SETTINGS.items()
+        for line in (f"{kind}: {cls.__doc__}", *_described("  ", TypeAdapter(cls).json_schema()))
+    )
+    return "\n".join((*_described("", _schema()), *settings))
+
+
+def _described(group: str, node: Mapping[str, Any]) -> Iterator[str]:
+    for name, field in node["properties"].items():
+        if name in ("name", "kind") and group not in {"study.", "report."}:
+            continue  # chosen with the group
+        key = f"{group}{name}"
+        options = [each for each in (field, *field.get("oneOf", ())) if "$ref" in each]
+        for each in options:
+            found = _schema()["$defs"][each["$ref"].rpartition("/")[2]]
+            chosen = found["properties"].get("name", {})
+            names = chosen.get("enum", [chosen["const"]] if "const" in chosen else [])
+            yield f"{'='.join(filter(None, (key, '|'.join(names))))}: {found['description']}"
+            yield from _described(f"{key}.", found)
+        if not options:
+            text = f"{key}: {field['description']} ({allowed(field)})"
+            yield from wrap(text, 98, initial_indent="  " * bool(group), subsequent_indent="    ")

@@ -1,0 +1,423 @@
+"""Adam's closure, compiled: see adam.py for the symbols and the equations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.compiled import compiled, compiled_within
+
+Moments = tuple[float, float, float, float]
+"""A, Q, D and V of one node."""
+Rule = tuple[float, float, float, float, float, float]
+"""Learning rate, beta1, beta2, eps, and the natural logarithms of the betas."""
+
+SHORTEST = 16
+"""Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
+
+MOST_WORK = 2048
+"""Steps, or jumps at the cost of eight, that a node may take in one call before it is held."""
+
+SLACK = 1e-4
+"""Relative change of the mean rate of a stretch below which it is not corrected again."""
+
+CLOSE_BEHIND, CLOSER = 0.5, 0.1
+"""Where A falls by e in so few stretches, the rate may change by this share of the tolerance."""
+
+GONE = -40.0
+"""Natural logarithm of what is lost in rounding beside 1."""
+
+
+@compiled
+def adam_run(
+    n_steps: int,
+    first_step: int,
+    optimizer: tuple[float, float, float, float],
+    factors: Array,
+    curvature: Array,
+    variance: Array,
+    weight: Array,
+    state: Array,
+    target: float,
+) -> tuple[int, float, float, int]:
+    """Advance the conditional moments of adam.py by n_steps, or to the first risk <= target.
+
+    ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
+    is how many steps came before. ``factors`` multiply the learning rate, one for each of the steps
+    to come; an empty array stands for 1.
+
+    Returns:
+        steps taken, the smallest and the largest risk seen, 1 if the target was reached.
+    """
+    learning_rate, b1, b2, eps = optimizer
+    n = curvature.size
+    best, highest = np.inf, 0.0
+    for i in range(n_steps):
+        t = first_step + i + 1
+        root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
+        correction = -np.expm1(t * np.log(b1)) if b1 > 0.0 else 1.0
+        factor = factors[i] if factors.size > 0 else 1.0
+        rate, small = factor * learning_rate * root / correction, eps * root
+        risk = 0.0
+        for k in range(n):
+            h, a, q2, d = curvature[k], state[0, k], state[1, k], state[2, k]
+            q = h * h * a + variance[k]
+            v = b2 * state[3, k] + (1.0 - b2) * q
+            # A mode that has neither signal nor noise left has nothing to move: 0 / 0 is 0 there.
+            # The bound keeps r^2 finite.
+            root_v = np.sqrt(v) + small
+            r = rate / root_v if root_v > 1e-150 else 0.0
+            q2 = b1 * b1 * q2 + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * q
+            f = b1 * d + (1.0 - b1) * h * a
+            # Without noise, rounding could leave a square below zero, and its root undefined.
+            a = max(a - 2.0 * r * f + r * r * q2, 0.0)
+            state[0, k] = a
+            state[1, k] = q2
+            state[2, k] = f - r * q2
+            state[3, k] = v
+            risk += weight[k] * a
+        best = min(best, risk)
+        if not risk <= highest:  # an overflow is the highest
+            highest = risk
+        if risk <= target:
+            return i + 1, best, highest, 1
+    return n_steps, best, highest, 0
+
+
+@compiled
+def adam_jump(
+    first_step: int,
+    length: int,
+    optimizer: tuple[float, float, float, float],
+    line: tuple[float, float],
+    curvature: Array,
+    variance: Array,
+    state: Array,
+    sizes: Integers,
+    tolerance: float,
+) -> int:
+    """Advance the conditional moments of adam.py by ``length`` steps in stretches, node by node.
+
+    Args:
+        first_step: steps that came before.
+        length: steps to take.
+        optimizer: learning rate, beta1, beta2, eps.
+        line: what multiplies the learning rate at the first of the steps, and by how much that
+            changes from step to step.
+        curvature: h of each node.
+        variance: c / B of each node.
+        state: A, Q, D, V of each node, shape (4, n); advanced in place.
+        sizes: the length of each node's next stretch, a power of two; in place. 0 marks a node that
+            did not come to the end: what its rate does is no more a motion than a vibration, and it
+            is held at its mean.
+        tolerance: the most that a rate may change in a stretch, relative.
+
+    Returns:
+        the work done, over all nodes: steps, and eight for each stretch.
+    """
+    learning_rate, b1, b2, eps = optimizer
+    log1 = math.log(b1) if b1 > 0.0 else -np.inf
+    log2 = math.log(b2) if b2 > 0.0 else -np.inf
+    rule = (learning_rate, b1, b2, eps, log1, log2)
+    done = 0
+    for k in range(curvature.size):
+        mode = (curvature[k], variance[k])
+        moments = (state[0, k], state[1, k], state[2, k], state[3, k])
+        now, left, size = first_step, length, max(sizes[k], SHORTEST)
+        rate = _rate(now, rule, mode, moments)
+        trend = _trend(now, rule, mode, moments, rate)
+        work, counted, sum_a, sum_v = 0, 0, 0.0, 0.0
+        while left > 0 and work < MOST_WORK:
+            while size > left:
+                size //= 2
+            factor = line[0] + line[1] * (now - first_step)
+            taken = 0
+            if size < SHORTEST:
+                taken = min(left, SHORTEST)
+                moments, end = _steps(taken, now, (factor, line[1]), rule, mode, moments, rate)
+                work += taken
+                size = SHORTEST if abs(end - rate) <= tolerance * rate else SHORTEST // 2
+                trend, rate = (end - rate) / taken, end
+            else:
+                accepted, after, end = _stretch(
+                    size, now, (factor, line[1]), rule, mode, moments, rate, trend, tolerance
+                )
+                work += 8
+                if accepted:
+                    taken, moments = size, after
+                    size = 2 * size if abs(end - rate) <= 0.3 * tolerance * rate else size
+                    trend, rate = (end - rate) / taken, end
+                else:
+                    size //= 2
+            now += taken
+            left -= taken
+            if 2 * work > MOST_WORK:
+                counted += taken
+                sum_a += taken * moments[0]
+                sum_v += taken * moments[3]
+        state[0, k], state[1, k], state[2, k], state[3, k] = moments
+        sizes[k] = size
+        if left > 0:
+            sizes[k] = 0
+            if counted > 0:
+                state[0, k], state[3, k] = sum_a / counted, sum_v / counted
+        done += work
+    return done
+
+
+@compiled_within
+def _rate(
+    t: int,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+) -> float:
+    """The rate r of the step after t steps, without the schedule's factor."""
+    learning_rate, _, b2, eps, log1, log2 = rule
+    h, noise = mode
+    root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
+    correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
+    v = b2 * moments[3] + (1.0 - b2) * (h * h * moments[0] + noise)
+    below = math.sqrt(v) + eps * root
+    return learning_rate * root / correction / below if below > 1e-150 else 0.0
+
+
+@compiled_within
+def _trend(
+    t: int,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+) -> float:
+    """By how much the next rate differs; of the moments only V has to move for that."""
+    b2 = rule[2]
+    h, noise = mode
+    a, q, d, v = moments
+    moved = b2 * v + (1.0 - b2) * (h * h * a + noise)
+    return _rate(t + 1, rule, mode, (a, q, d, moved)) - rate
+
+
+@compiled_within
+def _steps(
+    count: int,
+    now: int,
+    line: tuple[float, float],
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+) -> tuple[Moments, float]:
+    """The moments of one node after some single steps, and the rate then."""
+    b1, b2 = rule[1], rule[2]
+    h, noise = mode
+    a, q, d, v = moments
+    for i in range(count):
+        r = (line[0] + line[1] * i) * rate
+        moment = h * h * a + noise
+        v = b2 * v + (1.0 - b2) * moment
+        q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
+        f = b1 * d + (1.0 - b1) * h * a
+        a = max(a - 2.0 * r * f + r * r * q, 0.0)
+        d = f - r * q
+        rate = _rate(now + i + 1, rule, mode, (a, q, d, v))
+    return (a, q, d, v), rate
+
+
+@compiled_within
+def _stretch(
+    size: int,
+    now: int,
+    line: tuple[float, float],
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+    rate: float,
+    trend: float,
+    tolerance: float,
+) -> tuple[bool, Moments, float]:
+    """The moments of one node after a stretch in which its rate hardly changes, if it does not.
+
+    In it r is the mean over the stretch, by Simpson's rule, of the rates that the stretch itself
+    leads to. Where it changes, the first half has a third of the change less and the second a third
+    more, which makes it of fourth order (the commutator-free Magnus integrator, Blanes and Moan
+    2006).
+
+    Returns:
+        Whether the rate stays within the tolerance, the moments, and the rate then.
+    """
+    slope = line[1]
+    factor = line[0] + 0.5 * (size - 1) * slope
+    mean, change, end = rate + 0.5 * (size - 1) * trend, size * trend, rate
+    # Where A follows the schedule, the schedule may change no more than the rate. Where A is close
+    # behind, it is that of the rate at the end, which the mean of a half is a little off.
+    decay = factor * mean * mode[0] * size
+    if abs(slope) * size > tolerance * factor and decay > tolerance:
+        return False, moments, end
+    if decay > CLOSE_BEHIND:
+        tolerance *= CLOSER
+    # The rate that a stretch leads to, put in again, hardly changes any more.
+    for _ in range(4):
+        r = max(factor * mean + slope * change * size / 12.0, 0.0)
+        turn = (factor * change + slope * size * mean) / 3.0
+        middle, after = _twice(size // 2, r, turn, rule, mode, moments)
+        half_way = _rate(now + size // 2, rule, mode, middle)
+        end = _rate(now + size, rule, mode, after)
+        bend = abs(2.0 * half_way - rate - end)
+        if not (abs(end - rate) <= tolerance * rate and bend <= 0.25 * tolerance * rate):
+            return False, moments, end
+        found = (rate + 4.0 * half_way + end) / 6.0 - 0.5 * (end - rate) / size
+        if abs(found - mean) <= SLACK * rate:
+            return True, after, end
+        mean, change = found, end - rate
+    return False, moments, end
+
+
+@compiled_within
+def _twice(
+    half: int,
+    r: float,
+    turn: float,
+    rule: Rule,
+    mode: tuple[float, float],
+    moments: Moments,
+) -> tuple[Moments, Moments]:
+    """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
+
+    At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
+    and V by an affine map: what T makes of A, D and Q, what the noise adds to them, and the row by
+    which A, D and Q of the start go into V. The map of 2 k steps is that of k steps after itself.
+    """
+    b1, b2 = rule[1], rule[2]
+    h, noise = mode
+    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
+    middle = moments
+    # A rate that hardly changes has one map for both halves.
+    parts = 2 if abs(turn) > 1e-3 * r else 1
+    for part in range(parts):
+        rate = r
+        if parts == 2:
+            rate = max(r - turn if part == 0 else r + turn, 0.0)
+        t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
+        na, nd, nq = rate * rate * e, -rate * e, e
+        va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+        steps = 1
+        while True:
+            aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
+            da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
+            qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
+            if steps >= half:
+                break
+            vn += fade * vn + va * na + vd * nd + vq * nq
+            va, vd, vq = (
+                fade * va + va * aa + vd * da + vq * qa,
+                fade * vd + va * ad + vd * dd + vq * qd,
+                fade * vq + va * aq + vd * dq + vq * qq,
+            )
+            na, nd, nq = (
+                na + aa * na + ad * nd + aq * nq,
+                nd + da * na + dd * nd + dq * nq,
+                nq + qa * na + qd * nd + qq * nq,
+            )
+            cross, trace = t1 * t2, t0 + t3
+            t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
+            fade *= fade
+            steps *= 2
+        a, q, d, v = middle if part == 1 else moments
+        after = (
+            max(aa * a + ad * d + aq * q + na, 0.0),
+            qa * a + qd * d + qq * q + nq,
+            da * a + dd * d + dq * q + nd,
+            fade * v + va * a + vd * d + vq * q + vn,
+        )
+        if part == 0:
+            middle = after
+    if parts == 2:
+        return middle, after
+    a, q, d, v = middle
+    return middle, (
+        max(aa * a + ad * d + aq * q + na, 0.0),
+        qa * a + qd * d + qq * q + nq,
+        da * a + dd * d + dq * q + nd,
+        fade * v + va * a + vd * d + vq * q + vn,
+    )
+
+
+@compiled
+def adam_rest(
+    learning_rate: float, b1: float, eps: float, curvature: Array, variance: Array
+) -> Array:
+    """A at rest of each node: see ``adam_rest.stationary``.
+
+    The left side of the equation of the floor, minus the right, grows with A: bisection finds the
+    root, on a log scale.
+    """
+    found = np.empty(curvature.size)
+    for k in range(curvature.size):
+        h, noise = curvature[k], variance[k]
+        low, high = -744.0, 709.0  # logarithms of the smallest and the largest number
+        for _ in range(48):
+            middle = 0.5 * (low + high)
+            a = np.exp(middle)
+            r = learning_rate / (np.sqrt(h * h * a + noise) + eps)
+            room = 2.0 + 2.0 * b1 - r * (1.0 - b1) * h
+            if room <= 0.0 or h * a * room < r * noise * (1.0 + b1):
+                low = middle
+            else:
+                high = middle
+        found[k] = np.exp(high)
+    return found
+
+
+@compiled
+def adam_chains(
+    optimizer: tuple[float, float, float],
+    rates: Array,
+    scales: Array,
+    curvature: Array,
+    deviation: Array,
+    weight: Array,
+    noise: Array,
+    places: Integers,
+    share: Array,
+    state: Array,
+    risks: Array,
+) -> None:
+    """Take some steps with every replica of every mode.
+
+    Args:
+        optimizer: beta1, beta2 and eps.
+        rates: lr / (1 - beta1^t) of each step.
+        scales: 1 / sqrt(1 - beta2^t) of each step.
+        curvature: h.
+        deviation: sqrt(c / B).
+        weight: 1/2 m h.
+        noise: standard normal numbers, twice as many as there are replicas of all modes.
+        places: where in ``noise`` each step begins to read.
+        share: of each replica in the mean of its group, shape (modes, groups, replicas).
+        state: theta, m and v, shape (3, modes, groups, replicas of a group); advanced in place.
+        risks: receives each group's risk after each step, shape (steps, groups).
+    """
+    b1, b2, eps = optimizer
+    _, modes, groups, replicas = state.shape
+    risks[:] = 0.0
+    for part in range(modes * groups):
+        k, group = part // groups, part % groups
+        theta, m, v = state[0, k, group], state[1, k, group], state[2, k, group]
+        shares = share[k, group]
+        h, scatter = curvature[k], deviation[k]
+        for i in range(rates.size):
+            place = places[i] + part * replicas
+            drawn = noise[place : place + replicas]
+            rate, scale = rates[i], scales[i]
+            total = 0.0
+            for r in range(replicas):
+                g = h * theta[r] + scatter * drawn[r]
+                m[r] = b1 * m[r] + (1.0 - b1) * g
+                v[r] = b2 * v[r] + (1.0 - b2) * g * g
+                # A mode without gradient has nothing to move: 0 / 0 is 0 there.
+                theta[r] -= rate * m[r] / max(np.sqrt(v[r]) * scale + eps, 1e-150)
+                total += shares[r] * theta[r] * theta[r]
+            risks[i, group] += weight[k] * total

@@ -1,0 +1,348 @@
+"""Scaling curves: what was found against batch size, over the seeds at each."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pandas import DataFrame, Series
+
+from nqm_study.report.frame import effective_rate, known
+from nqm_study.report.labels import labels
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.records import Optimum
+
+COMPUTED = ("greedy", "optimal")
+"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
+
+_OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The best found at one batch size, over its seeds: a row of ``points_frame``.
+
+    Attributes:
+        batch_size: examples per step.
+        steps, steps_low, steps_high: median and range over seeds of the fewest steps to the target.
+        hyperparameters: of the best trials, fixed ones too; median over seeds, the user's units.
+        trials: finished trials, summed over seeds.
+        seeds, seeds_unreached: seeds that reached the target, and those that did not.
+        bayes_bound: the fewest steps any algorithm could need.
+        hyperparameter_ranges: lowest and highest value over seeds.
+        effective_rate: lr / (1 - momentum) of the best trials, median over seeds. It is what sets
+            the pace: lr and momentum alone trade off.
+        effective_rate_range: lowest and highest over seeds.
+        classical_bound: d / (2 C B), the large-sample limit; None where it is not known.
+        optimal_steps: steps of SGD's optimal schedule; None where it is not known.
+        optimal_gap: the share of them that another schedule may save; None where it is not known.
+        rates: (step, learning rate) pairs of the schedule of the trial with the fewest steps, which
+            are ``steps_low``; empty unless it was computed.
+        optimum: the true optimum of the searched hyperparameters; None where it is not known.
+        seed_rates: the effective rates of the seeds' best trials, in no order.
+    """
+
+    batch_size: float
+    steps: float
+    steps_low: float
+    steps_high: float
+    hyperparameters: Mapping[str, float]
+    trials: int
+    seeds: int
+    bayes_bound: int
+    hyperparameter_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    seeds_unreached: int = 0
+    effective_rate: float = math.nan
+    effective_rate_range: tuple[float, float] = (math.nan, math.nan)
+    classical_bound: float | None = None
+    optimal_steps: int | None = None
+    optimal_gap: float | None = None
+    rates: tuple[tuple[int, float], ...] = ()
+    optimum: Optimum | None = None
+    seed_rates: tuple[float, ...] = ()
+
+    @property
+    def ratio_to_bound(self) -> float:
+        """Steps over the Bayes bound; nan where the bound is 0."""
+        return self.steps / self.bayes_bound if self.bayes_bound else math.nan
+
+    @property
+    def ratio_to_optimal(self) -> float:
+        """Steps over those of SGD's optimal schedule; nan where these are not known."""
+        return self.steps / self.optimal_steps if self.optimal_steps else math.nan
+
+    @property
+    def excess(self) -> float | None:
+        """How far the median steps are above the true optimum's, relative; None if not known."""
+        if self.optimum is None or self.optimum.steps == 0:
+            return None
+        return self.steps / self.optimum.steps - 1.0
+
+    @property
+    def optimal_rate(self) -> float:
+        """The true optimum's lr / (1 - momentum); nan where it is not known."""
+        return math.nan if self.optimum is None else effective_rate(self.optimum.hyperparameters)
+
+    def at_optimum(self) -> Point | None:
+        """The point that a search would have found at the true optimum; None if it is not known."""
+        if self.optimum is None:
+            return None
+        steps, rate = float(self.optimum.steps), self.optimal_rate
+        return replace(
+            self,
+            steps=steps,
+            steps_low=steps,
+            steps_high=steps,
+            hyperparameters=self.optimum.hyperparameters,
+            hyperparameter_ranges={},
+            effective_rate=rate,
+            effective_rate_range=(rate, rate),
+            seed_rates=(rate,),
+        )
+
+    @property
+    def examples(self) -> float:
+        """Examples seen until the target: steps times batch size."""
+        return self.steps * self.batch_size
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Studies that differ only in batch size and seed.
+
+    Attributes:
+        key: the definition's hash less batch size and seed.
+        label: the optimizer, and what tells this curve from the others it was built with.
+        optimizer, spectrum, schedule: names of the configurations.
+        target: expected loss to reach.
+        searched: names of the searched hyperparameters.
+        points: by batch size, smallest first.
+        unreached: batch sizes with finished trials of which none reached the target.
+        spectrum_digest: hash of the spectrum's arrays.
+        spectrum_text: the spectrum's name with its settings.
+        variant: what curves of several optimizers have in common: problem, schedule, what is fixed.
+        optima: true optima by batch size, where they are known; also where none was reached.
+    """
+
+    key: str
+    label: str
+    optimizer: str
+    spectrum: str
+    schedule: str
+    target: float
+    searched: tuple[str, ...]
+    points: tuple[Point, ...]
+    unreached: tuple[float, ...]
+    spectrum_digest: str = ""
+    spectrum_text: str = ""
+    variant: str = ""
+    optima: tuple[tuple[float, Optimum], ...] = ()
+
+    @property
+    def computed(self) -> bool:
+        """Whether its schedules were computed: their largest rate is mostly the cap on them."""
+        return self.schedule in COMPUTED
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing of it is searched or computed: each study is one run at a given rate."""
+        return not self.searched and not self.computed
+
+
+def curves(studies: DataFrame) -> tuple[Curve, ...]:
+    """The scaling curves of a table of studies, in its order.
+
+    Their names are those of the column ``label`` where there is one (see ``labelled``), else made
+    of what differs. Studies that search the batch size are on no curve.
+    """
+    members = labelled(on_curves(studies))
+    by_curve = dict(list(points_frame(members).groupby("curve", sort=False)))
+    found = []
+    for key, group in members.groupby("curve", sort=False):
+        first, rows = group.iloc[0], by_curve[key].to_dict("records")
+        definition: StudyDefinition = first.definition
+        found.append(
+            Curve(
+                key=first.curve,
+                label=first.label,
+                optimizer=first.optimizer,
+                spectrum=first.spectrum,
+                schedule=first.schedule,
+                target=definition.target,
+                searched=definition.searched,
+                points=tuple(_point(row) for row in rows if row["seeds"]),
+                unreached=tuple(row["batch_size"] for row in rows if not row["seeds"]),
+                spectrum_digest=first.spectrum_digest,
+                spectrum_text=definition.spectrum_text,
+                variant=_variant(definition),
+                optima=tuple(
+                    (row["batch_size"], row["optimum"]) for row in rows if known(row["optimum"])
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def on_curves(studies: DataFrame) -> DataFrame:
+    """The studies of one batch size; of equal ones that with the most trials."""
+    return _one_each(studies[~studies.two_objectives])
+
+
+def on_frontiers(studies: DataFrame) -> DataFrame:
+    """The studies that search the batch size too; of equal ones that with the most trials."""
+    return _one_each(studies[studies.two_objectives])
+
+
+def labelled(studies: DataFrame) -> DataFrame:
+    """The studies with the names of their curves in the column ``label``, if they have none yet."""
+    if "label" in studies:
+        return studies
+    first = studies.drop_duplicates("curve")
+    names = dict(zip(first.curve, labels(list(first.definition)), strict=True))
+    return studies.assign(label=studies.curve.map(names))
+
+
+def points_frame(studies: DataFrame) -> DataFrame:
+    """The best found at each batch size of each curve: a row for each, over the seeds.
+
+    Of ``steps_to_target``, ``effective_learning_rate`` and the hyperparameters there are median and
+    range: ``momentum``, ``momentum_low``, ``momentum_high``. The rest is as ``Point`` has it.
+    """
+    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
+    spread = {
+        f"{name}{end}": (name, function)
+        for name in ("steps_to_target", "effective_learning_rate", *names)
+        for end, function in (("", "median"), ("_low", "min"), ("_high", "max"))
+    }
+    keys = ["curve", "batch_size"]
+    fastest_first = studies.sort_values("steps_to_target", kind="stable")
+    rows = fastest_first.groupby(keys).agg(
+        trials=("n_trials", "sum"),
+        seeds=("reached", "sum"),
+        studies=("reached", "size"),
+        bayes_bound=("bayes_bound", "first"),
+        classical_bound=("classical_bound", "first"),
+        optimal_steps=("optimal_steps", "first"),
+        optimal_gap=("optimal_gap", "first"),
+        hyperparameters=("hyperparameters", "first"),
+        rates=("rates", "first"),
+        seed_rates=("effective_learning_rate", lambda rates: tuple(rates.dropna())),
+        **spread,
+    )
+    return rows.assign(optimum=best_optima(studies, keys)).reset_index()
+
+
+def best_optima(studies: DataFrame, keys: list[str]) -> Series:
+    """The true optimum of the studies that have these keys in common, where it is known.
+
+    They all have the same one, unless it is not exact: then it is the best of theirs.
+    """
+    known_ones = studies[studies.optimum_steps.notna()]
+    best_first = known_ones.sort_values(
+        ["optimum_exact", "optimum_steps"], ascending=[False, True], kind="stable"
+    )
+    return best_first.drop_duplicates(keys).set_index(keys).optimum
+
+
+def runs_frame(studies: DataFrame) -> DataFrame:
+    """The runs whose course is known, or that diverged: a row for each curve and batch size.
+
+    Of several seeds it is the one with the fewest steps. Beside ``curve``, ``label``,
+    ``optimizer``, ``schedule``, ``target`` and ``batch_size`` of its study a run has its
+    ``learning_rate`` (0 where there is none), ``reached``, ``steps`` (<NA> unless reached),
+    ``fixed`` (nothing was searched or computed), and ``training``, None where it diverged at once.
+    """
+    rows = []
+    for study in labelled(on_curves(studies)).itertuples():
+        course = study.training
+        number = study.trials[0].number if course is None else course.trial
+        trial = next((each for each in study.trials if each.number == number), None)
+        if trial is not None and (course is not None or study.diverged):
+            rows.append(
+                {
+                    **{name: getattr(study, name) for name in _OF_RUN},
+                    "learning_rate": trial.hyperparameters.get("learning_rate", 0.0),
+                    "reached": trial.steps is not None,
+                    "steps": trial.steps,
+                    "fixed": not study.definition.searched and study.schedule not in COMPUTED,
+                    "training": course,
+                }
+            )
+    columns = (*_OF_RUN, "learning_rate", "reached", "steps", "fixed", "training")
+    types = {"reached": "bool", "steps": "Int64", "fixed": "bool", "training": "object"}
+    frame = DataFrame(rows, columns=list(columns)).astype(types)
+    fastest_first = frame.sort_values("steps", kind="stable")
+    return fastest_first.drop_duplicates(["curve", "batch_size"]).sort_index()
+
+
+def by_problem(studies: DataFrame) -> list[DataFrame]:
+    """The studies of each spectrum and target apart, as one figure shows them, by their names."""
+    groups = [group for _, group in studies.groupby(["spectrum_digest", "target"])]
+    return sorted(groups, key=lambda group: str(group.spectrum.min()))
+
+
+def one_problem_each(curves: Sequence[Curve]) -> tuple[tuple[Curve, ...], ...]:
+    """The curves of each spectrum and target apart, in the order of the first of each."""
+    groups: dict[tuple[str, float], list[Curve]] = defaultdict(list)
+    for curve in curves:
+        groups[curve.spectrum_digest, curve.target].append(curve)
+    return tuple(map(tuple, groups.values()))
+
+
+def compared(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves that are compared by their fewest steps: without fixed ones, if there are others.
+
+    Fixed ones are what the figure ``training`` is for.
+    """
+    return [curve for curve in curves if not curve.fixed] or list(curves)
+
+
+def scheduled(curves: Sequence[Curve]) -> bool:
+    """Whether any curve's learning rate changes in the course of a run, so that it has a peak."""
+    return any(curve.schedule != "constant" for curve in curves)
+
+
+def _one_each(studies: DataFrame) -> DataFrame:
+    longest_last = studies.sort_values(["n_trials", "study"])
+    return longest_last.drop_duplicates("fingerprint", keep="last").sort_index()
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    names = row["hyperparameters"]
+    return Point(
+        batch_size=row["batch_size"],
+        steps=float(row["steps_to_target"]),
+        steps_low=float(row["steps_to_target_low"]),
+        steps_high=float(row["steps_to_target_high"]),
+        hyperparameters={name: row[name] for name in names},
+        trials=row["trials"],
+        seeds=row["seeds"],
+        bayes_bound=row["bayes_bound"],
+        hyperparameter_ranges={n: (row[f"{n}_low"], row[f"{n}_high"]) for n in names},
+        seeds_unreached=row["studies"] - row["seeds"],
+        effective_rate=row["effective_learning_rate"],
+        effective_rate_range=(
+            row["effective_learning_rate_low"],
+            row["effective_learning_rate_high"],
+        ),
+        classical_bound=known(row["classical_bound"]),
+        optimal_steps=known(row["optimal_steps"]),
+        optimal_gap=known(row["optimal_gap"]),
+        rates=row["rates"],
+        optimum=known(row["optimum"]),
+        seed_rates=row["seed_rates"],
+    )
+
+
+def _variant(definition: StudyDefinition) -> str:
+    """What is not the optimizer's own: problem, schedule, and what of its shape is fixed."""
+    fixed = [
+        f"{name} {value:g}"
+        for name, value in sorted(definition.hyperparameters.items())
+        if not isinstance(value, Range)
+    ]
+    problem = (definition.spectrum_digest, f"{definition.target:g}", definition.schedule)
+    return ", ".join([*problem, *fixed])

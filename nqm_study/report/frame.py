@@ -1,0 +1,282 @@
+"""The tables of studies and of trials from which everything in the report is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
+
+from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.records import StudyRecord, TrialRecord
+
+Value = float | str
+
+# From plain to elaborate: curves are drawn and listed in this order, other names after these.
+_ORDER = (
+    *("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop"),
+    *("constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"),
+    *("piecewise_constant", "step_decay", "warmup_stable_decay", "one_cycle"),
+    *("greedy", "optimal"),
+)
+_ABSENT = ("momentum", "preconditioner_power", "ema_decay")
+_COLUMNS = {
+    **dict.fromkeys(("study", "optimizer", "spectrum", "schedule", "sampler"), "str"),
+    **dict.fromkeys(("target", "batch_size"), "float64"),
+    **dict.fromkeys(("seed", "n_trials"), "int64"),
+    **dict.fromkeys(("reached", "diverged"), "bool"),
+    "steps_to_target": "Int64",
+    **dict.fromkeys(("examples_to_target", "learning_rate"), "float64"),
+    "effective_learning_rate": "float64",
+    "bayes_bound": "int64",
+    "classical_bound": "float64",
+    "optimal_steps": "Int64",
+    "optimal_gap": "float64",
+    "optimum_steps": "Int64",
+    "optimum_exact": "boolean",
+    "excess": "float64",
+    "max_steps": "int64",
+    "max_growth": "float64",
+    **dict.fromkeys(("warm_start", "two_objectives"), "bool"),
+    **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
+}
+_OBJECTS = (
+    *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "training"),
+    *("reports", "at_edge"),
+)
+_OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
+_OF_TRIAL = ("status", "risk", "risk_error", "sampled", "started", "finished")
+
+
+def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
+    """The table of studies: one row for each with finished trials, in the order of the curves.
+
+    What decides a study (the names are those of its configuration):
+
+    | column | meaning |
+    |---|---|
+    | study | its name in the storage |
+    | optimizer, spectrum, schedule | names of the configurations |
+    | sampler | name of its configuration, with ``+ finish`` where a local search follows |
+    | target | expected loss to reach |
+    | batch_size | examples per step; NaN where it is searched |
+    | seed | of the sampler |
+    | max_steps | steps after which a trial has missed the target |
+    | max_growth | times the first loss above which a trial is diverged; infinite for none |
+    | warm_start | whether the first trials are those that a rule says |
+    | dim, exponent, pieces, ... | settings of spectrum, schedule and optimizer, where there are |
+
+    What was found:
+
+    | column | meaning |
+    |---|---|
+    | n_trials | finished trials |
+    | reached | whether a trial reached the target |
+    | diverged | whether all trials diverged |
+    | steps_to_target | fewest optimizer steps; <NA> where none reached the target |
+    | examples_to_target | the same times the batch size |
+    | learning_rate, momentum, ... | the best trial's hyperparameters, or fixed ones; NaN: unknown |
+    | effective_learning_rate | the best trial's lr / (1 - momentum), which sets the pace |
+
+    What it is measured against:
+
+    | column | meaning |
+    |---|---|
+    | bayes_bound | steps that any algorithm could need at least |
+    | classical_bound | d / (2 C B) in steps, the large-sample limit; NaN: unknown |
+    | optimal_steps | steps of SGD's optimal schedule, rate <= 2/h_1; <NA>: unknown |
+    | optimal_gap | share of them that another schedule may save; NaN: unknown |
+    | optimum_steps | fewest steps that the searched hyperparameters can reach; <NA>: unknown |
+    | optimum_learning_rate, ... | hyperparameters that take them; NaN: unknown |
+    | optimum_exact | whether that is computed; else it is the best of a dense search |
+    | excess | steps_to_target / optimum_steps - 1; NaN: unknown |
+
+    What groups rows: ``spectrum_digest`` with ``target`` (a problem, one figure), ``curve`` (alike
+    but for batch size and seed), ``benchmark`` (but for the sampler, too), ``fingerprint`` (alike
+    in all), and ``two_objectives`` (the batch size is searched: a frontier, and no curve).
+
+    What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
+    mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
+    step and learning rate), ``optimum``, ``frontier`` (pairs of batch size and fewest steps),
+    ``training`` (steps, losses and noise scales along the best run), ``reports`` and ``at_edge``.
+    """
+    rows = [_row(record) for record in sorted(records, key=_place) if record.trials]
+    names = [name for name in _names(rows) if name not in _OBJECTS]
+    columns = dict.fromkeys((*_COLUMNS, *names, *_OBJECTS))
+    return DataFrame(rows, columns=list(columns)).astype(_COLUMNS)
+
+
+def trials_frame(studies: DataFrame) -> DataFrame:
+    """The table of trials: one row for each finished trial of the studies, in their order.
+
+    Of the study it has ``study``, ``optimizer``, ``spectrum``, ``schedule``, ``sampler``,
+    ``target``, ``seed`` and ``curve``. Of the trial:
+
+    | column | meaning |
+    |---|---|
+    | trial | its number in the study, from 0 |
+    | batch_size | examples per step |
+    | learning_rate, momentum, ... | its hyperparameters in the user's units, fixed ones too |
+    | steps_to_target | optimizer steps; <NA> where the target was not reached |
+    | examples_to_target | the same times the batch size |
+    | fewest_steps | of this trial and those before; infinite where none reached the target |
+    | status | ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps`` |
+    | risk | expected loss at the crossing, or else the smallest seen |
+    | risk_error | its relative error; NaN where it was not measured |
+    | sampled | whether the risk was sampled |
+    | started, finished | when it ran |
+    """
+    rows: list[dict[str, Any]] = []
+    for study in studies.to_dict("records"):
+        fewest = math.inf
+        for trial in study["trials"]:
+            steps = trial.steps
+            fewest = fewest if steps is None else min(fewest, steps)
+            rows.append(
+                {
+                    **{name: study[name] for name in _OF_STUDY},
+                    "trial": trial.number,
+                    **trial.hyperparameters,
+                    "batch_size": trial.batch_size or study["batch_size"],
+                    "steps_to_target": steps,
+                    "examples_to_target": _examples(trial, study["batch_size"]),
+                    "fewest_steps": fewest,
+                    **{name: getattr(trial, name) for name in _OF_TRIAL},
+                }
+            )
+    columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *_names(rows)]
+    columns += ["steps_to_target", "examples_to_target", "fewest_steps", *_OF_TRIAL]
+    frame = DataFrame(rows, columns=list(dict.fromkeys(columns)))
+    return frame.astype({"steps_to_target": "Int64", "risk_error": "float64"})
+
+
+def properties(definition: StudyDefinition) -> dict[str, Value]:
+    """What all studies of a curve share, by the keys of the configuration without their group.
+
+    A hyperparameter is a number, or ``searched``. What an optimizer of the kind of SGD has none of,
+    it has 0 of.
+    """
+    absent: dict[str, Value] = {} if definition.approximate else dict.fromkeys(_ABSENT, 0.0)
+    return {
+        "optimizer": definition.optimizer,
+        "spectrum": definition.spectrum,
+        "schedule": definition.schedule,
+        "sampler": definition.sampler_text,
+        "target": definition.target,
+        "max_steps": float(definition.max_steps),
+        "max_growth": math.inf if definition.max_growth is None else definition.max_growth,
+        "warm_start": _value(definition.warm_start),
+        **definition.spectrum_settings,
+        **definition.schedule_settings,
+        **definition.optimizer_settings,
+        **absent,
+        **{name: _value(value) for name, value in definition.hyperparameters.items()},
+    }
+
+
+def effective_rate(hyperparameters: Mapping[str, float]) -> float:
+    """The rate that sets the pace, lr / (1 - momentum); nan without a learning rate."""
+    learning_rate = hyperparameters.get("learning_rate", math.nan)
+    return learning_rate / (1.0 - hyperparameters.get("momentum", 0.0))
+
+
+def known(value: Any) -> Any:
+    """A cell's value, None where it is missing."""
+    return None if pd.isna(value) else value
+
+
+def _row(record: StudyRecord) -> dict[str, Any]:
+    definition, best, optimum = record.definition, record.best, record.optimum
+    found = {} if best is None else best.hyperparameters
+    values = {
+        name: math.nan if isinstance(value, Range) else float(value)
+        for name, value in definition.hyperparameters.items()
+    }
+    size = math.nan if definition.two_objectives else definition.one_batch_size
+    steps = None if best is None else best.steps
+    at_optimum = {} if optimum is None else optimum.hyperparameters
+    return {
+        **properties(definition),
+        **values,
+        **{name: float(value) for name, value in found.items()},
+        "study": record.name,
+        "batch_size": size,
+        "seed": definition.seed,
+        "max_steps": definition.max_steps,
+        "warm_start": definition.warm_start,
+        "n_trials": len(record.trials),
+        "reached": best is not None,
+        "diverged": all(trial.status == "diverged" for trial in record.trials),
+        "steps_to_target": steps,
+        "examples_to_target": _examples(best, size),
+        "effective_learning_rate": effective_rate(found),
+        "bayes_bound": record.bayes_bound,
+        "classical_bound": record.classical_bound,
+        "optimal_steps": record.optimal_steps,
+        "optimal_gap": record.optimal_gap,
+        "optimum_steps": None if optimum is None else optimum.steps,
+        **{f"optimum_{name}": float(value) for name, value in at_optimum.items()},
+        "optimum_exact": None if optimum is None else optimum.exact,
+        "excess": record.excess,
+        "spectrum_digest": definition.spectrum_digest,
+        "curve": definition.curve,
+        "benchmark": definition.benchmark,
+        "fingerprint": definition.fingerprint,
+        "two_objectives": definition.two_objectives,
+        "definition": definition,
+        "hyperparameters": dict(found),
+        "trials": record.trials,
+        "rates": () if best is None else best.rates,
+        "optimum": optimum,
+        "frontier": record.frontier,
+        "training": record.training,
+        "reports": record.reports,
+        "at_edge": record.at_edge,
+    }
+
+
+def _examples(trial: TrialRecord | None, batch_size: float) -> float:
+    """Examples to the target, NaN where it was not reached."""
+    if trial is None or trial.steps is None:
+        return math.nan
+    return trial.steps * (trial.batch_size or batch_size)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _value(value: Hyperparameter) -> Value:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "searched" if isinstance(value, Range) else float(value)
+
+
+def _place(record: StudyRecord) -> tuple[object, ...]:
+    """Where a study stands: by spectrum, target, optimizer, schedule, what is given, batch size."""
+    definition = record.definition
+    return (
+        definition.spectrum,
+        definition.target,
+        _rank(definition.optimizer),
+        definition.optimizer,
+        _rank(definition.schedule),
+        definition.schedule,
+        definition.optimizer_text,  # a policy of beta2 comes after the plain one
+        tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
+        definition.curve,
+        float(definition.batch_text.partition("..")[0]),
+        definition.seed,
+        record.name,
+    )
+
+
+def _size(value: Hyperparameter) -> float:
+    """What is searched comes before what is fixed, and small values before large ones."""
+    return -math.inf if isinstance(value, Range) else float(value)
+
+
+def _rank(name: str) -> int:
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
