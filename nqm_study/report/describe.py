@@ -1,4 +1,4 @@
-"""What the figures show, in words."""
+"""What the figures show, in words: a line for each curve, and what its words mean."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from nqm_study.study.records import OPTIMAL
 
 
 def describe(curves: Sequence[Curve]) -> str:
-    """A short paragraph that says in words what the figures show."""
+    """Paragraph on curves: what they share, their steps and laws, and the meaning of the words."""
     if not curves:
         return "No finished trials."
-    sentences = [
-        caption(curves),
-        *(_curve(curve) for curve in curves),
-        _slopes(curves),
-        _reference(curves),
-    ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join([caption(curves), *map(describe_curve, curves), *definitions(curves)])
 
 
-def _curve(curve: Curve) -> str:
+def describe_curve(curve: Curve) -> str:
+    """Line on a curve: steps at its ends, ratios to the bounds, its laws, and what was missed."""
     sentences = []
     if curve.points:
         first, last = curve.points[0], curve.points[-1]
@@ -50,31 +45,13 @@ def _curve(curve: Curve) -> str:
     return " ".join(sentences)
 
 
-def _slopes(curves: Sequence[Curve]) -> str:
-    """What the slopes' texts leave unsaid: each is explained where there is one."""
+def definitions(curves: Sequence[Curve]) -> list[str]:
+    """The meaning of what the lines on curves say: only of what they do say."""
     fits = [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
-    sentences = []
-    sentences.append(words.slopes(fits))
+    points = [point for curve in curves for point in curve.points]
+    sentences = [text] if (text := words.slopes(fits)) else []
     if any(fit.end is not None for fit in fits):
         sentences.append(words.ENDS)
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _ratios(points: Sequence[Point]) -> str:
-    text = f"{_span([point.ratio_to_bound for point in points])} times the Bayes bound"
-    known = [point.ratio_to_optimal for point in points if point.optimal_steps]
-    return f"{text}, {_span(known)} times {OPTIMAL}" if known else text
-
-
-def _span(ratios: Sequence[float]) -> str:
-    low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
-    return low if low == high else f"{low} to {high}"
-
-
-def _reference(curves: Sequence[Curve]) -> str:
-    """What the steps are compared with: each is explained where it is known."""
-    points = [point for curve in curves for point in curve.points]
-    sentences = []
     if points:
         sentences.append("The Bayes bound is the fewest steps any algorithm could need.")
     if any(point.classical_bound is not None for point in points):
@@ -93,5 +70,15 @@ def _reference(curves: Sequence[Curve]) -> str:
             sentences.append(
                 f"By its last refinement, others may save {100.0 * max(gaps):.2g} % of its steps."
             )
-    sentences += meaning(curves)
-    return " ".join(sentences)
+    return [*sentences, *meaning(curves)]
+
+
+def _ratios(points: Sequence[Point]) -> str:
+    text = f"{_span([point.ratio_to_bound for point in points])} times the Bayes bound"
+    known = [point.ratio_to_optimal for point in points if point.optimal_steps]
+    return f"{text}, {_span(known)} times {OPTIMAL}" if known else text
+
+
+def _span(ratios: Sequence[float]) -> str:
+    low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
+    return low if low == high else f"{low} to {high}"

@@ -1,42 +1,118 @@
-"""The report as one HTML file, with Plotly inside: it works from disk and asks no server.
-
-MLflow's artifact viewer shows it too, in a frame that has no address of its own and no files beside
-it. So the library is in the file: compressed, as every summary run has a copy.
-"""
+"""The report as one HTML file: a chart to look into, a line on each curve, and a table."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
-import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
-from importlib.resources import files
-from itertools import chain
-from string import Template
+from itertools import islice
+from textwrap import wrap
 from typing import Any
 
-from plotly.offline import get_plotlyjs
+import numpy as np
+from numpy.typing import NDArray
+from plotly.graph_objects import Figure, Layout
 
+from nqm_study.report import words
+from nqm_study.report.axes import Look, nqm_style
 from nqm_study.report.captions import caption
-from nqm_study.report.curves import Curve
-from nqm_study.report.describe import describe
-from nqm_study.report.page_lines import PageLine, page_lines
-from nqm_study.report.quantities import Quantity, quantities
+from nqm_study.report.curves import Curve, Point, one_problem_each, scheduled
+from nqm_study.report.describe import definitions, describe_curve
+from nqm_study.report.drawing import curve_looks
+from nqm_study.report.html import chart, document
+from nqm_study.report.reference import (
+    CLASSICAL,
+    all_known,
+    bayes_line,
+    classical_line,
+    optimal_line,
+)
 from nqm_study.report.tables import NAMING, result_frame
+from nqm_study.study.records import OPTIMAL
 
+_POWERS = ("batch_size", "steps", "examples")  # on axes with ticks at powers of two
+_X = (*_POWERS, "learning_rate")
+# Set by their distance from one, and told apart only by its logarithm.
+_NEAR_ONE = ("momentum", "beta1", "beta2", "ema_decay")
 _MOST_TICKS = 24
+_LABEL_WIDTH = 33  # characters
+_MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
+_SYMBOLS = dict(zip("os^DvPX*", _MARKERS, strict=True))
+_DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
+_INK = "#000000"  # the text's colour, which the style makes light on a dark page
+_GREY = "#808080"
+
+_HEIGHT = "clamp(480px, 100vh - 140px, 600px)"  # as tall as a viewer's frame has room for
+_STYLE = """:root { --ink: light-dark(#262626, #dddddd); }
+html { background: Canvas; color: CanvasText; }
+#theme { display: block; font: inherit; margin-left: auto; }
+figure { margin: 0.5rem 0 1rem; }
+figcaption, table { font-size: 0.9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { font-weight: bold; padding: 0.4rem 0; text-align: left; }
+th, td { padding: 0.1rem 0.7rem; text-align: right; white-space: nowrap; }
+th { max-width: 7rem; vertical-align: bottom; white-space: normal; }
+.left { text-align: left; }
+thead, tbody { border-bottom: 1px solid GrayText; }
+.js-plotly-plot text, [style*="fill: rgb(0, 0, 0)"] { fill: var(--ink) !important; }
+[style*="stroke: rgb(0, 0, 0)"] { stroke: var(--ink) !important; }
+.gridlayer path { stroke: light-dark(#e2e2e2, #3a3a3a) !important; }
+.hovertext path, .updatemenu-item-rect { fill: Canvas !important; }
+"""
+_BODY = """<button id="theme" type="button">dark colours</button>
+<figure>
+{chart}
+<figcaption>{caption}</figcaption>
+</figure>
+<ul id="description">
+{lines}
+</ul>
+<details>
+<summary>What the words mean</summary>
+{definitions}
+</details>
+<div class="wide">
+<table>
+<caption>Fewest steps to the target, by curve and batch size</caption>
+{table}
+</table>
+</div>
+<script>
+const root = document.documentElement, theme = document.getElementById("theme");
+const system = matchMedia("(prefers-color-scheme: dark)");
+function paint(dark) {{
+  root.style.colorScheme = dark ? "dark" : "light";
+  theme.textContent = dark ? "light colours" : "dark colours";
+}}
+theme.onclick = () => paint(root.style.colorScheme === "light");
+system.onchange = () => paint(system.matches);
+paint(system.matches);
+</script>"""
+_NARROW = """const narrow = matchMedia("(max-width: 700px)");
+function place() {
+  const legend = narrow.matches ? { orientation: "h", y: -0.35 } : {};
+  Plotly.relayout("{plot_id}", { legend });
+}
+narrow.onchange = place;
+place();"""
+
+Spread = tuple[float, float, float]
+"""A value, and the lowest and highest over seeds; nan where it is not known."""
+
+_UNKNOWN: Spread = (math.nan, math.nan, math.nan)
+
+Values = NDArray[np.float64]
+
+Line = tuple[dict[str, Any], list[dict[str, Spread]]]
+"""What Plotly is given of a line whatever is on the axes, and the quantities of its points."""
 
 
 def report_page(curves: Sequence[Curve], title: str) -> str:
-    """The curves as a page with a chart, what it shows in words, and a table of its points.
+    """The curves as a page that works from disk and asks no server.
 
-    The chart has log axes, values under the pointer, a legend whose entries hide and show curves,
-    and choices of what is on its axes. It is Plotly's, and is drawn where JavaScript runs; words
-    and table are there without. The same curves give the same bytes.
+    Words and table are there without JavaScript. The same curves give the same bytes.
 
     Args:
         curves: at least one; their spectra and targets may differ, as their labels then do.
@@ -47,111 +123,357 @@ def report_page(curves: Sequence[Curve], title: str) -> str:
     """
     if not curves:
         raise ValueError("curves=(): must be at least one")
-    shown = quantities(curves)
-    lines = page_lines(curves)
-    shared = caption(curves)
-    report = {
-        "lines": [line.data(shown) for line in lines],
-        "axes": {quantity.name: _axis(quantity, lines) for quantity in shown},
-    }
-    return Template(_resource("page.html")).substitute(
-        title=escape(title),
-        style=_resource("page.css"),
-        x=_options([quantity for quantity in shown if quantity.for_x]),
-        y=_options([quantity for quantity in shown if quantity.for_y]),
-        caption=escape(f"{shared} {_legend(curves)}"),
-        description=escape(describe(curves).removeprefix(shared).strip()),
+    body = _BODY.format(
+        chart=chart(page_figure(curves), "plot", _HEIGHT, post_script=_NARROW),
+        caption=escape(f"{caption(curves)} {_legend(curves)}"),
+        lines="\n".join(f"<li>{escape(describe_curve(curve))}</li>" for curve in curves),
+        definitions="\n".join(f"<p>{escape(text)}</p>" for text in definitions(curves)),
         table=_table(curves),
-        report=_json(report),
-        notice=_notice(),
-        plotly=_plotly(),
-        script=_resource("page.js"),
     )
+    return document(title, body, _STYLE)
 
 
-def _options(choices: Sequence[Quantity]) -> str:
-    return "".join(
-        f'<option value="{escape(choice.name)}">{escape(choice.title)}</option>'
-        for choice in choices
+def page_figure(curves: Sequence[Curve]) -> Figure:
+    """The chart: log axes, values under the pointer, a legend that hides and shows, two menus.
+
+    The menus choose what is on the axes: steps, and the quantities that at least one point has.
+    """
+    titles, lines = _titles(curves), _lines(curves)
+    points = [point for _, found in lines for point in found]
+    values = {
+        name: [value for p in points for value in p.get(name, ()) if math.isfinite(value)]
+        for name in titles
+    }
+    axes = {
+        name: _axis(name, title, values[name])
+        for name, title in titles.items()
+        if values[name] or name == "steps"
+    }
+    menus = {
+        letter: [
+            _choice(letter, name, axes[name], lines)
+            for name in axes
+            if (name in _X if letter == "x" else name != "batch_size")
+        ]
+        for letter in "yx"
+    }
+    (upright, y), (level, x) = (menus[letter][0]["args"] for letter in "yx")
+    traces = [
+        {**trace, **{key: found[place] for key, found in {**upright, **level}.items()}}
+        for place, (trace, _) in enumerate(lines)
+    ]
+    places = {"y": (0.0, 1.01, "bottom", "down"), "x": (1.0, -0.16, "top", "up")}
+    layout = Layout(
+        {**y, **x},
+        template="none",
+        margin={"t": 60, "r": 10, "l": 60, "b": 90},
+        hovermode="closest",
+        font={"family": "system-ui, sans-serif", "color": _INK},
+        hoverlabel={"bgcolor": "white", "align": "left"},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": _GREY, "activecolor": _GREY},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        legend2={"visible": False},
+        yaxis2={"overlaying": "y", "range": [0, 1], "fixedrange": True, "visible": False},
+        updatemenus=[
+            {
+                "buttons": menus[letter],
+                **dict(zip(("x", "y", "yanchor", "direction"), place, strict=True)),
+                "xanchor": "left" if letter == "y" else "right",
+                "bordercolor": _GREY,
+                "bgcolor": "white",
+            }
+            for letter, place in places.items()
+        ],
     )
+    return Figure(traces, layout)
+
+
+def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:
+    """A menu's button: puts a quantity on an axis; lines that do not have it leave the legend."""
+    read = [[point.get(name, _UNKNOWN) for point in points] for _, points in lines]
+    spreads = [np.array(found).reshape(-1, 3) for found in read]
+    lowest = 0.0 if axis["type"] == "log" else -math.inf
+    values = [
+        [v if lowest < v < math.inf else None for v in each[:, 0].tolist()] for each in spreads
+    ]
+    known = [any(value is not None for value in found) for found in values]
+    restyle: dict[str, list[Any]] = {f"error_{letter}": [_bars(*each.T) for each in spreads]}
+    traces = [trace for trace, _ in lines]
+    if letter == "x":
+        restyle["x"] = values
+        # Either menu takes lines out of the legend: this one by another legend that is not shown.
+        restyle["legend"] = ["legend" if each else "legend2" for each in known]
+    else:
+        restyle["y"] = [trace.get("y", found) for trace, found in zip(traces, values, strict=True)]
+        restyle["showlegend"] = [
+            trace["showlegend"] and each for trace, each in zip(traces, known, strict=True)
+        ]
+    label = axis["title"]["text"]
+    args = [restyle, {f"{letter}axis": axis}]
+    return {"label": label, "name": name, "method": "update", "args": args}
+
+
+def _bars(value: Values, low: Values, high: Values) -> dict[str, Any]:
+    """How far the range over seeds reaches above and below each value."""
+    above, below = (np.nan_to_num(arm).clip(0.0).tolist() for arm in (high - value, value - low))
+    if not any(above + below):
+        return {"visible": False}
+    arms = {"array": above, "arrayminus": below, "symmetric": False}
+    return {"visible": True, "type": "data", "thickness": 1.2, **arms}
+
+
+def _axis(name: str, title: str, values: Sequence[float]) -> dict[str, Any]:
+    axis: dict[str, Any] = {
+        "title": {"text": escape(title, quote=False)},
+        "gridcolor": "#e2e2e2",
+        "zeroline": False,
+        "automargin": True,
+    }
+    if name == "excess" or min(values, default=1.0) <= 0.0:
+        return {**axis, "type": "linear", "rangemode": "tozero"}
+    axis |= {"type": "log", "exponentformat": "power", "tickangle": 0}
+    if name in _POWERS and values:
+        low, high = (math.log2(end(values)) for end in (min, max))
+        powers = range(math.floor(low) - 1, math.ceil(high) + 2)
+        step = math.ceil(len(powers) / _MOST_TICKS)
+        shown = [k for k in powers if k % step == 0]
+        axis["tickvals"] = [2.0**k for k in shown]
+        axis["ticktext"] = [f"2<sup>{k}</sup>" for k in shown]
+    return axis
+
+
+def _titles(curves: Sequence[Curve]) -> dict[str, str]:
+    """What can be on the axes, in the order of the menus: names with titles and units.
+
+    The effective rate is left out where no optimizer has momentum: it is the learning rate there.
+    """
+    best = "best peak learning rate" if scheduled(curves) else "best learning rate"
+    titles = {
+        "batch_size": "batch size, B (examples)",
+        "steps": "steps to target, T (optimizer steps)",
+        "examples": "examples to target, T B",
+        "learning_rate": f"{best} (as in PyTorch)",
+        "effective_rate": "best effective rate, lr / (1 - momentum)",
+        "excess": "steps over the true optimum (%)",
+        "ratio": "steps / Bayes bound",
+        "ratio_to_optimal": f"steps / {OPTIMAL}",
+    }
+    if all(_plain(point) for curve in curves for point in curve.points):
+        del titles["effective_rate"]
+    for name in (name for curve in curves for name in curve.searched if name != "learning_rate"):
+        less = "1 - " if name in _NEAR_ONE else ""
+        titles[f"hyperparameter {name}"] = f"{less}best {name.replace('_', ' ')}"
+    return titles
+
+
+def _spreads(point: Point) -> dict[str, Spread]:
+    """All quantities of a point by name, with their ranges over seeds."""
+    size, steps = point.batch_size, (point.steps, point.steps_low, point.steps_high)
+    value, low, high = _over(steps, point.optimum.steps if point.optimum else None)
+    return {
+        "batch_size": (size, size, size),
+        "steps": steps,
+        "examples": (steps[0] * size, steps[1] * size, steps[2] * size),
+        "effective_rate": (point.effective_rate, *point.effective_rate_range),
+        "excess": (100.0 * (value - 1.0), 100.0 * (low - 1.0), 100.0 * (high - 1.0)),
+        "ratio": _over(steps, point.bayes_bound),
+        "ratio_to_optimal": _over(steps, point.optimal_steps),
+        **dict(_hyperparameters(point)),
+    }
+
+
+def _hyperparameters(point: Point) -> Iterator[tuple[str, Spread]]:
+    for name, value in point.hyperparameters.items():
+        low, high = point.hyperparameter_ranges.get(name, (value, value))
+        if name == "learning_rate":
+            yield name, (value, low, high)
+        elif name in _NEAR_ONE:
+            yield f"hyperparameter {name}", (1.0 - value, 1.0 - high, 1.0 - low)
+        else:
+            yield f"hyperparameter {name}", (value, low, high)
+
+
+def _over(steps: Spread, bound: int | None) -> Spread:
+    value, low, high = steps
+    return (value / bound, low / bound, high / bound) if bound else _UNKNOWN
+
+
+def _plain(point: Point) -> bool:
+    return point.hyperparameters.get("momentum", 0.0) == 0.0
+
+
+def _lines(curves: Sequence[Curve]) -> list[Line]:
+    """References first, the curves above them, each with its true optima and what it missed."""
+    with nqm_style():
+        drawn = list(zip(curves, curve_looks(curves), strict=True))
+    return [
+        *_references(curves),
+        *(line for curve, look in drawn for line in _optimum(curve, look)),
+        *(_curve(curve, look) for curve, look in drawn),
+        *(line for curve, look in drawn for line in _unreached(curve, look)),
+    ]
+
+
+def _curve(curve: Curve, look: Look) -> Line:
+    hover = [[curve.label, *_value_lines(p), *_search_lines(p)] for p in curve.points]
+    # The line through the true optima takes the place of one through the points.
+    mode = "markers" if all_known(curve) else "lines+markers"
+    trace = _trace(curve.label, curve.key, look, hover, mode, width=1.8)
+    return trace, [_spreads(point) for point in curve.points]
+
+
+def _optimum(curve: Curve, look: Look) -> Iterator[Line]:
+    """A thin line through the true optima, where they are known."""
+    points = [found for point in curve.points if (found := point.at_optimum()) is not None]
+    if points:
+        exact = all(point.optimum is not None and point.optimum.exact for point in points)
+        name = "true optimum" if exact else "best of a dense search"
+        hover = [[f"{curve.label}, {name}", *_value_lines(point)] for point in points]
+        trace = _trace(name, curve.key, look, hover, "lines", width=1.2)
+        yield {**trace, "showlegend": False}, [_spreads(point) for point in points]
+
+
+def _unreached(curve: Curve, look: Look) -> Iterator[Line]:
+    """Hollow markers along the top, on an axis of their own."""
+    if curve.unreached:
+        name, sizes = "target not reached", curve.unreached
+        hover = [[curve.label, f"batch size {words.typed(size)}", name] for size in sizes]
+        trace = _trace(name, curve.key, look, hover, "markers", width=1.0)
+        trace["marker"] = {**trace["marker"], "symbol": f"{_SYMBOLS[look.marker]}-open"}
+        trace |= {"showlegend": False, "yaxis": "y2", "y": [0.98] * len(sizes)}
+        yield trace, [{"batch_size": (size, size, size)} for size in sizes]
+
+
+def _references(curves: Sequence[Curve]) -> Iterator[Line]:
+    """What every curve is measured against, for each spectrum and target apart."""
+    groups = one_problem_each(curves)
+    for members in groups:
+        first = members[0]
+        of = f" ({first.spectrum_text}, target {first.target:g})" if len(groups) > 1 else ""
+        at = {point.batch_size: point for curve in members for point in curve.points}
+        for name, line, style in (
+            ("Bayes bound", bayes_line, {"width": 5, "color": "rgba(128, 128, 128, 0.5)"}),
+            (CLASSICAL, classical_line, {"width": 1.6, "color": _GREY, "dash": "dot"}),
+            (OPTIMAL, optimal_line, {"width": 1.6, "color": _GREY}),
+        ):
+            # The classical line goes below 1, which is no number of steps.
+            found = [(size, steps) for size, steps in line(members) if steps >= 1.0]
+            hover = [
+                [f"{name}{of}", f"batch size {words.typed(b)}", f"{words.count(steps)} steps"]
+                for b, steps in found
+            ]
+            trace = {
+                "name": _text(wrap(f"{name}{of}", _LABEL_WIDTH)),
+                "legendrank": 1001,  # after the curves
+                "showlegend": True,
+                "mode": "lines" if len(found) > 1 else "lines+markers",
+                "line": style,
+                "marker": {"symbol": "line-ew-open", "size": 22, "color": style["color"]},
+                "hovertext": [_text(lines) for lines in hover],
+                "hoverinfo": "text",
+            }
+            if found:
+                yield trace, [_reference(at[size], steps) for size, steps in found]
+
+
+def _reference(point: Point, steps: float) -> dict[str, Spread]:
+    """The quantities of a line's point that takes these steps at the batch size of another."""
+    known = _spreads(replace(point, steps=steps, steps_low=steps, steps_high=steps))
+    return {name: known[name] for name in (*_POWERS, "ratio", "ratio_to_optimal")}
+
+
+def _trace(
+    name: str, key: str, look: Look, hover: Sequence[Sequence[str]], mode: str, width: float
+) -> dict[str, Any]:
+    return {
+        "name": _text(wrap(name, _LABEL_WIDTH)),
+        "legendgroup": key,
+        "showlegend": True,
+        "mode": mode,
+        "line": {"color": look.color, "width": width, "dash": _DASHES[look.linestyle]},
+        "marker": {
+            "color": look.color,
+            "symbol": _SYMBOLS[look.marker],
+            "size": 9,
+            "line": {"color": _INK, "width": 0.7},
+        },
+        "hovertext": [_text(lines) for lines in hover],
+        "hoverinfo": "text",
+    }
+
+
+def _text(lines: Sequence[str]) -> str:
+    """Lines of plain text for Plotly, which takes some tags for formatting."""
+    return "<br>".join(escape(line, quote=False) for line in lines)
+
+
+def _value_lines(point: Point) -> list[str]:
+    """A point's values, a line each."""
+    lines = [
+        f"batch size {words.typed(point.batch_size)}",
+        f"{words.count(point.steps)} steps",
+        f"{words.count(point.examples)} examples",
+    ]
+    names = dict.fromkeys(("learning_rate", *point.hyperparameters))
+    lines += [
+        f"{name.replace('_', ' ')} {words.hyperparameter(value)}"
+        for name in names
+        if (value := point.hyperparameters.get(name)) is not None and not math.isnan(value)
+    ]
+    if not _plain(point):
+        lines.append(f"lr / (1 - momentum) {words.hyperparameter(point.effective_rate)}")
+    if not math.isnan(point.ratio_to_bound):
+        lines.append(f"{words.ratio(point.ratio_to_bound)} times the Bayes bound")
+    if not math.isnan(point.ratio_to_optimal):
+        lines.append(f"{words.ratio(point.ratio_to_optimal)} times {OPTIMAL}")
+    return lines
+
+
+def _search_lines(point: Point) -> list[str]:
+    """What the search of a point took and how well it ended, a line each."""
+    lines = []
+    if point.excess is not None:
+        exact = point.optimum is not None and point.optimum.exact
+        over = "the true optimum" if exact else "the best of a dense search"
+        lines.append(f"{words.percent(point.excess)} over {over}")
+    seeds = point.seeds + point.seeds_unreached
+    lines.append(f"{words.count(point.trials)} trials, {seeds} seed{'s' if seeds > 1 else ''}")
+    if point.seeds > 1:
+        low, high = words.count(point.steps_low), words.count(point.steps_high)
+        lines.append(f"{low} to {high} steps over seeds")
+    if point.seeds_unreached:
+        lines.append(f"{point.seeds} of {seeds} seeds reached the target")
+    return lines
 
 
 def _legend(curves: Sequence[Curve]) -> str:
     """What the marks are that the legend does not name."""
-    points = [point for curve in curves for point in curve.points]
-    sentences = [
-        "A click on an entry of the legend hides or shows it, a double click shows it alone."
-    ]
-    if any(point.optimum is not None for point in points):
-        sentences.append(
-            "A thin line goes through the true optima of a curve's search space, or the best of a "
+    text = "A click on an entry of the legend hides or shows it, a double click shows it alone."
+    if any(point.optimum is not None for curve in curves for point in curve.points):
+        text += (
+            " A thin line goes through the true optima of a curve's search space, or the best of a "
             "dense search of it."
         )
     if any(curve.unreached for curve in curves):
-        sentences.append(
-            "A hollow marker at the top is a batch size at which the target was not reached."
-        )
-    return " ".join(sentences)
-
-
-def _axis(quantity: Quantity, lines: Sequence[PageLine]) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": escape(quantity.title, quote=False)}}
-    if quantity.scale == "linear":
-        return {**axis, "type": "linear", "rangemode": "tozero"}
-    axis |= {"type": "log", "exponentformat": "power"}
-    values = chain.from_iterable(quantity.read(p) for line in lines for p in line.points)
-    known = [math.log2(value) for value in values if value > 0.0]
-    if quantity.scale == "powers" and known:
-        powers = range(math.floor(min(known)) - 1, math.ceil(max(known)) + 2)
-        step = math.ceil(len(powers) / _MOST_TICKS)
-        shown = [k for k in powers if k % step == 0]
-        axis |= {"tickvals": [2.0**k for k in shown]}
-        axis |= {"ticktext": [f"2<sup>{k}</sup>" for k in shown]}
-    return axis
+        text += " A hollow marker at the top is a batch size at which the target was not reached."
+    return text
 
 
 def _table(curves: Sequence[Curve]) -> str:
-    texts = result_frame(curves)
-    sides = ["left" if heading in NAMING else "right" for heading in texts]
-    head = "".join(
-        f'<th scope="col" class="{side}">{escape(heading)}</th>'
-        for side, heading in zip(sides, texts, strict=True)
-    )
-    cells = texts.itertuples(index=False)
-    bodies = []
-    for curve in curves:
-        made = [
-            "".join(
-                f'<td class="{side}">{escape(cell)}</td>'
-                for side, cell in zip(sides, next(cells), strict=True)
-            )
-            for _ in range(len(curve.points) + len(curve.unreached))
-        ]
-        bodies.append("<tbody>" + "\n".join(f"<tr>{row}</tr>" for row in made) + "</tbody>")
-    return f"<thead><tr>{head}</tr></thead>\n" + "\n".join(bodies)
+    """HTML of the points: a row for each batch size, a body for each curve."""
+    found = result_frame(curves)
+    sides = [' class="left"' if heading in NAMING else "" for heading in found]
 
+    def row(tag: str, texts: Sequence[str]) -> str:
+        cells = zip(sides, texts, strict=True)
+        return "".join(f"<{tag}{side}>{escape(text)}</{tag[:2]}>" for side, text in cells)
 
-def _json(report: dict[str, Any]) -> str:
-    """As it can stand inside a script element, which a tag in a label could end."""
-    text = json.dumps(report, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
-
-
-@cache
-def _plotly() -> str:
-    """Plotly's script: two fifths of its size when packed and written in letters."""
-    return base64.b64encode(
-        gzip.compress(get_plotlyjs().encode(), compresslevel=6, mtime=0)
-    ).decode()
-
-
-@cache
-def _notice() -> str:
-    """The copyright notice at its head, which its licence asks to keep."""
-    found = re.match(r"/\*\*.*?\*/", get_plotlyjs(), re.DOTALL)
-    return escape(found.group(0) if found else "plotly.js, MIT license")
-
-
-@cache
-def _resource(name: str) -> str:
-    return (files("nqm_study.report") / name).read_text("utf-8")
+    cells = found.itertuples(index=False)
+    lengths = [len(curve.points) + len(curve.unreached) for curve in curves]
+    bodies = [
+        "\n".join(f"<tr>{row('td', texts)}</tr>" for texts in islice(cells, length))
+        for length in lengths
+    ]
+    head = row('th scope="col"', list(found))
+    return f"<thead><tr>{head}</tr></thead>\n" + "".join(f"<tbody>{b}</tbody>\n" for b in bodies)

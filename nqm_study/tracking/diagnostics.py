@@ -11,7 +11,8 @@ import importlib
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -52,6 +53,12 @@ BEST_SHARE, FEWEST_BEST = 0.1, 5
 MOST_COORDINATES = 6
 """Coordinates that are drawn side by side; of more, the most important."""
 
+_COORDINATES = (
+    "Coordinates are those of the search: effective_learning_rate is the rate over one minus the "
+    "momentum, rate_to_limit the rate over its distance from the largest stable one, and where the "
+    "batch size is searched they are multiples of a guide to it. The trials' runs have the "
+    "hyperparameters themselves."
+)
 _NOTES = {
     "history": "The {what} of each trial, and the lowest so far.",
     "pareto_front": (
@@ -90,30 +97,6 @@ class Diagnostics:
     files: Mapping[str, bytes]
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """The number drawn of each trial: steps, or the loss where fewer than two trials have steps.
-
-    Attributes:
-        name: what the figures call it.
-        values: by trial number, positive.
-        steps: whether they are steps.
-    """
-
-    name: str
-    values: Mapping[int, float]
-    steps: bool
-
-    @classmethod
-    def of(cls, record: StudyRecord) -> _Subject:
-        steps = {trial.number: float(trial.steps) for trial in record.trials if trial.steps}
-        if len(steps) > 1:
-            return cls("steps to the target", steps, steps=True)
-        risks = {trial.number: trial.risk for trial in record.trials}
-        known = {number: risk for number, risk in risks.items() if 0.0 < risk < math.inf}
-        return cls("lowest expected loss", known, steps=False)
-
-
 def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
     """Draw the figures that a study has enough trials for; a failure is reported, never raised.
 
@@ -121,47 +104,91 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
         study: the stored study.
         record: the same, as a record.
     """
-    subject = _Subject.of(record)
+    values: dict[int, float] = {t.number: float(t.steps) for t in record.trials if t.steps}
+    steps = len(values) > 1
+    if not steps:
+        values = {t.number: t.risk for t in record.trials if 0.0 < t.risk < math.inf}
+    name = "steps to the target" if steps else "lowest expected loss"
     figures: dict[str, Figure] = {}
     failures: list[str] = []
-    draws: Mapping[str, Callable[[], Figure]] = {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _reported(failures, "no diagnostics were drawn"):
         # Public functions, which Optuna has called experimental since its version 2.2.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        try:
-            draws = _draws(study, record, subject)
-        except Exception as error:  # noqa: BLE001 (reported; the study's run is whole without)
-            failures.append(f"no diagnostics were drawn, {_reason(error)}")
-        for name, draw in draws.items():
-            try:
-                figures[name] = draw()
-            except Exception as error:  # noqa: BLE001 (reported, and the other figures are drawn)
-                failures.append(f"{name} was not drawn, {_reason(error)}")
-    files = {PAGE: _page(figures, record, subject).encode()} if figures else {}
-    return Diagnostics(figures, tuple(failures), files)
+        if len(values) > 1:
+            for title, draw in _draws(study, record, values, name, steps=steps).items():
+                with _reported(failures, f"{title} was not drawn"):
+                    figures[title] = draw()
+    page = _page(figures, record, len(values), name, steps=steps) if figures else ""
+    return Diagnostics(figures, tuple(failures), {PAGE: page.encode()} if page else {})
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+@contextmanager
+def _reported(failures: list[str], what: str) -> Iterator[None]:
+    """Add what failed and why to the failures: a study's run is whole without its figures."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (whatever is wrong, it takes nothing else down)
+        failures.append(f"{what}, {type(error).__name__}: {first_line(error)}")
 
 
 def _draws(
-    study: optuna.Study, record: StudyRecord, subject: _Subject
+    study: optuna.Study,
+    record: StudyRecord,
+    values: Mapping[int, float],
+    name: str,
+    *,
+    steps: bool,
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws each figure: nothing where there are no two trials to compare."""
-    if len(subject.values) < 2:
-        return {}
+    """What draws each figure.
+
+    Args:
+        study: the stored study.
+        record: the same, as a record.
+        values: what is drawn of each trial, by its number: positive.
+        name: what that is.
+        steps: whether it is the steps.
+    """
     trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
-    copy = _copied(trials, {number: (value,) for number, value in subject.values.items()})
+    copy = _copied(trials, {number: (value,) for number, value in values.items()})
+    missing, why = len(record.trials) - len(values), "missed the target" if steps else "diverged"
+    missed = f"; {missing} of {len(record.trials)} trials {why}" if missing else ""
+
+    def history() -> Figure:
+        figure = visualization.plot_optimization_history(copy, target_name=name)
+        figure.update_traces(name="lowest so far", selector={"mode": "lines"})
+        if record.optimum is not None and steps:
+            ends, line = (0, len(trials) - 1), {"color": "#404040", "dash": "dash", "width": 1}
+            optimum = Scatter(x=ends, y=[record.optimum.steps] * 2, mode="lines", line=line)
+            figure.add_trace(optimum.update(name="true optimum"))
+        return figure.update_yaxes(type="log").update_layout(title=f"Optimization history{missed}")
+
+    def pareto_front() -> Figure:
+        both = {t.number: (float(t.steps), t.examples) for t in record.trials if t.steps}
+        figure = visualization.plot_pareto_front(
+            _copied(trials, both), target_names=[name, "examples to the target"]
+        )
+        figure.update_xaxes(type="log").update_yaxes(type="log")
+        return figure.update_layout(title=f"Pareto front{missed}")
+
+    def slices() -> Figure:
+        figure = visualization.plot_slice(copy, shown, target_name=name)
+        return figure.update_yaxes(type="log")
+
+    def parallel_coordinate() -> Figure:
+        # This axis of Optuna's is linear.
+        return visualization.plot_parallel_coordinate(
+            copy,
+            shown,
+            target=lambda trial: math.log10(trial.values[0]),
+            target_name=f"log10 of {name}",
+        )
+
     draws: dict[str, Callable[[], Figure]] = {}
     if not record.definition.two_objectives:
-        draws["history"] = partial(_history, copy, record, subject)
-    elif subject.steps:
-        both = {t.number: (float(t.steps), t.examples) for t in record.trials if t.steps}
-        draws["pareto_front"] = partial(_pareto_front, _copied(trials, both), record, subject)
+        draws["history"] = history
+    elif steps:
+        draws["pareto_front"] = pareto_front
     coordinates = sorted({name for trial in trials for name in trial.params})
-    if not coordinates:
-        return draws
     if len(coordinates) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
         objective = _copied(trials, {t.number: t.values[:1] for t in trials if t.values})
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_best_share(record))
@@ -171,16 +198,10 @@ def _draws(
         if len(coordinates) > MOST_COORDINATES:
             coordinates = list(get_param_importances(objective, evaluator=evaluator))
     shown = sorted(coordinates[:MOST_COORDINATES])
-    draws["slice"] = partial(_slices, copy, shown, subject.name)
+    if shown:
+        draws["slice"] = slices
     if len(shown) > 1:
-        draws["parallel_coordinate"] = partial(
-            visualization.plot_parallel_coordinate,
-            copy,
-            shown,
-            # This axis of Optuna's is linear.
-            target=lambda trial: math.log10(trial.values[0]),
-            target_name=f"log10 of {subject.name}",
-        )
+        draws["parallel_coordinate"] = parallel_coordinate
     return draws
 
 
@@ -200,65 +221,23 @@ def _copied(trials: Sequence[FrozenTrial], values: Mapping[int, Sequence[float]]
     return copy
 
 
-def _history(study: optuna.Study, record: StudyRecord, subject: _Subject) -> Figure:
-    """The value of each trial, the lowest so far, and the fewest steps there can be, if known."""
-    figure = visualization.plot_optimization_history(study, target_name=subject.name)
-    figure.update_traces(name="lowest so far", selector={"mode": "lines"})
-    if record.optimum is not None and subject.steps:
-        optimum, ends = record.optimum.steps, (0, len(study.get_trials(deepcopy=False)) - 1)
-        line = {"color": "#404040", "dash": "dash", "width": 1}
-        figure.add_trace(Scatter(x=ends, y=(optimum, optimum), mode="lines", line=line))
-        figure.data[-1].name = "true optimum"
-    figure.update_yaxes(type="log")
-    return figure.update_layout(title=_title("Optimization history", record, subject))
-
-
-def _pareto_front(study: optuna.Study, record: StudyRecord, subject: _Subject) -> Figure:
-    names = [subject.name, "examples to the target"]
-    figure = visualization.plot_pareto_front(study, target_names=names)
-    figure.update_xaxes(type="log").update_yaxes(type="log")
-    return figure.update_layout(title=_title("Pareto front", record, subject))
-
-
-def _slices(study: optuna.Study, coordinates: list[str], name: str) -> Figure:
-    figure = visualization.plot_slice(study, coordinates, target_name=name)
-    return figure.update_yaxes(type="log")
-
-
 def _best_share(record: StudyRecord) -> float:
     return max(BEST_SHARE, FEWEST_BEST / len(record.trials))
 
 
-def _title(text: str, record: StudyRecord, subject: _Subject) -> str:
-    """The title, and how many trials are not in the figure."""
-    missing = len(record.trials) - len(subject.values)
-    if not missing:
-        return text
-    why = "missed the target" if subject.steps else "diverged"
-    return f"{text}; {missing} of {len(record.trials)} trials {why}"
-
-
-def _page(figures: Mapping[str, Figure], record: StudyRecord, subject: _Subject) -> str:
+def _page(
+    figures: Mapping[str, Figure], record: StudyRecord, known: int, name: str, *, steps: bool
+) -> str:
     """The page of the figures: which trials they show, and a note below each."""
-    known, count = len(subject.values), len(record.trials)
-    if subject.steps:
-        shown = f"Steps of the {known} of {count} trials that reached the target."
-    else:
+    count = len(record.trials)
+    shown = f"Steps of the {known} of {count} trials that reached the target."
+    if not steps:
         shown = (
             f"Fewer than two of {count} trials reached the target, so this is the lowest expected "
             f"loss of {known} trials instead; the target is {record.definition.target:.15g}."
         )
-    about = (
-        "Coordinates are those of the search: effective_learning_rate is the rate over one minus "
-        "the momentum, rate_to_limit the rate over its distance from the largest stable one, and "
-        "where the batch size is searched they are multiples of a guide to it. The trials' runs "
-        "have the hyperparameters themselves."
-    )
-    notes = {
-        name: note.format(what=subject.name, best=f"{100.0 * _best_share(record):.0f} %")
-        for name, note in _NOTES.items()
-        if name in figures
-    }
-    body = [f"<p>{shown}</p>", f"<details><summary>Coordinates</summary>{about}</details>"]
-    body += [f"{chart(figures[name], name)}\n<p>{note}</p>" for name, note in notes.items()]
+    body = [f"<p>{shown}</p>", f"<details><summary>Coordinates</summary>{_COORDINATES}</details>"]
+    for title, figure in figures.items():
+        note = _NOTES[title].format(what=name, best=f"{100.0 * _best_share(record):.0f} %")
+        body.append(f"{chart(figure, title)}\n<p>{note}</p>")
     return document(f"Optuna's figures of the study {record.name}", "\n".join(body))

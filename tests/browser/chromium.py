@@ -102,7 +102,8 @@ def keep_screenshot(browser: Chrome, folder: Path, name: str) -> Path:
     return kept
 
 
-def choose(browser: Chrome, select: str, value: str) -> None:
-    """Take a choice of a select element."""
-    css = f"#{select} option[value='{value}']"
-    browser.find_element(By.CSS_SELECTOR, css).click()
+def choose(browser: Chrome, axis: str, title: str) -> None:
+    """Take a choice of one of the chart's menus, which stand in the order y, x."""
+    menus = all_of(browser, ".updatemenu-header")
+    menus["yx".index(axis)].click()
+    one_of(browser, ".updatemenu-dropdown-button", title).click()

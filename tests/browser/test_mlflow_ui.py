@@ -108,7 +108,7 @@ def see_report(browser: Chrome, tmp_path: Path) -> None:
     browser.switch_to.default_content()
     keep_screenshot(browser, tmp_path, "mlflow_report")
     browser.switch_to.frame(frame)
-    choose(browser, "y", "learning_rate")
+    choose(browser, "y", "best learning rate")
     one_of(browser, ".ytitle", "best learning rate")
     browser.switch_to.default_content()
 

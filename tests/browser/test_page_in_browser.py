@@ -92,7 +92,7 @@ def test_legend_hides_all_lines_of_a_curve_and_isolates_it(page: Chrome) -> None
     # Its points and its true optima.
     until(page, "two lines fewer", lambda: n_visible(page) == before - 2)
     assert "sgd" in one_of(page, ".legend", "adam").text
-    choose(page, "y", "examples")
+    choose(page, "y", "examples to target")
     until(page, "the other axis", lambda: "examples" in axis_title(page, "y"))
     assert n_visible(page) == before - 2, "a choice of axis brings nothing back"
     entry = one_of(page, ".legend .traces", "adam").find_element("css selector", ".legendtoggle")
@@ -105,8 +105,8 @@ def test_choices_change_titles_and_values(page: Chrome) -> None:
     assert axis_title(page, "y") == "steps to target, T (optimizer steps)"
     assert axis_title(page, "x") == "batch size, B (examples)"
     assert shown_data(page, "adam")["y"] == [p.steps for p in curve.points]
-    choose(page, "y", "learning_rate")
-    choose(page, "x", "examples")
+    choose(page, "y", "best learning rate")
+    choose(page, "x", "examples to target")
     until(page, "the rate", lambda: axis_title(page, "y") == "best learning rate (as in PyTorch)")
     assert axis_title(page, "x") == "examples to target, T B"
     found = shown_data(page, "adam")

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import math
 import re
 from html.parser import HTMLParser
@@ -22,7 +21,7 @@ from fake_records import (
     trial,
     with_optima,
 )
-from plotly import graph_objects
+from plotly.graph_objects import Figure
 
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.captions import caption
@@ -30,7 +29,7 @@ from nqm_study.report.curves import Curve
 from nqm_study.report.describe import describe
 from nqm_study.report.drawing import curve_looks
 from nqm_study.report.frame import studies_frame
-from nqm_study.report.page import report_page
+from nqm_study.report.page import page_figure, report_page
 from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
@@ -45,6 +44,7 @@ CASES = {
     "two targets": sgd() + sgd(target=0.02) + adam(spectrum="other", spectrum_digest="d2"),
 }
 VOID = {"meta", "link", "br"}
+PACKED = r'(<script type="application/gzip" id="plotly">)[^<]*'
 
 
 class Page(HTMLParser):
@@ -56,7 +56,7 @@ class Page(HTMLParser):
         self.found: list[tuple[str, dict[str, str | None], str]] = []
         self.declaration = ""
         # Two million letters of the packed library say nothing here.
-        self.feed(re.sub(r'(<script type="application/gzip" id="plotly">)[^<]*', r"\1", text))
+        self.feed(re.sub(PACKED, r"\1", text))
         self.close()
         assert not self._open
 
@@ -86,14 +86,37 @@ def page(records: list[StudyRecord], title: str = "A report") -> Page:
     return Page(report_page(curves(records), title))
 
 
-def report(records: list[StudyRecord]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(page(records).text_of("report"))
+def figure(records: list[StudyRecord]) -> Figure:
+    return page_figure(curves(records))
+
+
+def axes(records: list[StudyRecord]) -> dict[str, dict[str, Any]]:
+    """The axes that can be chosen, by quantity: first the vertical ones."""
+    found: dict[str, dict[str, Any]] = {}
+    for menu in figure(records).layout.updatemenus:
+        for button in menu.buttons:
+            (axis,) = button.args[1].values()
+            found.setdefault(button.name, axis)
     return found
+
+
+def choices(records: list[StudyRecord], letter: str) -> dict[str, dict[str, list[Any]]]:
+    """What each choice of an axis changes of the lines, by the name of the quantity."""
+    menu = figure(records).layout.updatemenus["yx".index(letter)]
+    return {button.name: button.args[0] for button in menu.buttons}
 
 
 def lines(records: list[StudyRecord]) -> dict[str, dict[str, list[float | None]]]:
     """Values by the names of lines and quantities."""
-    return {line["trace"]["name"]: line["values"] for line in report(records)["lines"]}
+    names = [trace.name for trace in figure(records).data]
+    values = {
+        **{name: found["y"] for name, found in choices(records, "y").items()},
+        **{name: found["x"] for name, found in choices(records, "x").items()},
+    }
+    return {
+        line: {name: found[place] for name, found in values.items()}
+        for place, line in enumerate(names)
+    }
 
 
 @pytest.mark.parametrize("records", CASES.values(), ids=CASES)
@@ -107,21 +130,34 @@ def test_page_is_a_document_with_language_title_and_encoding(records: list[Study
 
 
 @pytest.mark.parametrize("records", CASES.values(), ids=CASES)
-def test_plotly_takes_every_line_and_axis(records: list[StudyRecord]) -> None:
-    made = report(records)
-    data = [line["trace"] for line in made["lines"]]
-    for axis in made["axes"].values():
-        graph_objects.Figure({"data": data, "layout": {"xaxis": axis, "yaxis": axis}})
+def test_plotly_takes_what_every_choice_changes(records: list[StudyRecord]) -> None:
+    made = figure(records)
+    for menu in made.layout.updatemenus:
+        for button in menu.buttons:
+            restyle, relayout = button.args
+            made.update_layout(relayout)
+            for place, trace in enumerate(made.data):
+                trace.update({key: values[place] for key, values in restyle.items()})
 
 
 @pytest.mark.parametrize("records", CASES.values(), ids=CASES)
 def test_values_fit_their_axes(records: list[StudyRecord]) -> None:
-    made = report(records)
-    for values in lines(records).values():
-        assert values.keys() == made["axes"].keys()
+    made = axes(records)
+    for line, values in lines(records).items():
+        assert values.keys() == made.keys()
         for name, found in values.items():
-            if made["axes"][name]["type"] == "log":
-                assert all(value is None or value > 0.0 for value in found), name
+            if made[name]["type"] == "log":
+                assert all(value is None or value > 0.0 for value in found), (line, name)
+
+
+@pytest.mark.parametrize("records", CASES.values(), ids=CASES)
+def test_at_first_steps_are_against_batch_size(records: list[StudyRecord]) -> None:
+    made, values = figure(records), lines(records)
+    for trace in made.data:
+        if trace.name != "target not reached":
+            assert list(trace.y) == values[trace.name]["steps"]
+        assert list(trace.x) == values[trace.name]["batch_size"]
+    assert made.layout.xaxis.title.text == "batch size, B (examples)"
 
 
 def test_curves_look_as_they_do_in_the_figures() -> None:
@@ -136,13 +172,9 @@ def test_curves_look_as_they_do_in_the_figures() -> None:
     assert {dash for _, dash, _ in expected.values()} == set(dashes.values())
     markers = {"circle": "o", "square": "s"}
     assert expected == {
-        trace["name"]: (
-            line["colors"][0],
-            trace["line"]["dash"],
-            markers[trace["marker"]["symbol"]],
-        )
-        for line in report(crossed())["lines"]
-        if (trace := line["trace"])["name"] in expected
+        trace.name: (trace.line.color.lower(), trace.line.dash, markers[trace.marker.symbol])
+        for trace in figure(crossed()).data
+        if trace.name in expected
     }
 
 
@@ -151,6 +183,7 @@ def test_no_element_loads_anything() -> None:
     given = [(tag, attrs) for tag, attrs, _ in made.found]
     assert all("src" not in attrs for _, attrs in given)
     assert {attrs["href"] for _, attrs in given if "href" in attrs} == {"data:,"}
+    assert "http" not in re.sub(PACKED, "", report_page(curves(THREE), "t"))
 
 
 def test_same_curves_give_the_same_bytes(tmp_path: Path) -> None:
@@ -166,7 +199,11 @@ def test_words_and_points_are_there_without_a_script() -> None:
     drawn = curves(THREE)
     made = page(THREE)
     assert made.texts("figcaption")[0].startswith(caption(drawn))
-    assert made.text_of("description") == describe(drawn).removeprefix(caption(drawn)).strip()
+    said = [*made.texts("li"), *made.texts("p")]
+    assert " ".join(said) == describe(drawn).removeprefix(caption(drawn)).strip()
+    assert len(made.texts("li")) == len(drawn)
+    opened = [tag for tag, _, _ in made.found if tag in ("li", "details", "p")]
+    assert opened.index("details") < opened.index("p"), "definitions are folded away"
     cells = made.texts("td")
     n_points = sum(len(curve.points) for curve in drawn)
     assert len(cells) == n_points * len(made.texts("th"))
@@ -177,14 +214,10 @@ def test_words_and_points_are_there_without_a_script() -> None:
 def test_batch_size_that_missed_the_target_is_a_row_and_a_marker() -> None:
     records = [*adam(), UNREACHED]
     assert "target not reached" in page(records).texts("td")
-    (hollow,) = [
-        line["trace"]
-        for line in report(records)["lines"]
-        if line["trace"]["name"] == "target not reached"
-    ]
-    assert hollow["yaxis"] == "y2"
+    (hollow,) = [trace for trace in figure(records).data if trace.name == "target not reached"]
+    assert hollow.yaxis == "y2"
+    assert all(change["y"][-1] == [0.98] for change in choices(records, "y").values())
     assert lines(records)["target not reached"]["batch_size"] == [4.0**11]
-    assert lines(records)["target not reached"]["steps"] == [None]
 
 
 def test_every_quantity_is_of_the_points() -> None:
@@ -211,18 +244,33 @@ def test_every_quantity_is_of_the_points() -> None:
 
 
 def test_only_what_is_known_can_be_chosen() -> None:
-    axes = report(adam())["axes"]
-    assert list(axes) == ["batch_size", "steps", "examples", "learning_rate", "ratio"]
-    assert "effective_rate" in report(momentum())["axes"]
+    assert set(axes(adam())) == {"batch_size", "steps", "examples", "learning_rate", "ratio"}
+    assert list(choices(adam(), "y")) == ["steps", "examples", "learning_rate", "ratio"]
+    assert list(choices(adam(), "x")) == ["batch_size", "steps", "examples", "learning_rate"]
+    assert "effective_rate" in axes(momentum())
+
+
+def test_what_a_line_does_not_have_takes_it_out_of_the_legend() -> None:
+    names = [trace.name for trace in figure(THREE).data]
+    bound, last = names.index("Bayes bound"), names.index("adam")
+    upright, level = choices(THREE, "y"), choices(THREE, "x")
+    assert [upright[name]["showlegend"][bound] for name in ("steps", "learning_rate")] == [1, 0]
+    assert [level[name]["legend"][bound] for name in ("steps", "learning_rate")] == [
+        "legend",
+        "legend2",
+    ]
+    assert figure(THREE).layout.legend2.visible is False
+    assert upright["learning_rate"]["showlegend"][last]
+    assert level["learning_rate"]["legend"][last] == "legend"
 
 
 def test_steps_and_batch_sizes_have_ticks_at_powers_of_two() -> None:
-    axes = report(THREE)["axes"]
+    made = axes(THREE)
     for name in ("steps", "batch_size", "examples"):
-        ticks = dict(zip(axes[name]["ticktext"], axes[name]["tickvals"], strict=True))
+        ticks = dict(zip(made[name]["ticktext"], made[name]["tickvals"], strict=True))
         assert 8 <= len(ticks) <= 24
         assert all(label == f"2<sup>{math.log2(value):.0f}</sup>" for label, value in ticks.items())
-    assert "tickvals" not in axes["learning_rate"]
+    assert "tickvals" not in made["learning_rate"]
 
 
 def test_bars_reach_over_the_seeds() -> None:
@@ -230,12 +278,16 @@ def test_bars_reach_over_the_seeds() -> None:
         study(trial(steps), batch_size=16, seed=seed, bayes_bound=100)
         for seed, steps in enumerate((1000, 1500, 3000))
     ]
-    (line,) = [each for each in report(seeds)["lines"] if "sgd" in str(each["trace"])]
-    assert line["values"]["steps"] == [1500.0]
-    assert line["bars"]["steps"] == [[1500.0], [500.0]]
-    assert line["bars"]["ratio"] == [[15.0], [5.0]]
-    assert "batch_size" not in line["bars"]
-    assert "1,000 to 3,000 steps over seeds" in line["trace"]["hovertext"][0]
+    made = figure(seeds)
+    (place,) = [i for i, trace in enumerate(made.data) if trace.name == "sgd"]
+    assert made.data[place].y == (1500.0,)
+    upright = choices(seeds, "y")
+    for name, above, below in (("steps", 1500.0, 500.0), ("ratio", 15.0, 5.0)):
+        bars = upright[name]["error_y"][place]
+        assert (bars["array"], bars["arrayminus"]) == ([above], [below])
+        assert (bars["visible"], bars["symmetric"]) == (True, False)
+    assert choices(seeds, "x")["batch_size"]["error_x"][place] == {"visible": False}
+    assert "1,000 to 3,000 steps over seeds" in made.data[place].hovertext[0]
 
 
 def test_references_of_two_targets_are_told_apart() -> None:
@@ -245,7 +297,7 @@ def test_references_of_two_targets_are_told_apart() -> None:
 
 
 def test_peak_rate_of_a_schedule_is_called_so() -> None:
-    found = report(optimal())["axes"]["learning_rate"]
+    found = axes(optimal())["learning_rate"]
     assert found["title"] == {"text": "best peak learning rate (as in PyTorch)"}
     largest = lines(optimal())["sgd"]["learning_rate"][-1]
     assert largest == pytest.approx(CAP)
@@ -264,9 +316,10 @@ def test_text_of_a_user_stays_text() -> None:
     made = Page(text)
     assert made.texts("h1") == [drawn[0].label]
     assert drawn[0].label in made.texts("figcaption")[0]
-    assert len(re.findall("<script", text)) == 3
-    for line in json.loads(made.text_of("report"))["lines"]:
-        shown = line["trace"]["name"] + "".join(line["trace"]["hovertext"])
+    # Of the chart, the theme's, the packed library and what unpacks it.
+    assert len(re.findall("<script", text)) == 4
+    for trace in page_figure(drawn).data:
+        shown = trace.name + "".join(trace.hovertext)
         # Plotly formats by tags, and reads entities.
         assert "<script" not in shown.replace("<br>", "")
         assert "<b>" not in shown

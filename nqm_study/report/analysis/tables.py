@@ -85,32 +85,8 @@ def _slope(estimate: Estimate) -> str:
     return words.plus_minus(estimate.value, estimate.high - estimate.value)
 
 
-def _method(method: str) -> str:
-    return _METHODS.get(method, method)
-
-
-def _sizes(ends: tuple[float, float]) -> str:
-    return "..".join(map(words.power_of_two, ends))
-
-
-def _two_digits(ends: tuple[float, float]) -> str:
-    return "..".join(f"{end:#.2g}" for end in ends)
-
-
-def _end(size: float) -> str:
-    return f"2^{math.log2(size):.0f}"
-
-
 class Column(NamedTuple):
-    """A column of the tables.
-
-    Attributes:
-        name: for programs.
-        heading: for people.
-        kind: of its values: an estimate with range and bound, a range, a number, or a name.
-        place: of a value in an ``Analysis``, which may be None on the way.
-        write: the text that people read.
-    """
+    """A column: its names for programs and people, its value's place in an analysis, and text."""
 
     name: str
     heading: str
@@ -182,7 +158,9 @@ SECTIONS = (
             Column("hyperbola_examples", "E", "estimate", "hyperbola.fewest_examples", amount),
             Column("hyperbola_rms", "rms", "number", "hyperbola.rms", words.percent),
             Column("hyperbola_largest", "max", "number", "hyperbola.largest", words.percent),
-            Column("product", "product", "range", "product_range", _two_digits),
+            Column(
+                "product", "product", "range", "product_range", "{0[0]:#.2g}..{0[1]:#.2g}".format
+            ),
         ),
     ),
     Section(
@@ -196,9 +174,17 @@ SECTIONS = (
         "smallest B.",
         (
             Column("slope", "slope", "estimate", "slope", _slope),
-            Column("slope_by", "by", "name", "slope.method", _method),
-            Column("slope_batch_sizes", "B", "range", "fit.batch_sizes", _sizes),
-            Column("slope_end", "ends near", "number", "fit.end", _end),
+            Column("slope_by", "by", "name", "slope.method", lambda m: _METHODS.get(m, m)),
+            Column(
+                "slope_batch_sizes",
+                "B",
+                "range",
+                "fit.batch_sizes",
+                lambda b: "..".join(map(words.power_of_two, b)),
+            ),
+            Column(
+                "slope_end", "ends near", "number", "fit.end", lambda b: f"2^{math.log2(b):.0f}"
+            ),
         ),
     ),
 )
