@@ -98,14 +98,9 @@ function place() {
 narrow.onchange = place;
 place();"""
 
-Spread = tuple[float, float, float]
-"""A value, and the lowest and highest over seeds; nan where it is not known."""
-
-_UNKNOWN: Spread = (math.nan, math.nan, math.nan)
-
 Values = NDArray[np.float64]
 
-Line = tuple[dict[str, Any], list[dict[str, Spread]]]
+Line = tuple[dict[str, Any], list[dict[str, Values]]]
 """What Plotly is given of a line whatever is on the axes, and the quantities of its points."""
 
 
@@ -191,7 +186,8 @@ def page_figure(curves: Sequence[Curve]) -> Figure:
 
 def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:
     """A menu's button: puts a quantity on an axis; lines that do not have it leave the legend."""
-    read = [[point.get(name, _UNKNOWN) for point in points] for _, points in lines]
+    unknown = np.full(3, math.nan)
+    read = [[point.get(name, unknown) for point in points] for _, points in lines]
     spreads = [np.array(found).reshape(-1, 3) for found in read]
     lowest = 0.0 if axis["type"] == "log" else -math.inf
     values = [
@@ -267,36 +263,24 @@ def _titles(curves: Sequence[Curve]) -> dict[str, str]:
     return titles
 
 
-def _spreads(point: Point) -> dict[str, Spread]:
-    """All quantities of a point by name, with their ranges over seeds."""
-    size, steps = point.batch_size, (point.steps, point.steps_low, point.steps_high)
-    value, low, high = _over(steps, point.optimum.steps if point.optimum else None)
-    return {
-        "batch_size": (size, size, size),
+def _spreads(point: Point) -> dict[str, Values]:
+    """All quantities of a point by name: value, lowest and highest over seeds, nan if not known."""
+    steps = np.array([point.steps, point.steps_low, point.steps_high])
+    optimum = point.optimum.steps if point.optimum else 0
+    spreads = {
+        "batch_size": np.full(3, point.batch_size),
         "steps": steps,
-        "examples": (steps[0] * size, steps[1] * size, steps[2] * size),
-        "effective_rate": (point.effective_rate, *point.effective_rate_range),
-        "excess": (100.0 * (value - 1.0), 100.0 * (low - 1.0), 100.0 * (high - 1.0)),
-        "ratio": _over(steps, point.bayes_bound),
-        "ratio_to_optimal": _over(steps, point.optimal_steps),
-        **dict(_hyperparameters(point)),
+        "examples": steps * point.batch_size,
+        "effective_rate": np.array([point.effective_rate, *point.effective_rate_range]),
+        "excess": 100.0 * (steps / (optimum or math.nan) - 1.0),
+        "ratio": steps / (point.bayes_bound or math.nan),
+        "ratio_to_optimal": steps / (point.optimal_steps or math.nan),
     }
-
-
-def _hyperparameters(point: Point) -> Iterator[tuple[str, Spread]]:
     for name, value in point.hyperparameters.items():
         low, high = point.hyperparameter_ranges.get(name, (value, value))
-        if name == "learning_rate":
-            yield name, (value, low, high)
-        elif name in _NEAR_ONE:
-            yield f"hyperparameter {name}", (1.0 - value, 1.0 - high, 1.0 - low)
-        else:
-            yield f"hyperparameter {name}", (value, low, high)
-
-
-def _over(steps: Spread, bound: int | None) -> Spread:
-    value, low, high = steps
-    return (value / bound, low / bound, high / bound) if bound else _UNKNOWN
+        spread = [1.0 - value, 1.0 - high, 1.0 - low] if name in _NEAR_ONE else [value, low, high]
+        spreads[name if name == "learning_rate" else f"hyperparameter {name}"] = np.array(spread)
+    return spreads
 
 
 def _plain(point: Point) -> bool:
@@ -342,7 +326,7 @@ def _unreached(curve: Curve, look: Look) -> Iterator[Line]:
         trace = _trace(name, curve.key, look, hover, "markers", width=1.0)
         trace["marker"] = {**trace["marker"], "symbol": f"{_SYMBOLS[look.marker]}-open"}
         trace |= {"showlegend": False, "yaxis": "y2", "y": [0.98] * len(sizes)}
-        yield trace, [{"batch_size": (size, size, size)} for size in sizes]
+        yield trace, [{"batch_size": np.full(3, size)} for size in sizes]
 
 
 def _references(curves: Sequence[Curve]) -> Iterator[Line]:
@@ -377,7 +361,7 @@ def _references(curves: Sequence[Curve]) -> Iterator[Line]:
                 yield trace, [_reference(at[size], steps) for size, steps in found]
 
 
-def _reference(point: Point, steps: float) -> dict[str, Spread]:
+def _reference(point: Point, steps: float) -> dict[str, Values]:
     """The quantities of a line's point that takes these steps at the batch size of another."""
     known = _spreads(replace(point, steps=steps, steps_low=steps, steps_high=steps))
     return {name: known[name] for name in (*_POWERS, "ratio", "ratio_to_optimal")}
