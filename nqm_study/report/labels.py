@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
@@ -21,43 +21,32 @@ def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     Args:
         definitions: one for each curve.
     """
-    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for i, definition in enumerate(definitions):
-        groups[definition.optimizer, definition.schedule, _policy(definition)].append(i)
-    several = len({schedule for _, schedule, _ in groups}) > 1
-    named: dict[int, str] = {}
-    for (optimizer, schedule, policy), members in groups.items():
-        lead = [optimizer, schedule] if several else [optimizer]
-        lead += [policy] if policy else []
-        parts = distinguishing([definitions[i] for i in members])
-        for i, part in zip(members, parts, strict=True):
-            named[i] = ", ".join([*lead, *part])
-    return tuple(named[i] for i in range(len(definitions)))
+    several = len({definition.schedule for definition in definitions}) > 1
+    names = []
+    for definition in definitions:
+        lead = [definition.optimizer, *([definition.schedule] if several else [])]
+        policy = definition.optimizer_settings.get("beta2_policy")
+        names.append(", ".join([*lead, *([f"beta2 {policy}"] if policy else [])]))
+    return told_apart(names, definitions)
 
 
-def sampler_labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
-    """A name for each definition's sampler: with its settings where the plain ones are not unique.
+def told_apart(names: Sequence[str], definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
+    """The names, those that are alike completed by what tells their definitions apart.
 
-    Args:
-        definitions: one for each sampler, alike but for that.
+    It is the smallest set of properties that makes all unique, and of those the shortest to write.
     """
     groups: dict[str, list[int]] = defaultdict(list)
-    for i, definition in enumerate(definitions):
-        groups[definition.sampler_text].append(i)
-    named: dict[int, str] = {}
-    for text, members in groups.items():
-        parts = distinguishing([definitions[i] for i in members])
+    for i, name in enumerate(names):
+        groups[name].append(i)
+    found = list(names)
+    for name, members in groups.items():
+        parts = _distinguishing([definitions[i] for i in members])
         for i, part in zip(members, parts, strict=True):
-            named[i] = ", ".join([text, *part])
-    return tuple(named[i] for i in range(len(definitions)))
+            found[i] = ", ".join([name, *part])
+    return tuple(found)
 
 
-def _policy(definition: StudyDefinition) -> str:
-    policy = definition.optimizer_settings.get("beta2_policy")
-    return f"beta2 {policy}" if policy else ""
-
-
-def distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
+def _distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
     """For each definition, the texts of the smallest set of properties that makes all unique."""
     properties = [texts for texts in _properties(definitions) if len(set(texts)) > 1]
     for size in range(len(properties) + 1):
@@ -78,46 +67,38 @@ def _length(row: Sequence[tuple[str, ...]]) -> int:
 
 def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
     """The texts of each property over all definitions."""
-    rows = [
-        _hyperparameter_texts(name, [d.hyperparameters.get(name) for d in definitions])
-        for name in _names([definition.hyperparameters for definition in definitions])
-    ]
-    rows += [
-        tuple(f"B {d.batch_text}" if d.two_objectives else "" for d in definitions),
-        tuple(f"target {definition.target:g}" for definition in definitions),
-        tuple(definition.spectrum for definition in definitions),
-        tuple(f"spectrum {definition.spectrum_digest[:8]}" for definition in definitions),
-    ]
-    rows += [
-        tuple(_spectrum_text(name, definition) for definition in definitions)
-        for name in _names([definition.spectrum_settings for definition in definitions])
-    ]
-    rows += [
-        tuple(_setting_text(name, definition.schedule_settings) for definition in definitions)
-        for name in _names([definition.schedule_settings for definition in definitions])
-    ]
-    rows += [
-        tuple(_setting_text(name, definition.optimizer_settings) for definition in definitions)
-        for name in _names([definition.optimizer_settings for definition in definitions])
-    ]
-    rows.append(tuple(definition.sampler_text for definition in definitions))
-    rows += [
-        tuple(_setting_text(name, definition.sampler) for definition in definitions)
-        for name in _names([definition.sampler for definition in definitions])
-        if name != "name" and (name != "finish" or _finish_varies(definitions))
-    ]
-    rows.append(
-        tuple("first guess" if each.warm_start else "no first guess" for each in definitions)
-    )
-    rows.append(tuple(_enqueued_text(definition) for definition in definitions))
-    rows.append(tuple(f"max_steps {definition.max_steps:g}" for definition in definitions))
-    rows.append(tuple(_growth_text(definition) for definition in definitions))
-    return rows
 
+    def each(text: Callable[[StudyDefinition], str]) -> tuple[str, ...]:
+        return tuple(map(text, definitions))
 
-def _growth_text(definition: StudyDefinition) -> str:
-    growth = definition.max_growth
-    return "any growth" if growth is None else f"max_growth {growth:g}"
+    def settings(group: str, *without: str) -> list[tuple[str, ...]]:
+        found = [getattr(definition, group) for definition in definitions]
+        names = [name for name in _names(found) if name not in without]
+        return [tuple(_setting_text(name, values) for values in found) for name in names]
+
+    hyperparameters = [definition.hyperparameters for definition in definitions]
+    return [
+        *(
+            _hyperparameter_texts(name, [values.get(name) for values in hyperparameters])
+            for name in _names(hyperparameters)
+        ),
+        each(lambda d: f"B {d.batch_text}" if d.two_objectives else ""),
+        each(lambda d: f"target {d.target:g}"),
+        each(lambda d: d.spectrum),
+        each(lambda d: f"spectrum {d.spectrum_digest[:8]}"),
+        *(
+            tuple(_spectrum_text(name, definition) for definition in definitions)
+            for name in _names([definition.spectrum_settings for definition in definitions])
+        ),
+        *settings("schedule_settings"),
+        *settings("optimizer_settings"),
+        each(lambda d: d.sampler_text),
+        *settings("sampler", "name", *([] if _finish_varies(definitions) else ["finish"])),
+        each(lambda d: "first guess" if d.warm_start else "no first guess"),
+        each(_enqueued_text),
+        each(lambda d: f"max_steps {d.max_steps:g}"),
+        each(lambda d: "any growth" if d.max_growth is None else f"max_growth {d.max_growth:g}"),
+    ]
 
 
 def _finish_varies(definitions: Sequence[StudyDefinition]) -> bool:

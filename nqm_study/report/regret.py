@@ -20,7 +20,7 @@ from pandas import DataFrame, concat
 
 from nqm_study.report import words
 from nqm_study.report.curves import best_optima, on_curves
-from nqm_study.report.labels import labels, sampler_labels
+from nqm_study.report.labels import labels, told_apart
 from nqm_study.study.records import regret
 
 QUARTILES = ("lower_quartile", "median", "upper_quartile", "worst")
@@ -53,7 +53,8 @@ def regrets(studies: DataFrame) -> DataFrame:
     found = [DataFrame(columns=list(COLUMNS))]
     for name, group, first in zip(names, groups, firsts, strict=True):
         members = [studies for _, studies in group.groupby("contender")]
-        samplers = sampler_labels([studies.definition.iloc[0] for studies in members])
+        definitions = [studies.definition.iloc[0] for studies in members]
+        samplers = told_apart([each.sampler_text for each in definitions], definitions)
         for sampler, mine in sorted(zip(samplers, members, strict=True), key=lambda pair: pair[0]):
             of = {"spectrum": first.spectrum_text, "target": first.target, "comparison": name}
             sizes = tuple(sorted(group.batch_size.unique().tolist()))

@@ -17,7 +17,7 @@ from pandas import DataFrame, Series
 from pandas.api.types import is_bool_dtype
 
 from nqm_study.report.frame import Value, properties
-from nqm_study.report.labels import distinguishing
+from nqm_study.report.labels import told_apart
 from nqm_study.study.definition import StudyDefinition
 
 _TERM = re.compile(r"(?P<key>[A-Za-z_][\w.]*)(?P<sign><=|>=|!=|=|<|>)(?P<value>[^\s=]\S*)")
@@ -67,11 +67,9 @@ def named_by(studies: DataFrame, keys: Sequence[str]) -> DataFrame:
     for key in keys:
         if key not in known:
             raise ValueError(f"--by={key}: must be of {', '.join(sorted(known))}")
-    named = first.assign(label=[_name(definition, keys) for definition in first.definition])
-    for name, alike in named.groupby("label"):
-        parts = distinguishing(list(alike.definition))
-        named.loc[alike.index, "label"] = [", ".join([name, *part]) for part in parts]
-    return studies.assign(label=studies.curve.map(named.set_index("curve").label))
+    names = [_name(definition, keys) for definition in first.definition]
+    labels = dict(zip(first.curve, told_apart(names, list(first.definition)), strict=True))
+    return studies.assign(label=studies.curve.map(labels))
 
 
 def _condition(text: str, studies: DataFrame) -> Series:

@@ -6,8 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from nqm_study.report.laws import SlopeFit
-from nqm_study.report.slope_interval import Method
+from nqm_study.report.laws import Method, SlopeFit
 
 
 def count(value: float) -> str:
@@ -95,50 +94,30 @@ def _digits(half: float | None) -> int:
     return 2 if half is None or half >= 0.01 else 3
 
 
-_KINDS: dict[Method, str] = {
-    "scatter": "95 %",
-    "bootstrap": "95 %, seeds",
-    "curvature": "bend",
+_KINDS: dict[Method, str] = {"scatter": "95 %", "bootstrap": "95 %, seeds", "curvature": "bend"}
+
+_SLOPES = {
+    "scatter": "± is half the 95 % confidence interval of a slope, from the points' scatter about "
+    "the line, plus what the slope changes by along the range where the scatter does not hide it.",
+    "known": "± is half the 95 % confidence interval of a slope, from the points' scatter about "
+    "the line (plus what the slope changes by along the range, where that shows) and, where "
+    "known, the distance from the true optima's slope.",
+    "bootstrap": "± with seeds is half the 95 % interval of a slope by a bootstrap over seeds, "
+    "and what bend they agree on.",
+    "curvature": "± with bend is how far a slope is off the exact optima's, and what theirs "
+    "changes by along the range fitted.",
 }
-
-SLOPES = (
-    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line, "
-    "plus what the slope changes by along the range where the scatter does not hide it."
-)
-"""What ``slope`` says of its uncertainty, in full."""
-
-SLOPES_BY_OPTIMA = (
-    "± is half the 95 % confidence interval of a slope, from the points' scatter about the line "
-    "(plus what the slope changes by along the range, where that shows) and, where known, the "
-    "distance from the true optima's slope."
-)
-"""The same where the slopes of true optima are known, for some at least."""
-
-SLOPES_BY_SEEDS = (
-    "± with seeds is half the 95 % interval of a slope by a bootstrap over seeds, and what bend "
-    "they agree on."
-)
-"""The same for a bootstrap."""
-
-SLOPES_BY_BEND = (
-    "± with bend is how far a slope is off the exact optima's, and what theirs changes by along "
-    "the range fitted."
-)
-"""The same where the optima are exact."""
+"""What ± means after a slope, by its method; ``known``: scatter, with optima that are not exact."""
 
 
 def slopes(fits: Iterable[SlopeFit]) -> str:
     """What the texts of these slopes say of their uncertainty; empty where they say nothing."""
     uncertain = [fit for fit in fits if fit.interval is not None]
-    scattered = [fit for fit in uncertain if fit.method == "scatter"]
     methods = {fit.method for fit in uncertain}
-    known = any(fit.true_slope is not None for fit in scattered)
-    sentences = {
-        "scatter": SLOPES_BY_OPTIMA if known else SLOPES,
-        "bootstrap": SLOPES_BY_SEEDS,
-        "curvature": SLOPES_BY_BEND,
-    }
-    return " ".join(sentence for method, sentence in sentences.items() if method in methods)
+    scattered = [fit for fit in uncertain if fit.method == "scatter"]
+    first = "known" if any(fit.true_slope is not None for fit in scattered) else "scatter"
+    found = [first if method == "scatter" else method for method in _KINDS if method in methods]
+    return " ".join(_SLOPES[method] for method in found)
 
 
 ENDS = "A power law ends where the best rate is more than 20 % off it."

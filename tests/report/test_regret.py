@@ -24,7 +24,7 @@ from rich.console import Console
 from nqm_study.app.publish import Published, publish, show
 from nqm_study.report.figures import regret as regret_figure
 from nqm_study.report.frame import studies_frame
-from nqm_study.report.labels import labels, sampler_labels
+from nqm_study.report.labels import labels, told_apart
 from nqm_study.report.regret import COLUMNS, QUARTILES, curve_regrets, regret_sentence, regrets
 from nqm_study.report.tables import regret_table
 from nqm_study.report.write import write_figures
@@ -83,7 +83,8 @@ def test_samplers_of_one_name_are_told_apart_by_their_settings() -> None:
         {"name": "tpe", "n_startup_trials": 20},
         {"name": "tpe", "n_startup_trials": 10, "finish": 0.6},
     ]
-    assert sampler_labels([definition(sampler=sampler) for sampler in samplers]) == (
+    made = [definition(sampler=sampler) for sampler in samplers]
+    assert told_apart([each.sampler_text for each in made], made) == (
         "tpe, n_startup_trials 10",
         "tpe, n_startup_trials 20",
         "tpe + finish",

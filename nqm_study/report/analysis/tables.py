@@ -11,7 +11,6 @@ from dataclasses import astuple, replace
 from typing import Any, Literal, NamedTuple
 
 from pandas import DataFrame, concat
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -19,19 +18,19 @@ from rich.text import Text
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.estimate import Estimate
+from nqm_study.report.tables import NAMING, rich_table, room
 
 NONE = "-"
 _PRECISE = 0.003  # relative uncertainty below which a number has four digits
 _COUNTED = 1e5  # from here on numbers have a power of ten
 _METHODS = {"curvature": "bend", "bootstrap": "seeds", "scatter": "scatter"}
-_TERMINAL = 80  # characters
-_LONGEST = 14  # of a label's line, at least
+_LONGEST = 14  # characters of a label's line, at least
 _LEAST_MISSED = ("max", "product", "k", "S")
 _ENDINGS = {"estimate": ("", "_low", "_high", "_bound", "_method"), "range": ("_low", "_high")}
 
 
 def amount(estimate: Estimate, write: Callable[[float], str] | None = None) -> str:
-    """``6.03e6 ± 0.3 %``, ``6,720 ± 0.8 %``, ``<= 7,147``: a number with its uncertainty or bound.
+    """Text of a number with its uncertainty or bound: ``6.03e6 ± 0.3 %``, ``<= 7,147``.
 
     Args:
         estimate: the number.
@@ -55,12 +54,12 @@ def _digits(value: float, digits: int) -> str:
 
 
 def _steps(estimate: Estimate) -> str:
-    """Steps that were found, which are whole numbers or nearly so."""
+    """Text of steps that were found, which are whole numbers or nearly so."""
     return amount(estimate, words.count if estimate.value < _COUNTED else None)
 
 
 def _critical(estimate: Estimate) -> str:
-    """``112 (2^6..2^8)``: the value, and the range it may be in."""
+    """Text of a batch size and the range it may be in: ``112 (2^6..2^8)``."""
     text = amount(replace(estimate, low=None, high=None))
     if estimate.bound:
         return text
@@ -86,7 +85,7 @@ def _slope(estimate: Estimate) -> str:
 
 
 class Column(NamedTuple):
-    """A column: its names for programs and people, its value's place in an analysis, and text."""
+    """Column of the tables: names for programs and people, its value's place, and its text."""
 
     name: str
     heading: str
@@ -95,19 +94,19 @@ class Column(NamedTuple):
     write: Callable[[Any], str]
 
     def value(self, analysis: Analysis) -> Any:
-        """The value of an analysis; None where it is not known."""
+        """The column's value in an analysis; None where it is not known."""
         found: Any = analysis
         for attribute in self.place.split("."):
             found = None if found is None else getattr(found, attribute)
         return found
 
     def text(self, analysis: Analysis) -> str:
-        """The same for people."""
+        """The column's text for an analysis."""
         return _text(self.value(analysis), self.write)
 
 
 class Section(NamedTuple):
-    """A table for people: its label, title, what else a line has room for, its note and columns."""
+    """Table for people: label, title, what else a line has room for, note and columns."""
 
     name: str
     title: str
@@ -198,7 +197,7 @@ PRODUCTS = Section(
 
 
 def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
-    """The table of numbers, in full: one row for each analysis.
+    """Make the table of numbers, in full: one row for each analysis.
 
     An estimate has five columns: its value, ``_low``, ``_high``, ``_bound`` and ``_method``; a
     range has ``_low`` and ``_high``. Units are examples, steps and shares of 1; batch sizes and k
@@ -216,7 +215,7 @@ def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
 
 
 def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
-    """The table of how sharp each curve's knee is, in numbers: one row for each batch size."""
+    """Make the table of how sharp each curve's knee is, in numbers: a row for each batch size."""
     frames = [
         DataFrame(
             [_numbers(_title(each), "estimate", value) for _, value in each.products],
@@ -228,7 +227,7 @@ def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
 
 
 def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]:
-    """The tables that people read: a row for each analysis, and at last one for each batch size."""
+    """Make the tables that people read, in texts; the last has a row for each batch size."""
     found = [
         (
             section,
@@ -251,12 +250,12 @@ def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]
 
 
 def sides(frame: DataFrame) -> list[str]:
-    """Where the columns for people are flush: names left, numbers right."""
-    return ["left" if heading in ("curve", "from", "by") else "right" for heading in frame.columns]
+    """Sides that the columns for people are flush with: names left, numbers right."""
+    return ["left" if heading in NAMING else "right" for heading in frame]
 
 
 def _numbers(name: str, kind: str, value: Any) -> dict[str, Any]:
-    """The numbers of a value by the names of their columns."""
+    """Numbers that a value consists of, by the names of their columns in CSV."""
     names = [f"{name}{ending}" for ending in _ENDINGS.get(kind, ("",))]
     if value is None:
         return dict.fromkeys(names)
@@ -273,64 +272,27 @@ def _text(value: Any, write: Callable[[Any], str]) -> str:
 
 
 def analysis_table(analyses: Sequence[Analysis]) -> Group:
-    """The tables of a terminal, below each other: all but that of the knee's sharpness.
+    """Make the tables of a terminal, below each other: all but that of the knee's sharpness.
 
     What was found has no row of its own where it says the same as the exact optima: the row is of
     both. Columns that a line has no room for are left out, the least missed first; the files have
     all.
     """
-    tables = [_terminal_table(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
-    tables[-1].caption = Text("What the columns mean: analysis.md, beside the figures.")
+    *others, (last, frame) = text_frames(analyses)[: len(SECTIONS)]
+    tables = [_terminal_table(*each) for each in others]
+    note = "What the columns mean: analysis.md, beside the figures."
+    tables.append(_terminal_table(last, frame, note))
     return Group(*(part for table in tables for part in (Text(), table)))
 
 
-def _terminal_table(section: Section, frame: DataFrame) -> Table:
-    shown = frame
+def _terminal_table(section: Section, frame: DataFrame, note: str | None = None) -> Table:
+    """Make a terminal's table, with fewer columns where it has no room even if labels fold."""
+    labels = [max(label.split(), key=len)[:_LONGEST] for label in frame["curve"]]
+    narrowest = frame.assign(curve=labels)
     for heading in _LEAST_MISSED:
-        if _room(shown) < len(shown.columns) - 1:
-            shown = shown.drop(columns=heading, errors="ignore")
-    spaces = 2 if _room(shown) >= 2 * (len(shown.columns) - 1) else 1
-    table = Table(
-        title=Text(f"{section.title}: {section.brief}"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, spaces - 1, 0, 0),
-        pad_edge=False,
-    )
-    for heading, side in zip(shown.columns, sides(shown), strict=True):
-        # Names are folded where they must be, and no number is: half of one is a wrong number.
-        table.add_column(
-            heading,
-            justify="left" if side == "left" else "right",
-            min_width=_least(heading, shown[heading]),
-            overflow="fold",
-            no_wrap=heading != "curve",
-        )
-    for row in _merged(shown.to_numpy().tolist()):
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _room(frame: DataFrame) -> int:
-    """Characters that a terminal's line has left for the spaces between columns."""
-    return _TERMINAL - sum(_least(heading, frame[heading]) for heading in frame.columns)
-
-
-def _least(heading: str, texts: Sequence[str]) -> int:
-    """Characters that a column needs: those of its longest cell, or of a long label's words."""
-    if heading == "curve":
-        return min(_LONGEST, max(len(word) for text in texts for word in text.split()))
-    return max(map(len, (heading, *texts)))
-
-
-def _merged(rows: Sequence[list[str]]) -> list[list[str]]:
-    """The rows, with two that differ in their source only as one."""
-    merged: list[list[str]] = []
-    for row in rows:
-        if merged and [*merged[-1][:1], *merged[-1][2:]] == [*row[:1], *row[2:]]:
-            merged[-1][1] = "both"
-        else:
-            merged.append(row)
-    return merged
+        if room(narrowest) < narrowest.shape[1] - 1:
+            narrowest = narrowest.drop(columns=heading, errors="ignore")
+    shown = frame[list(narrowest)]
+    twice = shown.duplicated([heading for heading in shown if heading != "from"], keep=False)
+    merged = shown.assign(**{"from": shown["from"].mask(twice, "both")}).drop_duplicates()
+    return rich_table(merged, f"{section.title}: {section.brief}", caption=note, narrow=True)
