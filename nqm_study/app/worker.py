@@ -44,10 +44,10 @@ def run_job(plan: StudyPlan) -> None:
     """Run one study."""
     root = Path(HydraConfig.get().runtime.cwd) / "mlruns"
     if plan.backend.shared:
-        from nqm_study.study.shared import PATIENCE, patiently
+        from nqm_study.study.shared import patiently
 
         # The server was there when the call began, and may be away for a moment now.
-        _run(plan, *patiently(lambda: _open_shared(plan, root), PATIENCE))
+        _run(plan, *patiently(lambda: _open_shared(plan, root)))
         return
     lock = plan.backend.lock(root, "run", plan.name)
     if not lock.acquire(timeout=1.0):
@@ -79,7 +79,7 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 
         from nqm_study.study.shared import patiently
 
-        return patiently(lambda: study_record(stored), sharing.patience)
+        return patiently(lambda: study_record(stored))
 
     latest = progress_of(plan, record(), 0)
     send(latest)

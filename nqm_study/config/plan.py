@@ -206,14 +206,14 @@ def _plan(
     _check_sampler(definition, study.n_trials)
     backend = _backend(config)
 
-    from nqm_study.search.batch_sizes import fit_sizes
+    from nqm_study.search.ranges import fit
 
     return StudyPlan(
         name=study.name or definition.default_name,
         definition=definition,
         algorithm=optimizer.kind,
         problem=problem,
-        search=fit_sizes(problem, optimizer.kind, definition),
+        search=fit(problem, optimizer.kind, definition),
         n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
         truth=study.truth,
         backend=backend,

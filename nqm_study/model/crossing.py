@@ -225,7 +225,7 @@ def _varying(schedule: Schedule) -> Schedule | None:
 
 
 def require_run(problem: object, optimizer: object, schedule: object) -> Schedule:
-    """The schedule of a run whose parts are all of the right kind.
+    """Check the kinds of a run's problem and optimizer; return its schedule as a ``Schedule``.
 
     Raises:
         ValueError: naming the part that is not.

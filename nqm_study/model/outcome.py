@@ -1,4 +1,4 @@
-"""What a run towards a target came to."""
+"""The outcome of a run towards a target: its crossing, or why there is none."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def draw(key: np.uint64, place: int, stride: int, quantiles: Array, noise: Array
 
 @compiled_within
 def _told(counted: Array) -> tuple[float, float]:
-    """The sum of what the chains count, and the variance of that sum by the twins' differences."""
+    """The sum of the chains' parts of the loss, and its variance by the twins' differences."""
     half = counted.size // 2
     loss, variance = 0.0, 0.0
     for k in range(half):
@@ -91,16 +91,9 @@ def _told(counted: Array) -> tuple[float, float]:
 
 @compiled
 def sgd_steps(
-    optimizer: tuple[float, bool, float],
-    rates: Array,
-    curvature: Array,
-    preconditioner: Array,
-    deviation: Array,
-    weight: Array,
-    noise: Array,
-    state: Array,
-    told: Array,
-) -> None:
+    optimizer: tuple[float, bool, float], rates: Array, curvature: Array, preconditioner: Array,
+    deviation: Array, weight: Array, noise: Array, state: Array, told: Array,
+) -> None:  # fmt: skip
     """Take one step of SGD for each row of noise.
 
     Args:
@@ -136,16 +129,9 @@ def sgd_steps(
 
 @compiled
 def adam_steps(
-    optimizer: tuple[float, float, float],
-    rates: Array,
-    scales: Array,
-    curvature: Array,
-    deviation: Array,
-    weight: Array,
-    noise: Array,
-    state: Array,
-    told: Array,
-) -> None:
+    optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
+    deviation: Array, weight: Array, noise: Array, state: Array, told: Array,
+) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
     Args:
@@ -294,7 +280,7 @@ def simulate(
 
 
 class _Updates(NamedTuple):
-    """An optimizer's kernel, and what it is called with."""
+    """An optimizer's kernel and its arguments."""
 
     kernel: Callable[..., None]
     constants: tuple[float, ...]

@@ -147,11 +147,11 @@ GAIN = 1e-4
 
 
 class SpentError(Exception):
-    """No evaluations are left."""
+    """The limit on evaluations and quick risks is used up."""
 
 
 class Descent:
-    """What is known of the values, as fractions of their ranges, and how to go down from there."""
+    """The best values so far, as fractions of their ranges, and descents from a place."""
 
     def __init__(
         self,
@@ -185,11 +185,11 @@ class Descent:
         return {each.name: each.at(fraction) for each, fraction in pairs}
 
     def hopeless(self, place: Array) -> bool:
-        """Whether no number of steps will do there, as an evaluation or an overflow told."""
+        """Whether an evaluation or an overflow there showed that no number of steps will do."""
         return place.tobytes() in self._hopeless
 
     def evaluate(self, place: Array, most_steps: int) -> Crossing:
-        """The crossing within so many steps, which is kept if it is the best."""
+        """The crossing at a place within ``most_steps``, which is kept if it is the best."""
         self._spend()
         self.evaluations += 1
         found = self._evaluate(self.values(place), most_steps)
@@ -204,7 +204,7 @@ class Descent:
         return found
 
     def excess(self, place: Array, steps: int) -> float:
-        """log(L_T / target) after so many steps, at most 0 where the target is reached in time.
+        """log(L_T / target) at a place after ``steps``; at most 0 where the target is reached.
 
         By evaluation, where there is no quick risk. What is evaluated and reaches the target early
         is the lower the earlier, and of two alike, the lower the last risk.
@@ -245,7 +245,7 @@ class Descent:
     def least(
         self, start: Array, steps: int, size: float, *, precise: bool = False
     ) -> tuple[Array, float]:
-        """A local minimum of the excess after so many steps, and its value."""
+        """A local minimum of the excess after ``steps``, and its value."""
         import scipy.optimize
 
         place, value = start, math.inf
@@ -293,6 +293,9 @@ def _log(risk: float) -> float:
         return 2.0 * HOPELESS
     return max(math.log(risk), -HOPELESS) if risk > 0.0 else -HOPELESS
 
+
+MOST_EVALUATIONS = 100_000
+"""The most evaluations and quick risks of a search, where no other limit is given."""
 
 ALONG_A_LINE = 0.12
 """The most distance of neighbours, on a log scale, where there is one coordinate."""
@@ -352,7 +355,7 @@ def dense_search(
     target: float,
     risk: Risk | None = None,
     max_steps: int = 10**9,
-    most_evaluations: int = 100_000,
+    most_evaluations: int = MOST_EVALUATIONS,
 ) -> Optimum:
     """The fewest steps to a target over a box of values.
 

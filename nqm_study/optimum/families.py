@@ -1,23 +1,30 @@
-"""What a dense search for the optimum of a family searches, and what it evaluates."""
+"""Families of Adam and of schedules, and the dense search over a family's members."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from nqm_study.model.crossing import last_risk, steps_to_target
 from nqm_study.model.linear.fewest_steps import GAP, HIGHER, MEMORY, SLOWER, Tuning, largest_rate
-from nqm_study.model.linear.members import LEAST_LOG_GAP, Family
+from nqm_study.model.linear.members import LEAST_LOG_GAP, Family, require_fixable
 from nqm_study.model.linear.runs import largest_factor
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.optimizers import Adam, Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule
-from nqm_study.optimum.dense_search import Coordinate, Optimum, Scale, as_coordinates, dense_search
+from nqm_study.optimum.dense_search import (
+    MOST_EVALUATIONS,
+    Coordinate,
+    Optimum,
+    Scale,
+    as_coordinates,
+    dense_search,
+)
 
 FIXABLE = ("beta1", "beta2", "eps")
 """Hyperparameters that may be held at a value."""
@@ -59,9 +66,7 @@ class AdamFamily:
         Raises:
             ValueError: naming a value that is out of range, or that cannot be fixed.
         """
-        for name in fixed:
-            if name not in FIXABLE:
-                raise ValueError(f"{name}: cannot be fixed; {', '.join(FIXABLE)} can")
+        require_fixable(fixed, FIXABLE)
         both = {**self.fixed, **fixed}
         Adam(1.0, **both)  # refuses values out of range
         return AdamFamily(both, tuple(name for name in self.free if name not in fixed))
@@ -147,7 +152,7 @@ SCHEDULED = 2.0
 
 
 class DenseTuning:
-    """One search: its coordinates, and the members at their values."""
+    """One dense search of a family: its coordinates, and the member at their values."""
 
     def __init__(
         self,
@@ -164,24 +169,25 @@ class DenseTuning:
         self._bottom = 0.0
 
     def best(self, max_steps: int, most_evaluations: int) -> Optimum | None:
-        """The best that is found; None where no rate reaches the target."""
+        """The best of the search; None where no rate reaches the target."""
         members, schedule = self._members, self._schedule
+        coordinates: tuple[Coordinate, ...] | None
         if isinstance(members, AdamFamily):
             coordinates = members.coordinates(self._problem, self._target, self._factor)
         else:
-            linear = self._linear(members)
-            if linear is None:
-                return None
-            coordinates = linear
+            coordinates = self._linear(members)
+        if coordinates is None:
+            return None
         if isinstance(schedule, ShapeFamily):
-            shape: Mapping[str, tuple[float, float, Scale]] = schedule.free
-            coordinates += tuple(Coordinate(SHAPE + name, *shape[name]) for name in shape)
-        return dense_search(
-            self._evaluate,
+            shape = schedule.free.items()
+            coordinates += tuple(Coordinate(SHAPE + name, *ends) for name, ends in shape)
+        return search_runs(
+            self._problem,
+            lambda values: (self.optimizer(values), self.schedule(values)),
             coordinates,
             target=self._target,
-            risk=self._risk,
             max_steps=max_steps,
+            max_growth=self._max_growth,
             most_evaluations=most_evaluations,
         )
 
@@ -235,15 +241,29 @@ class DenseTuning:
             largest_peak(self._problem, members.optimizer((0.0, log_gap))) / self._factor
         )
 
-    def _evaluate(self, values: Mapping[str, float], max_steps: int) -> Crossing:
+
+def search_runs(
+    problem: NoisyQuadratic,
+    run: Callable[[Mapping[str, float]], tuple[Optimizer, Schedule]],
+    coordinates: Iterable[Coordinate],
+    *,
+    target: float,
+    max_steps: int,
+    max_growth: float | None,
+    most_evaluations: int = MOST_EVALUATIONS,
+) -> Optimum:
+    """The fewest steps found by a dense search over runs: values by name -> what they run with."""
+
+    def evaluate(values: Mapping[str, float], max_steps: int) -> Crossing:
         return steps_to_target(
-            self._problem,
-            self.optimizer(values),
-            self.schedule(values),
-            target=self._target,
-            max_steps=max_steps,
-            max_growth=self._max_growth,
+            problem, *run(values), target=target, max_steps=max_steps, max_growth=max_growth
         )
 
-    def _risk(self, values: Mapping[str, float], steps: int) -> float:
-        return last_risk(self._problem, self.optimizer(values), self.schedule(values), steps)
+    return dense_search(
+        evaluate,
+        coordinates,
+        target=target,
+        risk=lambda values, steps: last_risk(problem, *run(values), steps),
+        max_steps=max_steps,
+        most_evaluations=most_evaluations,
+    )

@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
-from nqm_study.model.crossing import last_risk, steps_to_target
-from nqm_study.model.optimizers import Optimizer
-from nqm_study.model.outcome import Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import Schedule
-from nqm_study.optimum.dense_search import Coordinate, dense_search
-from nqm_study.optimum.tuned import Tuned, tuned
-from nqm_study.search.batch_sizes import sizes_across
+from nqm_study.optimum.dense_search import Coordinate
+from nqm_study.optimum.families import search_runs
+from nqm_study.optimum.tuned import tuned
+from nqm_study.search.ranges import sizes_across
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.records import Optimum
@@ -38,10 +34,7 @@ def wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
 
 
 def true_optimum(
-    problem: NoisyQuadratic,
-    algorithm: str,
-    definition: StudyDefinition,
-    space: SearchSpace,
+    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, space: SearchSpace
 ) -> Optimum | None:
     """The fewest steps over all values of what a study searches; None where none reach the target.
 
@@ -50,22 +43,19 @@ def true_optimum(
     """
     if _is_linear(algorithm, definition):
         return _exact(problem, definition)
-    return dense_optimum(problem, algorithm, definition, space)
+    return _dense(problem, algorithm, definition, space)
 
 
 def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | None:
+    """The optimum of a linear family over all values; None where none reach the target."""
     hyperparameters = definition.hyperparameters
     fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
     decays = [name for name in definition.searched if name != "learning_rate"]
     family = DECAYS[decays[0]] if decays else "sgd"
     found = _tuned(
-        problem,
-        family,
-        definition.target,
-        definition.max_steps,
-        definition.max_growth,
-        tuple(sorted(fixed.items())),
-    )
+        problem, family, target=definition.target, max_steps=definition.max_steps,
+        max_growth=definition.max_growth, **dict(sorted(fixed.items())),
+    )  # fmt: skip
     if found.steps is None or found.optimizer is None:
         return None
     values = {name: float(getattr(found.optimizer, name)) for name in hyperparameters}
@@ -98,18 +88,8 @@ def true_frontier(
     return tuple((float(size), each.steps) for size, each in found if each is not None)
 
 
-@functools.lru_cache(maxsize=256)
-def _tuned(
-    problem: NoisyQuadratic,
-    family: str,
-    target: float,
-    max_steps: int,
-    max_growth: float | None,
-    fixed: tuple[tuple[str, float], ...],
-) -> Tuned:
-    # Studies that differ in their seeds or samplers share it.
-    held: dict[str, Any] = dict(fixed)
-    return tuned(problem, family, target=target, max_steps=max_steps, max_growth=max_growth, **held)
+_tuned = functools.lru_cache(maxsize=256)(tuned)
+"""What was found: studies that differ in their seeds or samplers share it."""
 
 
 def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
@@ -125,62 +105,29 @@ def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
 
 
 _FOUND: dict[tuple[NoisyQuadratic, str, int], Optimum | None] = {}
-"""What was found: studies that differ in their seeds or samplers share it."""
+"""The same of dense searches."""
 
 
-def dense_optimum(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, space: SearchSpace
+def _dense(
+    problem: NoisyQuadratic, algorithm: str, made: StudyDefinition, space: SearchSpace
 ) -> Optimum | None:
     """The fewest steps found in a study's own ranges; None where no point reaches the target."""
-    key = problem, definition.benchmark, definition.max_steps
+    key = problem, made.benchmark, made.max_steps
     if key not in _FOUND:
-        _FOUND[key] = _Ranges(problem, algorithm, definition, space).optimum()
-    return _FOUND[key]
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """A study's own ranges, as a dense search asks for points of them."""
-
-    problem: NoisyQuadratic
-    algorithm: str
-    definition: StudyDefinition
-    space: SearchSpace
-
-    def optimum(self) -> Optimum | None:
-        """The best of the search; None where no point reaches the target."""
-        boxes = [
-            Coordinate(each.name, each.low, each.high, "log" if each.log else "linear")
-            for each in self.space.coordinates
-        ]
-        found = dense_search(
-            self._evaluate,
-            boxes,
-            target=self.definition.target,
-            risk=self._risk,
-            max_steps=self.definition.max_steps,
-        )
-        if found.steps is None or found.values is None:
-            return None
-        values = self.space.values(found.values)
-        made = self.definition
-        actual = set_by_policy(values, made.optimizer_settings, self.problem.batch_size)
-        return Optimum(found.steps, {**values, **actual}, exact=False)
-
-    def _run(self, coordinates: Mapping[str, float]) -> tuple[Optimizer, Schedule]:
-        values = self.space.values(coordinates)
-        return parts_of_run(self.problem, self.algorithm, self.definition, values)
-
-    def _evaluate(self, coordinates: Mapping[str, float], max_steps: int) -> Crossing:
-        run = self._run(coordinates)
-        made = self.definition
-        return steps_to_target(
-            self.problem,
-            *run,
+        found = search_runs(
+            problem,
+            lambda values: parts_of_run(problem, algorithm, made, space.values(values)),
+            [
+                Coordinate(each.name, each.low, each.high, "log" if each.log else "linear")
+                for each in space.coordinates
+            ],
             target=made.target,
-            max_steps=max_steps,
+            max_steps=made.max_steps,
             max_growth=made.max_growth,
         )
-
-    def _risk(self, coordinates: Mapping[str, float], steps: int) -> float:
-        return last_risk(self.problem, *self._run(coordinates), steps)
+        _FOUND[key] = None
+        if found.steps is not None and found.values is not None:
+            values = space.values(found.values)
+            actual = set_by_policy(values, made.optimizer_settings, problem.batch_size)
+            _FOUND[key] = Optimum(found.steps, {**values, **actual}, exact=False)
+    return _FOUND[key]

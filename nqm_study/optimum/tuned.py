@@ -1,7 +1,7 @@
 """The true optimum of a family of optimizers: the yardstick of every search.
 
 What follows is for the linear ones at a constant rate; for Adam and under schedules, where a risk
-costs more and is smooth only nearly, see dense_search.py.
+costs more and is smooth only nearly, see optimum/dense_search.py.
 
 The fewest steps of a family are the smallest T for which some hyperparameters theta give a risk
 L_T(theta) at most the target: the first crossing of theta is then at T or before it, and no theta
@@ -32,6 +32,7 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
+from nqm_study.optimum.dense_search import MOST_EVALUATIONS
 from nqm_study.optimum.families import ADAM_FAMILIES, AdamFamily, DenseTuning, ShapeFamily
 
 CONSTANT = Constant()
@@ -66,7 +67,7 @@ def tuned(
     schedule: ScheduleLike | ShapeFamily = CONSTANT,
     target: float = 0.01,
     max_steps: int = 10**9,
-    most_evaluations: int = 100_000,
+    most_evaluations: int = MOST_EVALUATIONS,
     max_growth: float | None = MAX_GROWTH,
     **fixed: float,
 ) -> Tuned:

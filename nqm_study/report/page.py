@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from itertools import islice
@@ -462,18 +462,14 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 def _table(curves: Sequence[Curve]) -> str:
     """HTML of the points: a row for each batch size, a body for each curve."""
-    found = result_frame(curves)
-    sides = [' class="left"' if heading in NAMING else "" for heading in found]
+    texts = result_frame(curves)
+    sides = [' class="left"' if heading in NAMING else "" for heading in texts]
 
-    def row(tag: str, texts: Sequence[str]) -> str:
-        cells = zip(sides, texts, strict=True)
-        return "".join(f"<{tag}{side}>{escape(text)}</{tag[:2]}>" for side, text in cells)
+    def cells(tag: str, row: Iterable[str]) -> str:
+        found = zip(sides, row, strict=True)
+        return "".join(f"<{tag}{side}>{escape(text)}</{tag[:2]}>" for side, text in found)
 
-    cells = found.itertuples(index=False)
-    lengths = [len(curve.points) + len(curve.unreached) for curve in curves]
-    bodies = [
-        "\n".join(f"<tr>{row('td', texts)}</tr>" for texts in islice(cells, length))
-        for length in lengths
-    ]
-    head = row('th scope="col"', list(found))
-    return f"<thead><tr>{head}</tr></thead>\n" + "".join(f"<tbody>{b}</tbody>\n" for b in bodies)
+    rows = (f"<tr>{cells('td', row)}</tr>" for row in texts.itertuples(index=False))
+    bodies = ["\n".join(islice(rows, len(curve.points) + len(curve.unreached))) for curve in curves]
+    head = "<thead><tr>" + cells('th scope="col"', texts) + "</tr></thead>\n"
+    return head + "".join(f"<tbody>{body}</tbody>\n" for body in bodies)

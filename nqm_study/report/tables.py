@@ -20,7 +20,7 @@ from nqm_study.report.pareto import pareto_sentence, spread
 from nqm_study.report.regret import told
 from nqm_study.study.records import OPTIMAL
 
-NAMING = ("spectrum", "target", "optimizer", "sampler")
+NAMING = ("spectrum", "target", "optimizer", "sampler", "curve", "from", "by")
 """The columns that name a row; all others are numbers, and set flush right."""
 
 _NONE = "-"
@@ -48,10 +48,10 @@ def result_table(curves: Sequence[Curve]) -> Table:
     tries = list(_attempts(curves))
     # Two spaces between columns read better than one. That is worth the first step and no more.
     roomy = [cells for cells in tries[:2] if _spaces(cells) > 1]
-    fitting = [cells for cells in tries if _room(cells) >= cells.shape[1] - 1]
+    fitting = [cells for cells in tries if room(cells) >= cells.shape[1] - 1]
     cells = [*roomy, *fitting, tries[-1]][0]
     ends = accumulate(len(curve.points) + len(curve.unreached) for curve in curves)
-    return _rich(cells, _result_title(curves, cells), narrow=True, ends=ends)
+    return rich_table(cells, _result_title(curves, cells), narrow=True, ends=ends)
 
 
 def result_frame(curves: Sequence[Curve]) -> DataFrame:
@@ -114,7 +114,7 @@ def regret_table(regrets: DataFrame) -> Table:
         f"and worst of {_several(of.studies, 'study', 'studies')} "
         f"({_several(sizes, 'batch size', 'batch sizes')}, {_several(seeds, 'seed', 'seeds')})"
     )
-    return _rich(DataFrame(cells), title)
+    return rich_table(DataFrame(cells), title)
 
 
 def pareto_table(frontier: Any) -> Table:
@@ -136,10 +136,10 @@ def pareto_table(frontier: Any) -> Table:
         over = [frontier.exact.excess(trial) for trial in trials]
         cells["over exact"] = [_known(value, words.percent) for value in over]
     title = f"Frontier of steps and examples, {frontier.label}"
-    return _rich(DataFrame(cells), title, caption=pareto_sentence(frontier))
+    return rich_table(DataFrame(cells), title, caption=pareto_sentence(frontier))
 
 
-def _rich(
+def rich_table(
     cells: DataFrame,
     title: str,
     *,
@@ -173,7 +173,7 @@ def _rich(
         if heading in NAMING:
             result.add_column(heading, max_width=width, overflow="fold")
         else:
-            result.add_column(heading, justify="right", min_width=width, max_width=width)
+            result.add_column(heading, justify="right", width=width)
     last = set(ends)
     for i, row in enumerate(cells.itertuples(index=False), start=1):
         result.add_row(*map(Text, row), end_section=i in last)
@@ -186,14 +186,14 @@ def _width(cells: DataFrame, heading: str, *, narrow: bool = True) -> int:
     return max(len(text) for text in [*parts, *cells[heading]])
 
 
-def _room(cells: DataFrame) -> int:
+def room(cells: DataFrame) -> int:
     """Characters that a terminal's line has left for the spaces between columns."""
     return _TERMINAL - sum(_width(cells, heading) for heading in cells)
 
 
 def _spaces(cells: DataFrame) -> int:
     """Two between columns, or one where a line of a terminal has no room for two."""
-    return 2 if _room(cells) >= 2 * (cells.shape[1] - 1) else 1
+    return 2 if room(cells) >= 2 * (cells.shape[1] - 1) else 1
 
 
 def _attempts(curves: Sequence[Curve]) -> Iterator[DataFrame]:

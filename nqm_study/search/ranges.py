@@ -10,7 +10,7 @@ most batch sizes; elsewhere they are a guess that the search goes on from.
 
 | | small batches | large batches |
 |---|---|---|
-| lr of SGD | rate B | as ``scales._largest`` says, just below the limit 2 / x |
+| lr of SGD | rate B | as ``scales`` has it, just below the limit 2 / x |
 | lr / (1 - momentum) | rate B | 0.9 of 2 (1 + momentum) / x, the limit, over 1 - momentum |
 | the same, for Nesterov | rate B | 0.975 of that limit over 1 + 2 momentum |
 | 1 - momentum | 11.3 B / examples | 4.8 / sqrt(least time x), for Nesterov 2.5 in place of 4.8 |
@@ -33,7 +33,7 @@ from dataclasses import replace
 from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.search.scales import Scales, joined, scales_of
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
@@ -60,12 +60,18 @@ SHAPES: tuple[Mapping[str, float], ...] = (
     },
 )
 """Where the search of a schedule's shape begins: the decay is long and deep at small batches, short
-and next to nothing at large ones, with local optima between. What is in none of them begins in the
+and next to nothing at large ones, with local optima between. A value in none of them begins in the
 middle, and ``ratio`` is that of every piece."""
 
 BEYOND = 2.5
 """Where the limit of stability depends on what is searched: rates are searched up to this many
 times the limit."""
+
+STARTS = 5
+"""Number of batch sizes across the range that the first trials are at."""
+
+HIGHER = 4.0
+"""Multiples of the rule's values are searched up to this many times ``WIDE``."""
 
 LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
@@ -74,8 +80,12 @@ LEAST_GAP = 1e-12
 def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
     """Fit the search space of a study to its problem, and choose the first trials.
 
+    Where the batch size is searched, a hyperparameter without bounds is searched as a multiple of
+    its guide, the rule's value at the trial's batch size. The first trials are then the rule's at
+    batch sizes across the range.
+
     Args:
-        problem: spectrum and batch size.
+        problem: spectrum and batch size, which does not matter where it is searched.
         algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
         definition: the study's.
 
@@ -83,6 +93,8 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         ValueError: naming a bound that was given and that the fitted one contradicts, or a value
             that is enqueued and not inside its range.
     """
+    if isinstance(definition.batch_size, Range):
+        return _fit_sizes(problem, algorithm, definition, definition.batch_size)
     scales = scales_of(problem, algorithm, definition)
     start = _start(scales, algorithm, definition)
     hyperparameters = definition.hyperparameters
@@ -95,7 +107,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
     )
     fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
     middle = {
-        each.hyperparameter: each.value(each.unscaled(middle_of(each)), start)
+        each.hyperparameter: each.value(each.unscaled(_middle(each)), start)
         for each in coordinates
         if each.hyperparameter not in start
     }
@@ -108,12 +120,12 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         _require_run(problem, algorithm, definition, values)
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
     space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
-    starts = with_starts(space, asked, firsts, definition).starts
-    # One of those that are the same, as all are where no shape tells them apart.
+    starts = _with_starts(space, asked, firsts, definition).starts
+    # Equal points once: all are equal where no shape is searched.
     return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
 
 
-def with_starts(
+def _with_starts(
     space: SearchSpace,
     asked: Sequence[Mapping[str, float]],
     firsts: Iterable[Mapping[str, float]],
@@ -140,6 +152,91 @@ def with_starts(
     if definition.warm_start and space.coordinates and not grid:
         starts += [space.point(first) for first in firsts]
     return Search(space, tuple(starts))
+
+
+def _fit_sizes(
+    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, sizes: Range
+) -> Search:
+    """The search of a study whose batch size is searched in a range."""
+    batch_size = replace(plain(BATCH_SIZE, sizes, open_low=False, open_high=False), integer=True)
+    fits = {size: _fit_one(problem, algorithm, definition, size) for size in sizes_across(sizes)}
+    first = next(iter(fits.values())).space
+    coordinates = (
+        batch_size,
+        *(
+            _guided(
+                {size: each.space.coordinates[i] for size, each in fits.items()},
+                {size: each.starts[-1][coordinate.name] for size, each in fits.items()},
+                definition,
+            )
+            for i, coordinate in enumerate(first.coordinates)
+        ),
+    )
+    space = SearchSpace(first.fixed, coordinates, (BATCH_SIZE, *first.names))
+
+    def rule(size: float) -> dict[str, float]:
+        """The rule's values at a batch size; the middle of ranges where it says nothing."""
+        middle = {
+            each.name: 1.0 if each.guide else each.unscaled(_middle(each)) for each in coordinates
+        }
+        return space.values({**middle, BATCH_SIZE: batch_size.clipped(size)})
+
+    middle = batch_size.unscaled(_middle(batch_size))
+    asked = [{**rule(given.get(BATCH_SIZE, middle)), **given} for given in definition.enqueued]
+    low, high = (batch_size.scaled(end) for end in (batch_size.low, batch_size.high))
+    places = (low + (high - low) * k / (STARTS - 1) for k in range(STARTS))
+    firsts = (rule(batch_size.unscaled(place)) for place in places)
+    return _with_starts(space, asked, firsts, definition)
+
+
+def sizes_across(sizes: Range) -> list[int]:
+    """The powers of two in a range of batch sizes, and its ends."""
+    low, high = int(sizes.low or 1), int(sizes.high or 1)
+    powers = (2**k for k in range(low.bit_length(), high.bit_length()))
+    return sorted({low, *(power for power in powers if low < power < high), high})
+
+
+def _fit_one(
+    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, size: int
+) -> Search:
+    """The search that fits one batch size, with the rule's point as its first trial."""
+    alone = replace(
+        definition,
+        batch_size=float(size),
+        warm_start=True,
+        enqueued=(),
+        sampler={"name": "random"},
+    )
+    return fit(replace(problem, batch_size=size), algorithm, alone)
+
+
+def _guided(
+    by_size: Mapping[int, Coordinate], starts: Mapping[int, float], definition: StudyDefinition
+) -> Coordinate:
+    """A coordinate over all batch sizes, from those at some and the first trials there."""
+    first = next(iter(by_size.values()))
+    given = definition.hyperparameters[first.hyperparameter]
+    if not (isinstance(given, Range) and given.low is None and given.high is None):
+        return replace(
+            first,
+            low=min(each.low for each in by_size.values()),
+            high=max(each.high for each in by_size.values()),
+        )
+    low = min(each.low / starts[size] for size, each in by_size.items())
+    high = max(each.high / starts[size] for size, each in by_size.items())
+    if first.hyperparameter != "timescale":
+        low, high = max(low, 1.0 / WIDE), min(high, HIGHER * WIDE)
+    return replace(
+        first,
+        low=low,
+        high=high,
+        log=True,
+        limit=math.inf,
+        guide=tuple((float(size), start) for size, start in starts.items()),
+        limits=tuple((float(size), each.limit) for size, each in by_size.items())
+        if first.kind == "to_limit"
+        else (),
+    )
 
 
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
@@ -337,7 +434,7 @@ def _enqueued_point(
     return space.point(values)
 
 
-def middle_of(each: Coordinate) -> float:
+def _middle(each: Coordinate) -> float:
     """The middle of a coordinate's range, on its scale."""
     return 0.5 * (each.scaled(each.low) + each.scaled(each.high))
 

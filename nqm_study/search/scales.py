@@ -1,4 +1,4 @@
-"""What is known of a problem before any trial: its rates, its steps, and where noise sets in."""
+"""The scales of a problem, known before any trial: rates, steps, and where noise sets in."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nqm_study.study.definition import Range, StudyDefinition
 
 @dataclass(frozen=True)
 class Scales:
-    """What is known of a problem before any trial.
+    """The scales of a problem for one algorithm, known before any trial.
 
     Attributes:
         rate: learning rate of the first trial, without momentum.
-        steps: what plain SGD, or Adam, takes at it, about.
+        steps: steps of plain SGD, or Adam, at it, about.
         batch_share: B / examples, the inverse of the steps at small batches; infinite without
             noise, as is small_rate.
         small_rate: the rate of small batches.
@@ -49,7 +49,7 @@ def scales_of(problem: NoisyQuadratic, algorithm: str, definition: StudyDefiniti
 
 
 def joined(small: float, large: float) -> float:
-    """About the smaller of two: what joins the law of small batches to that of large ones."""
+    """About the smaller of two: joins the law of small batches to that of large ones."""
     ratio = small / large
     return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
 
@@ -123,5 +123,5 @@ def _small_batch(
 
 
 def _without_noise(speed: float) -> SmallBatch:
-    """What stands for the constants where noise sets none."""
+    """Constants of small batches where there is no noise to set them."""
     return SmallBatch(0.0, math.inf, 1.0 / speed, 1.0 / speed, speed)

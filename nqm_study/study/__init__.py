@@ -1,1 +1,7 @@
-"""The study loop: what is searched, where it is kept, and how it runs."""
+"""Studies: their definition, records, search space and loop, and the run of a best trial.
+
+Here too: ``samplers`` (who proposes the trials) and ``storage`` (where studies are kept).
+Other rooms import ``definition``, ``records``, ``frontier`` and ``space``; who runs studies also
+``loop``, ``shared``, ``trials``, ``evaluation``, ``training``, ``registry`` and ``storage``.
+Never here: Hydra, MLflow, figures, fitting of ranges, and mathematics of the model itself.
+"""

@@ -1,4 +1,4 @@
-"""From a study's definition to what its trials compute, and to the facts it is compared with."""
+"""The computation of a study's trials, and of the facts that their steps are compared with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nqm_study.study.trials import Evaluate, Evaluation
 
 
 def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
-    """What a trial computes from its hyperparameters.
+    """The function from a trial's hyperparameters to its result.
 
     Args:
         problem: spectrum and batch size; where that is searched, it is the trial's instead.
@@ -45,28 +45,29 @@ def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinit
 
 
 def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
-    """What a study's steps are compared with, whatever its optimizer."""
+    """Compute what a study's steps are compared with, whatever its optimizer.
+
+    Where the batch size is searched, they are those of the largest, where the fewest steps are.
+    """
     target = definition.target
-    # No run is longer, and databases hold no larger integer.
-    bound = min(bayes_bound(problem, target=target), MOST_STEPS)
+    known: dict[str, float | None] = {
+        # No run is longer, and databases hold no larger integer.
+        "bayes_bound": min(bayes_bound(problem, target=target), MOST_STEPS),
+        "initial_risk": problem.spectrum.initial_risk,
+    }
     if definition.two_objectives:
-        # Of the largest batch size, where the fewest steps are.
-        return {
-            "bayes_bound": bound,
-            "initial_risk": problem.spectrum.initial_risk,
-        }
+        return known
     classical = classical_bound(problem, target=target)
     optimal_steps = optimal_gap = None
     with contextlib.suppress(NotReachedError):
         found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
         optimal_steps, optimal_gap = found.steps, found.gap
     return {
-        "bayes_bound": bound,
+        **known,
         # JSON has no infinity.
         "classical_bound": classical if math.isfinite(classical) else None,
         "optimal_steps": optimal_steps,
         "optimal_gap": optimal_gap,
-        "initial_risk": problem.spectrum.initial_risk,
     }
 
 
@@ -77,8 +78,8 @@ def _of_its_size(
     values: Mapping[str, float],
 ) -> Evaluation:
     """An evaluation at the batch size that is among the values."""
-    size = values[BATCH_SIZE]
-    others = {name: value for name, value in values.items() if name != BATCH_SIZE}
+    others = dict(values)
+    size = others.pop(BATCH_SIZE)
     alone = replace(definition, batch_size=size)
     return evaluation(replace(problem, batch_size=size), algorithm, alone)(others)
 
@@ -89,7 +90,6 @@ def _family(
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> Evaluation:
-    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
     crossing = steps_to_target(
         problem,
         *parts_of_run(problem, algorithm, definition, values),
@@ -97,7 +97,8 @@ def _family(
         max_steps=definition.max_steps,
         max_growth=definition.max_growth,
     )
-    return Evaluation(crossing, actual)
+    settings = definition.optimizer_settings
+    return Evaluation(crossing, set_by_policy(values, settings, problem.batch_size))
 
 
 def parts_of_run(
@@ -107,14 +108,11 @@ def parts_of_run(
     values: Mapping[str, float],
 ) -> tuple[Optimizer, Schedule]:
     """The optimizer and the schedule of a trial, unless the schedule is a computed one."""
-    own = {each.name for each in fields(ALGORITHMS[algorithm])}
-    actual = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
-    values = {**values, **actual}
-    shape = {name: value for name, value in values.items() if name not in own}
-    return (
-        make_optimizer(algorithm, {name: v for name, v in values.items() if name in own}),
-        make_schedule(definition.schedule, shape, definition.schedule_settings),
-    )
+    settings = definition.optimizer_settings
+    shape = {**values, **set_by_policy(values, settings, problem.batch_size)}
+    own = {e.name: shape.pop(e.name) for e in fields(ALGORITHMS[algorithm]) if e.name in shape}
+    optimizer = make_optimizer(algorithm, own)
+    return optimizer, make_schedule(definition.schedule, shape, definition.schedule_settings)
 
 
 def _optimal(
@@ -164,7 +162,7 @@ def _fewest(
     the order they are given.
 
     Raises:
-        NotReachedError: where no schedule reaches the target within so many steps.
+        NotReachedError: where no schedule reaches the target within ``max_steps``.
     """
     while True:
         try:
@@ -188,9 +186,6 @@ def _greedy(
         max_steps=min(definition.max_steps, GREEDY_LONGEST),
         preconditioner_power=values.get("preconditioner_power", 0.0),
     )
-    rates = tuple(
-        (int(step), float(rate))
-        for step, rate in zip(found.at_steps, found.learning_rates, strict=True)
-    )
+    rates = tuple(zip(found.at_steps.tolist(), found.learning_rates.tolist(), strict=True))
     largest = {"learning_rate": max(rate for _, rate in rates)} if rates else {}
     return Evaluation(Crossing(found.steps, found.status, found.risk, found.error), largest, rates)

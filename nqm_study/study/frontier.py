@@ -10,8 +10,8 @@
 A trial is dominated where another has no more of both, and less of one. The gap of trials is the
 multiplicative epsilon indicator of Zitzler et al., "Performance Assessment of Multiobjective
 Optimizers", IEEE Trans. Evol. Comput. 7 (2003): the smallest g such that for every point of the
-exact frontier some trial has at most (1 + g) T and at most (1 + g) E. So it tells of bad trials as
-well as of stretches of the frontier without any.
+exact frontier some trial has at most (1 + g) T and at most (1 + g) E. So bad trials make it large,
+and so do stretches of the frontier without any.
 """
 
 from __future__ import annotations

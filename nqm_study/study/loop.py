@@ -41,7 +41,7 @@ def run(
     """Bring a stored study to n_trials finished trials; do nothing where it has them already.
 
     The sampler works on a copy in memory. Each finished trial is written to ``stored`` in one
-    write, and only then told to ``on_trial``; an interruption loses at most the trial in flight.
+    write, and only then given to ``on_trial``; an interruption loses at most the trial in flight.
 
     Args:
         stored: the study in its storage, made by ``studies.open_study``. No one else may write to

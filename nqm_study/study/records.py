@@ -98,7 +98,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds that trials took, by part; waiting for others is in none of them.
+    """Seconds that trials took, by part, without waiting for others.
 
     Attributes:
         trials: how many were measured.
@@ -223,7 +223,7 @@ class StudyRecord:
 
     @property
     def excess(self) -> float | None:
-        """How far the best trial's steps are above the optimum's, relative; None if not known.
+        """Relative excess of the best trial's steps over the optimum's; None if not known.
 
         Below 0 where an optimum that is not exact was beaten.
         """
@@ -273,5 +273,5 @@ def largest_risk_error(trials: Iterable[TrialRecord]) -> float | None:
 
 
 def error_text(value: float) -> str:
-    """A relative error as it is told: ``3e-08``, or ``5 %``."""
+    """A relative error as text: ``3e-08``, or ``5 %``."""
     return f"{value:.0e}" if value < 1e-3 else f"{100.0 * value:.2g} %"

@@ -50,14 +50,14 @@ COMPUTED = ("optimal", "greedy")
 
 
 def make_optimizer(algorithm: str, values: Mapping[str, float]) -> Optimizer:
-    """The optimizer with these hyperparameters."""
+    """Make the optimizer with these hyperparameters."""
     return ALGORITHMS[algorithm](**values)  # type: ignore[arg-type]  # nesterov is a bool
 
 
 def set_by_policy(
     values: Mapping[str, float], settings: Mapping[str, float | str], batch_size: float
 ) -> dict[str, float]:
-    """The hyperparameters that are others at this batch size than those given: beta2, or none.
+    """The hyperparameters that the policy changes at this batch size: beta2, or none.
 
     beta2 is 0 where the power is too small to be told from it: Adam then keeps no average of the
     squares, which at such a batch size is what the half-life asks for.
@@ -70,7 +70,7 @@ def set_by_policy(
 def make_schedule(
     name: str, values: Mapping[str, float], settings: Mapping[str, float | str]
 ) -> Schedule:
-    """The schedule of a family, with the values of its own hyperparameters.
+    """Make the schedule of a family, with the values of its own hyperparameters.
 
     Raises:
         ValueError: naming a value that is out of range.

@@ -1,4 +1,4 @@
-"""The study loop of many: any number of processes on any machines bring one study to its budget.
+"""The study loop of many writers: processes on any machines bring one study to its budget.
 
 Optuna's storage holds the running trials as well, so that every process sees what the others are
 at. Whoever's turn it is, by a lock that the server keeps, counts the trials and asks for one more
@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,7 +35,6 @@ from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
     FOUND,
     Evaluate,
-    Evaluation,
     NotStoredError,
     OnTrial,
     attributes,
@@ -48,7 +47,7 @@ from nqm_study.study.trials import (
 )
 
 WORKER = "worker"
-"""The trial attribute that says which process runs it: set before anyone else has a turn."""
+"""The trial attribute that names the process that runs it: set before anyone else has a turn."""
 
 PATIENCE = 300.0
 """Seconds to wait for a server that went away, before the study stops."""
@@ -66,12 +65,10 @@ class Sharing:
     Attributes:
         storage: a database with heartbeats, as ``database.open_postgresql`` makes it.
         turn: the lock of whoever counts the trials and asks for the next.
-        patience: seconds to wait for a server that went away.
     """
 
     storage: RDBStorage
     turn: Lock
-    patience: float = PATIENCE
 
 
 def run_shared(
@@ -107,17 +104,17 @@ def run_shared(
     study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
     cost = Cost()
     with warnings.catch_warnings():
-        for told in (
+        for message in (
             "Constraints have been set, but",
             ".*fail_stale_trials is experimental",
             # This loop gives the signs of life itself.
             "Heartbeat of storage is supposed",
         ):
-            warnings.filterwarnings("ignore", message=told)
+            warnings.filterwarnings("ignore", message=message)
         try:
             while True:
                 trial, done, seconds = patiently(
-                    lambda: _next(study, sampler, space, n_trials, sharing), sharing.patience
+                    lambda: _next(study, sampler, space, n_trials, sharing)
                 )
                 if done >= n_trials:
                     break
@@ -140,7 +137,7 @@ def run_shared(
 def _next(
     study: Study, sampler: StudySampler, space: SearchSpace, n_trials: int, sharing: Sharing
 ) -> tuple[Trial | None, int, float]:
-    """A trial to run if the budget has room, how many are finished, and what asking took."""
+    """A trial to run if the budget has room, the number of finished ones, and seconds it took."""
     sharing.turn.acquire()
     # A turn's time is the sampler's; waiting for it is nobody's.
     lap, trial = stopwatch(), None
@@ -153,7 +150,8 @@ def _next(
         if len(trials) - abandoned < n_trials:
             trial = study.ask()
             sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
-            trial.set_user_attr(WORKER, _this_process(trial.number))
+            here = {"host": socket.gethostname(), "process": os.getpid(), "trial": trial.number}
+            trial.set_user_attr(WORKER, here)
             if sampler.asks_in_turn(trial.number):
                 suggest(trial, space)
     finally:
@@ -166,7 +164,7 @@ def _next(
 
 
 def _fail_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> int:
-    """Fail trials whose process died before it gave a first sign of life; how many these are.
+    """Fail trials whose process died before it gave a first sign of life; their number.
 
     Heartbeats never end these. It is this process's turn, so no one is at work on them. Like those
     that heartbeats end, they are given to the next who asks.
@@ -196,16 +194,17 @@ def _run_one(
     value, cost, lap = None, Cost(1), stopwatch()
     with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
         try:
-            values = space.values(patiently(lambda: suggest(trial, space), sharing.patience))
+            values = space.values(patiently(lambda: suggest(trial, space)))
             cost += Cost(sampler=lap())
             found = evaluate(values)
             cost += Cost(objective=lap())
             value = objective(definition, values, found)
             with undisturbed():
-                patiently(lambda: _keep(trial, values, found), sharing.patience)
-                frozen = patiently(
-                    lambda: study.tell(trial, value, skip_if_finished=True), sharing.patience
-                )
+                # One attribute, since each is a transaction of its own.
+                kept = attributes(values, found)
+                patiently(lambda: trial.set_user_attr(FOUND, kept))
+                patiently(lambda: constrain(trial, found))
+                frozen = patiently(lambda: study.tell(trial, value, skip_if_finished=True))
         except UpdateFinishedTrialError:
             return None
         except BaseException:
@@ -215,12 +214,6 @@ def _run_one(
                     study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             raise
     return (frozen, cost + Cost(storage=lap())) if frozen.state == TrialState.COMPLETE else None
-
-
-def _keep(trial: Trial, values: Mapping[str, float], found: Evaluation) -> None:
-    # One attribute, since each is a transaction of its own.
-    trial.set_user_attr(FOUND, attributes(values, found))
-    constrain(trial, found)
 
 
 @contextlib.contextmanager
@@ -244,13 +237,13 @@ def _signs_of_life(storage: RDBStorage, trial_id: int) -> Iterator[None]:
         thread.join()
 
 
-def patiently(action: Callable[[], _T], patience: float) -> _T:
-    """What an action returns; it is tried again as long as the server is away.
+def patiently(action: Callable[[], _T]) -> _T:
+    """The result of an action that needs the server; tried again as long as that is away.
 
     Raises:
-        NotStoredError: if the server is away for longer than that.
+        NotStoredError: if the server is away for longer than ``PATIENCE``.
     """
-    until = time.monotonic() + patience
+    until = time.monotonic() + PATIENCE
     pause = 0.1
     while True:
         try:
@@ -258,14 +251,10 @@ def patiently(action: Callable[[], _T], patience: float) -> _T:
         except (DBAPIError, StorageInternalError, UnreachableError) as error:
             if time.monotonic() >= until:
                 raise NotStoredError(
-                    f"the storage could not be reached for {patience:g} s: {first_line(error)}"
+                    f"the storage could not be reached for {PATIENCE:g} s: {first_line(error)}"
                 ) from error
         time.sleep(pause)
         pause = min(2.0 * pause, 5.0)
-
-
-def _this_process(number: int) -> dict[str, int | str]:
-    return {"host": socket.gethostname(), "process": os.getpid(), "trial": number}
 
 
 def _trial_id(storage: RDBStorage, study: Study, trial: Trial) -> int:

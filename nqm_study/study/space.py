@@ -46,7 +46,7 @@ class Coordinate:
         low, high: its range.
         log: whether it is searched on a log scale.
         open_low, open_high: whether the range could go on there, so that a best value at that end
-            tells of a range that is too narrow.
+            shows that the range is too narrow.
         limit: of ``to_limit``, the rate that no value reaches.
         guide: (batch size, value) pairs, ascending: the coordinate is a multiple of the value, as
             it is between them on logarithmic axes; empty where it is the number itself.
@@ -84,7 +84,7 @@ class Coordinate:
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def value(self, coordinate: float, values: Mapping[str, float]) -> float:
-        """The hyperparameter, given those that it depends on."""
+        """The hyperparameter's value, given those that it depends on."""
         value = self._uncapped(coordinate, values)
         return value if math.isinf(self.cap) else min(value, self.capped(values))
 
@@ -143,7 +143,7 @@ class Coordinate:
         return self.clipped(self.low + scaled / 3.0 * (self.high - self.low))
 
     def share(self, coordinate: float) -> float:
-        """Where in the range it is, on its scale: 0 at the low end, 1 at the high one."""
+        """The place in the range, on its scale: 0 at the low end, 1 at the high one."""
         low, high = self.scaled(self.low), self.scaled(self.high)
         return (self.scaled(self.clipped(coordinate)) - low) / (high - low)
 
@@ -179,8 +179,8 @@ class SearchSpace:
         return {each.name: each.clipped(each.of(values)) for each in self.coordinates}
 
     def at_edge(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """What is at the end of a range that could go on, in words."""
-        told = []
+        """Hyperparameters at the end of a range that could go on, in words."""
+        found = []
         for each in self.coordinates:
             share = each.share(each.of(values))
             low = share < AT_EDGE and each.open_low
@@ -189,11 +189,11 @@ class SearchSpace:
                 # Small values of one minus it are large ones of the hyperparameter.
                 end = "high" if high != (each.kind == "one_minus") else "low"
                 value = values[each.hyperparameter]
-                told.append(f"{each.hyperparameter} {value:.6g}, the {end} end of its range")
-        return tuple(told)
+                found.append(f"{each.hyperparameter} {value:.6g}, the {end} end of its range")
+        return tuple(found)
 
     def grid(self, points: int) -> dict[str, list[float]]:
-        """So many points along each coordinate, evenly spaced on its scale, the ends included."""
+        """Points along each coordinate, evenly spaced on its scale, the ends included."""
         grid = {}
         for each in self.coordinates:
             space = np.geomspace if each.log else np.linspace
@@ -237,7 +237,7 @@ class SearchSpace:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and where it begins.
+    """A search space, and the first trials in it.
 
     Attributes:
         space: the search space.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from optuna.study import Study
 
 from nqm_study.model.crossing import risk_curve
 from nqm_study.model.noise_scale import gradient_noise_scale
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant, Schedule
@@ -21,9 +21,6 @@ from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.records import StudyRecord, Training, TrialRecord
 from nqm_study.study.storage.studies import note, study_record
-
-Array = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int64]
 
 POINTS = 48
 """Numbers of steps, evenly spread in their logarithm, at which a run is looked at."""
@@ -124,7 +121,7 @@ def training_of(
     return _training(trial, steps, risks[:kept], scales)
 
 
-def _training(trial: TrialRecord, steps: Steps, risks: Array, scales: Array) -> Training:
+def _training(trial: TrialRecord, steps: Integers, risks: Array, scales: Array) -> Training:
     arrays = (tuple(each.tolist()) for each in (steps, risks, scales))
     return Training(trial.number, *arrays)
 
@@ -155,7 +152,7 @@ def _greedy(problem: NoisyQuadratic, trial: TrialRecord) -> Training:
     return _training(trial, steps, *found)
 
 
-def _spread(end: int, crossing: int | None) -> Steps:
+def _spread(end: int, crossing: int | None) -> Integers:
     """0, some 60 numbers of steps from 1 to the end, and the crossing."""
     parts = ((1, POINTS), (max(1, end / 8), LATE_POINTS))
     both = np.concatenate([np.geomspace(first, end, count) for first, count in parts])
@@ -164,12 +161,12 @@ def _spread(end: int, crossing: int | None) -> Steps:
 
 
 def _before_overflow(risks: Array) -> int:
-    """How many of the risks there are up to the last that is no divergence."""
+    """The number of risks up to the last that is no divergence."""
     return 1 + int(np.flatnonzero(risks <= DIVERGED * risks[0])[-1])
 
 
-def _to_floor(steps: Steps, risks: Array) -> int:
-    """How many of the points show that a run has come to its floor, and at least two."""
+def _to_floor(steps: Integers, risks: Array) -> int:
+    """The number of points that show that a run has come to its floor, at least two."""
     off = np.flatnonzero(np.abs(risks - risks[-1]) > SETTLED * risks[-1])
     settled = int(steps[off[-1] + 1]) if off.size else 1
     return max(2, int(np.searchsorted(steps, FLOOR * settled, side="right")))

@@ -1,4 +1,4 @@
-"""One trial: what it computes, what of it is kept and read back, and what the sampler is told."""
+"""One trial: its evaluation, the attributes that keep it, and the values that are minimised."""
 
 from __future__ import annotations
 

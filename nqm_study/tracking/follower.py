@@ -10,13 +10,11 @@ from typing import Protocol
 
 import optuna
 from mlflow.exceptions import MlflowException
-from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend
-from nqm_study.study.storage.failures import first_line
+from nqm_study.study.storage.failures import failures, first_line
 from nqm_study.study.storage.locks import Lock
 from nqm_study.study.storage.studies import ATTRIBUTE, study_record
 from nqm_study.study.trials import trial_record
@@ -25,17 +23,17 @@ from nqm_study.tracking.mirror import Mirror, StudyRun
 from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Summary
 from nqm_study.tracking.store import set_aside_damaged
 
-OUTAGES = (MlflowException, SQLAlchemyError, StorageInternalError, sqlite3.Error, OSError)
-"""What MLflow and the storage raise when they cannot be read or written."""
+OUTAGES = failures(MlflowException, sqlite3.Error)
+"""Exceptions of MLflow and the storage where they cannot be read or written."""
 
 DIAGNOSTICS = "diagnostics"
-"""Where Optuna's figures go among the artifacts of a study's run."""
+"""The folder of Optuna's figures among the artifacts of a study's run."""
 
 DRAWING = 2
 """Version of these figures: goes up when they change, so that they are drawn anew."""
 
 AT_ONCE = 25
-"""Trials of one study that are mirrored before it is told how many are missing."""
+"""Trials of one study that are mirrored before the next news of how many are missing."""
 
 DIAGNOSED = 5
 """Trials that take as long to write as Optuna's figures of a study to draw."""
@@ -47,10 +45,10 @@ _COMPLETE = (TrialState.COMPLETE,)
 
 
 class Tell(Protocol):
-    """Tells something to the process that asked for the runs."""
+    """A function that sends news to the process that asked for the runs."""
 
     def __call__(self, **what: object) -> None:
-        """Tell it."""
+        """Send the news by name."""
 
 
 class Followed:
@@ -105,11 +103,11 @@ class Followed:
         return bool(new)
 
     def forget(self) -> None:
-        """Begin again, since it is not known what MLflow has."""
+        """Forget the run, since it is not known what MLflow has."""
         self._run = None
 
     def work(self) -> int:
-        """What is known to be left to do, in trials that take as long to write."""
+        """The work known to be left, in trials that take as long to write."""
         study = self._find()
         if study is None or (self._run is None and not self._job.rebuild):
             return 0
@@ -157,8 +155,8 @@ class Follower:
         """Follow the studies of a job.
 
         Args:
-            job: what to do.
-            tell: called with what the process that asked for it is to know.
+            job: the task.
+            tell: called with the news for the process that asked for it.
         """
         self._job = job
         self._tell = tell
@@ -175,7 +173,7 @@ class Follower:
 
     @property
     def where(self) -> str:
-        """What to call MLflow's place."""
+        """MLflow's place, as messages name it."""
         return self._job.tracking.uri or "mlruns/mlflow.db"
 
     @property
@@ -259,7 +257,7 @@ class Follower:
 
 
 def reason(error: BaseException) -> str:
-    """What is wrong with MLflow, and what to do where only a person can."""
+    """The failure of MLflow in words, with what to do where only a person can."""
     text = first_line(_origin(error))
     if any(sign in str(error) for sign in ("malformed", "not a database")):
         return f"is damaged ({text}); `python -m nqm_study.report --rebuild` makes it anew"

@@ -155,10 +155,10 @@ def origin_tags(record: StudyRecord) -> dict[str, str]:
     """Tags with the versions that made the trials: in order, where they changed meanwhile."""
     said: dict[str, list[str]] = {"fingerprint": [record.definition.fingerprint]}
     for origin in record.origins:
-        told = {f"version.{name}": value for name, value in origin.versions.items()}
+        found = {f"version.{name}": value for name, value in origin.versions.items()}
         if origin.revision:
-            told["mlflow.source.git.commit"] = origin.revision
-        for name, value in told.items():
+            found["mlflow.source.git.commit"] = origin.revision
+        for name, value in found.items():
             if value not in said.setdefault(name, []):
                 said[name].append(value)
     return {name: ", then ".join(values) for name, values in said.items()}
@@ -277,13 +277,13 @@ def _frontier(record: StudyRecord) -> dict[str, float]:
     found, exact = non_dominated(record.trials), exact_frontier(record)
     if not found:
         return {}
-    told = {"frontier_trials": len(found), "fewest_examples_to_target": found[0].examples}
+    values = {"frontier_trials": len(found), "fewest_examples_to_target": found[0].examples}
     if exact is not None:
-        told["gap_to_exact_frontier"] = exact.gap(found)
+        values["gap_to_exact_frontier"] = exact.gap(found)
         excesses = [each for trial in found if (each := exact.excess(trial)) is not None]
         if excesses:
-            told["median_excess_steps_on_frontier"] = median(excesses)
-    return told
+            values["median_excess_steps_on_frontier"] = median(excesses)
+    return values
 
 
 def _frontier_note(record: StudyRecord) -> str:
@@ -295,7 +295,7 @@ def _frontier_note(record: StudyRecord) -> str:
         f"{definition.spectrum_text}, with batch sizes {definition.batch_text} and the schedule "
         f"{definition.schedule}. {_bounds_text(record)} That is at the largest batch size."
     )
-    exact, told = exact_frontier(record), _frontier(record)
+    exact, known = exact_frontier(record), _frontier(record)
     if exact is not None and exact.critical_batch_size is not None:
         text += (
             " On the exact frontier, examples are 20 % above their least at the critical batch "
@@ -310,10 +310,10 @@ def _frontier_note(record: StudyRecord) -> str:
         f" {len(found)} of {len(record.trials)} trials are the frontier found, which no trial "
         f"beats in both: from {_end_text(found[0])} to {_end_text(found[-1])}."
     )
-    if "gap_to_exact_frontier" in told:
+    if "gap_to_exact_frontier" in known:
         text += (
             " It covers the exact frontier within "
-            f"{100.0 * told['gap_to_exact_frontier']:.2g} % in steps and in examples."
+            f"{100.0 * known['gap_to_exact_frontier']:.2g} % in steps and in examples."
         )
     return text
 
@@ -354,7 +354,7 @@ def _bounds_text(record: StudyRecord) -> str:
 
 
 def _ratios_text(record: StudyRecord) -> str:
-    """How many times the Bayes bound and SGD's optimal schedule the best trial's steps are."""
+    """The best trial's steps over the Bayes bound and SGD's optimal schedule, in words."""
     texts = [f"{value:.4g} times {_COMPARED[name]}" for name, value in _ratios(record).items()]
     if record.excess is not None:
         texts.append(f"{100.0 * record.excess:.2g} % above the optimum")

@@ -75,8 +75,8 @@ class Mirror:
         replaced; those of a run that stays and are not among the summary's remain.
 
         Args:
-            summary: what the run says. Its description links to its studies' runs, and theirs to
-                it.
+            summary: the content of the run. Its description links to its studies' runs, and these
+                to it.
             runs: identifiers of the studies' runs by the studies' names, as ``study_runs`` gives
                 them.
         """
@@ -226,7 +226,7 @@ class StudyRun:
                 for name, content in files.items():
                     (Path(directory) / name).write_bytes(content)
                 self._store.client.log_artifacts(self.run_id, directory, folder)
-        # The tag comes last, so that it tells that the files are there.
+        # The tag comes last: with it the files are there.
         self._store.client.set_tag(self.run_id, f"nqm.{folder}", digest)
 
     def _find_or_create(self, record: StudyRecord) -> Run:

@@ -44,7 +44,7 @@ class MirrorJob:
         root: the directory mlruns/.
         tracking: where the runs go.
         studies: what to follow.
-        rebuild: whether to begin with none of our runs.
+        rebuild: whether to delete the runs that there are and write all anew.
     """
 
     root: Path
@@ -106,7 +106,7 @@ class MirrorState:
         uri: the tracking URI.
         page: path of the page that lists the runs.
         missing: finished trials that have no run yet.
-        problem: what keeps it from going on; empty where nothing does.
+        problem: why it cannot go on; empty where it can.
         notes: lines for the user.
         done: whether all is mirrored.
     """
@@ -120,7 +120,7 @@ class MirrorState:
 
 
 class Mirrors:
-    """As many ``MirrorProcess`` as pay: a core each, and at most ``MOST``.
+    """The ``MirrorProcess``es of a call, as many as pay: a core each, and at most ``MOST``.
 
     Measured for 1,000 trials on two cores: alone 30 s with one and 17 to 20 s with two; beside the
     workers of a sweep 40 s with one and 46 s with two. So there are few beside the studies, and
@@ -135,7 +135,7 @@ class Mirrors:
         """Start them on a job, of which each has its own studies.
 
         Args:
-            on_change: called, in threads of its own, when one of them told something.
+            on_change: called, in threads of its own, when there is news of one of them.
             job: their task.
             cores: how many cores are free for them.
         """
@@ -143,7 +143,7 @@ class Mirrors:
         places = range(len(job.studies))
         # A rebuild deletes before it writes, which one process has to do.
         count = 1 if job.rebuild else max(1, min(self.MOST, cores, len(places)))
-        # One by one, since the first may tell something while the next is started.
+        # One by one, since there may be news of the first while the next is started.
         self._processes: list[MirrorProcess] = []
         self._sharing: list[MirrorProcess] = []
         for start in range(count):
@@ -166,7 +166,7 @@ class Mirrors:
             process.ask(None)
 
     def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
-        """Let them write all that is missing, then the summaries, and end; what they told last."""
+        """Let them write all that is missing, then the summaries, and end; their last news."""
         for process in self._sharing:
             self._processes += process.helpers()
         first, *others = self._processes
@@ -182,7 +182,7 @@ class Mirrors:
 
     @property
     def state(self) -> MirrorState:
-        """What they told, as one."""
+        """The news of all of them, as one."""
         states = [process.state for process in self._processes]
         return MirrorState(
             uri=next((state.uri for state in states if state.uri), ""),
@@ -204,7 +204,7 @@ class MirrorProcess:
         """Start it on its job.
 
         Args:
-            on_change: called, in a thread of its own, when it told something.
+            on_change: called, in a thread of its own, when there is news.
             job: its task.
         """
         self.state = MirrorState()
@@ -219,7 +219,7 @@ class MirrorProcess:
         """Ask it to write all that is missing, then the summaries, and end.
 
         Args:
-            summaries: what to write; None if that is told later, until when it does not end.
+            summaries: what to write; None if they come later: it does not end before.
         """
         said = None if summaries is None else [asdict(summary) for summary in summaries]
         self._command = json.dumps({"finish": said})
@@ -284,8 +284,8 @@ class MirrorProcess:
         # It shares nothing any more.
         self._shared.set()
 
-    def _take(self, told: Mapping[str, Any]) -> None:
-        for name, value in told.items():
+    def _take(self, news: Mapping[str, Any]) -> None:
+        for name, value in news.items():
             if name == "note":
                 self.state.notes.append(value)
             elif name == "left":

@@ -1,4 +1,4 @@
-"""Which MLflow the runs go to."""
+"""Settings of the mirror: the MLflow that runs go to, and which."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nqm_study.study.records import Tracked
 
 @dataclass(frozen=True)
 class Tracking:
-    """Where studies are mirrored.
+    """Settings of the mirror of studies.
 
     Attributes:
         experiment: name of the MLflow experiment.

@@ -47,7 +47,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a finished run says.
+    """The content of a finished run.
 
     Attributes:
         name: the run's name.
@@ -149,7 +149,7 @@ class RunStore:
         """Leave exactly one run, FINISHED, that says what the draft says; return its identifier.
 
         Args:
-            draft: what the run says.
+            draft: the content.
             runs: the runs that stand for it so far. One that says the same is kept, and completed
                 if a kill left it half-logged; the others are deleted after the new one is whole.
         """
@@ -188,8 +188,8 @@ class RunStore:
     ) -> None:
         """Add metrics at the time ``when``, in milliseconds, then parameters, then tags.
 
-        One call unless there are very many points. The tags come with the last call, so a tag can
-        tell that the rest is there.
+        One call unless there are very many points. The tags come with the last call, so with a
+        tag the rest is there.
         """
         metrics = [Metric(point.key, point.value, when, point.step) for point in finite(points)]
         while len(metrics) > _METRICS_A_CALL:

@@ -2,7 +2,7 @@
 
 ``MirrorProcess`` starts it. The first line on standard input is a ``MirrorJob``; one with ``share``
 makes it give up a part of that, one with ``finish`` ends it once all is written. Lines on standard
-output tell how far it is. Whatever goes wrong with MLflow is tried again: the storage is the truth,
+output say how far it is. Whatever goes wrong with MLflow is tried again: the storage is the truth,
 and nothing is lost meanwhile.
 """
 
@@ -38,12 +38,12 @@ CHANNEL = sys.stdout
 
 
 def tell(**what: object) -> None:
-    """One line for the process that started this one."""
+    """Send one line of news to the process that started this one."""
     print(json.dumps(what), file=CHANNEL, flush=True)
 
 
 def commands() -> queue.Queue[Mapping[str, Any]]:
-    """What arrives on standard input; the process ends with the one that writes there."""
+    """The commands that arrive on standard input; the process ends with the one that sends them."""
     arrived: queue.Queue[Mapping[str, Any]] = queue.Queue()
 
     def read() -> None:
@@ -65,7 +65,7 @@ def pauses() -> Iterator[float]:
 
 
 def main() -> None:
-    """Follow until told to finish; exit status 1 if not all could be written."""
+    """Follow until asked to finish; exit status 1 if not all could be written."""
     global CHANNEL  # noqa: PLW0603 (one for the process, as standard output is)
     CHANNEL = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,26 +78,26 @@ def main() -> None:
     # What is drawn here is never on a screen.
     os.environ["MPLBACKEND"] = "agg"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # What fails is told in one line, and tried again; MLflow would show a traceback for each try.
+    # A failure is one line, and tried again; MLflow would show a traceback for each try.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     job = MirrorJob.from_json(sys.stdin.readline())
     sys.exit(0 if follow(Follower(job, tell), commands()) else 1)
 
 
 def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
-    """Mirror until told to finish and all is written; False if MLflow stays away."""
+    """Mirror until asked to finish and all is written; False if MLflow stays away."""
     finish, summaries, parts = False, None, 0
     since: float | None = None
     wait, pause = pauses(), 0.0
     until = 0.0
     while True:
         with suppress(queue.Empty):
-            told = arrived.get(timeout=pause) if pause else arrived.get_nowait()
-            parts = told.get("share", parts)
-            if "finish" in told:
+            command = arrived.get(timeout=pause) if pause else arrived.get_nowait()
+            parts = command.get("share", parts)
+            if "finish" in command:
                 finish = True
-                if told["finish"] is not None:
-                    summaries = [Summary(**each) for each in told["finish"]]
+                if command["finish"] is not None:
+                    summaries = [Summary(**each) for each in command["finish"]]
                 until = time.monotonic() + OTHERS_SECONDS
                 since = None
         try:

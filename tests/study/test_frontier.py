@@ -13,8 +13,7 @@ from studies import FACTS, PROBLEM, definition, journal
 import nqm_study as nqm
 from nqm_study.model.outcome import Crossing
 from nqm_study.optimum.study import true_frontier
-from nqm_study.search.batch_sizes import STARTS, fit_sizes, sizes_across
-from nqm_study.search.ranges import fit
+from nqm_study.search.ranges import STARTS, fit, sizes_across
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.evaluation import evaluation
 from nqm_study.study.frontier import ExactFrontier, non_dominated
@@ -50,7 +49,7 @@ def run_in(
     folder: Path, what: StudyDefinition, n_trials: int, stop: int | None = None
 ) -> optuna.Study:
     """Run a study, or begin it and be interrupted after so many trials."""
-    search = fit_sizes(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, "SGD", what)
     stored = open_study(
         journal(folder), "study", what, lambda: {**FACTS, "search": search.to_json()}
     )
@@ -133,7 +132,7 @@ def test_what_missed_the_target_is_worse_in_both_than_whatever_reached_it() -> N
 
 def test_the_first_trials_are_the_rules_across_the_batch_sizes() -> None:
     what = searched()
-    search = fit_sizes(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, "SGD", what)
     assert len(search.starts) == STARTS
     sizes = []
     for start in search.starts:
@@ -151,7 +150,7 @@ def test_the_first_trials_are_the_rules_across_the_batch_sizes() -> None:
 @pytest.mark.parametrize("family", ["sgd", "momentum"])
 def test_the_optimum_of_every_batch_size_is_inside_of_what_is_searched(family: str) -> None:
     given = FITTED if family == "momentum" else {"learning_rate": FITTED["learning_rate"]}
-    space = fit_sizes(PROBLEM, "SGD", searched(hyperparameters=given)).space
+    space = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space
     for size in sizes_across(SIZES):
         best = nqm.tuned(replace(PROBLEM, batch_size=size), family, target=0.2).optimizer
         assert best is not None
@@ -162,26 +161,26 @@ def test_the_optimum_of_every_batch_size_is_inside_of_what_is_searched(family: s
 
 def test_the_space_is_stored_and_read_back_as_it_was() -> None:
     for given in (FITTED, {"learning_rate": FITTED["learning_rate"]}):
-        space = fit_sizes(PROBLEM, "SGD", searched(hyperparameters=given)).space
+        space = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space
         assert SearchSpace.from_json(space.to_json()) == space
 
 
 def test_a_range_that_is_given_is_searched_as_it_is() -> None:
     given = {"learning_rate": Range(0.01, 1.0)}
-    coordinate = fit_sizes(PROBLEM, "SGD", searched(hyperparameters=given)).space.coordinates[1]
+    coordinate = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space.coordinates[1]
     assert (coordinate.low, coordinate.high, coordinate.guide) == (0.01, 1.0, ())
 
 
 def test_an_enqueued_trial_comes_first_and_the_rest_of_it_is_the_rules() -> None:
     what = searched(enqueued=({"batch_size": 40.0, "momentum": 0.5}, {"batch_size": 2.0}))
-    search = fit_sizes(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, "SGD", what)
     assert len(search.starts) == STARTS + 2
     first = search.space.values(search.starts[0])
     assert (first["batch_size"], first["momentum"]) == (40.0, pytest.approx(0.5))
     with pytest.raises(ValueError, match=r"study.enqueue.batch_size=1: must be in the range"):
-        fit_sizes(PROBLEM, "SGD", searched(enqueued=({"batch_size": 1.0},)))
+        fit(PROBLEM, "SGD", searched(enqueued=({"batch_size": 1.0},)))
     with pytest.raises(ValueError, match=r"study.enqueue: must be empty with sampler=grid"):
-        fit_sizes(PROBLEM, "SGD", searched("grid", enqueued=({"batch_size": 40.0},)))
+        fit(PROBLEM, "SGD", searched("grid", enqueued=({"batch_size": 40.0},)))
 
 
 def test_batch_sizes_across_a_range_are_powers_of_two_and_the_ends() -> None:

@@ -1,4 +1,4 @@
-"""Adam's expected risk by Monte Carlo, for where its closure is off.
+"""Adam's expected risk by sampling its updates, where the closure is in doubt.
 
 Adam treats every mode by itself, and the expected risk is a sum over modes, so each node of the
 compressed spectrum has replicas of its own: the same number for a mode of large curvature and for a
@@ -67,7 +67,7 @@ FLAT = 0.998
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Estimated risks.
+    """Sampled expected losses of one run, and their standard errors.
 
     Attributes:
         risks: shape (n + 1,), after 0 .. n steps; the last one is the first at most the target,
@@ -186,7 +186,7 @@ def _shortest_run(
 
 
 def _at(sampled: Sampled, step: int, status: Status) -> Crossing:
-    """What a run came to, by its risk at a step."""
+    """The crossing, or its absence, that a sampled run shows at one of its steps."""
     risk = float(sampled.risks[step])
     error = float(sampled.standard_errors[step]) / max(risk, TINY)
     return Crossing(step if status == "reached" else None, status, risk, error, sampled=True)
@@ -234,13 +234,13 @@ def sampled_risks(
 
 
 def _replicas(count: int) -> int:
-    """Replicas of each of so many nodes in a group."""
+    """Replicas of each node in a group, by the number of nodes."""
     return max(REPLICAS // (count * GROUPS), FEWEST_REPLICAS)
 
 
 @functools.lru_cache(maxsize=8)
 def _sample(count: int) -> tuple[Array, Array, Array]:
-    """Standard normal starts, their shares, (count, groups, replicas), and noise, written twice."""
+    """Standard normal starts and their shares, (count, groups, replicas), and noise, twice over."""
     from scipy.special import ndtri
 
     rng = np.random.default_rng(SEED)

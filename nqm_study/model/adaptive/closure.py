@@ -1,9 +1,9 @@
-"""Adam's expected risk, by second moments conditional on the start.
+"""Adam's steps to a target and risks, by second moments conditional on the start.
 
 Adam divides by the root of a running mean of squared gradients, so it is not linear and its moments
 do not close. Two observations give a closure that agrees with direct simulation: v varies slowly,
 so its mean serves as its value; but it follows the realised |theta_0|, so the mean is taken given
-theta_0, at the nodes of ``adam_nodes``, and the risk is averaged over them.
+theta_0, at the nodes of ``nodes.py``, and the risk is averaged over them.
 
 Per mode and node, with q = h^2 A + c/B (the second moment of the gradient):
 
@@ -20,10 +20,10 @@ The start is A = theta_0^2 at each node, and Q = D = V = 0.
 
 The closure is off where v is a mean of few gradients: in the first steps, and where 1 - b2 is large
 (``memory_error``). Where that may be more than 3 % and a run is short, it is sampled instead
-(``adam_chains``); where a run is long, ``Crossing.error`` says by how much it may be off.
+(``chains.py``); where a run is long, ``Crossing.error`` says by how much it may be off.
 
 Short runs are stepped through. In longer ones r changes slowly, and with r frozen the moments and V
-move by an affine map whose powers are cheap (``_adam_kernel.adam_jump``).
+move by an affine map whose powers are cheap (``kernels.adam_jump``).
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def adam_crossing(
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """A search by the closure: on what, for what."""
+    """One search by the closure: the problem, the optimizer, the schedule and the target."""
 
     problem: NoisyQuadratic
     optimizer: Adam
@@ -254,7 +254,7 @@ def _risks(closure: Closure, steps: Sequence[int]) -> tuple[Array, Array]:
 
 
 def _work(closure: Closure, steps: int) -> int:
-    """Steps times nodes of a run on twice as many nodes."""
+    """The cost of a run on twice as many nodes, in steps of a node."""
     return 2 * closure.nodes.curvature.size * min(steps, STEPPED)
 
 
@@ -269,7 +269,7 @@ WORK, THOROUGH_WORK = 2**21, 2**26
 
 
 class Found(NamedTuple):
-    """What a search came to.
+    """The crossing that a search found, and how steep the risk is there.
 
     Attributes:
         crossing: its steps, status and risk.
@@ -282,11 +282,7 @@ class Found(NamedTuple):
 
 
 def first_step(
-    closure: Closure,
-    target: float,
-    max_steps: int,
-    initial: float,
-    max_growth: float | None = None,
+    closure: Closure, target: float, max_steps: int, initial: float, max_growth: float | None = None
 ) -> Found:
     """The first step of a run whose risk is at most the target."""
     closure = closure.within(max_steps)
@@ -317,7 +313,7 @@ def first_step(
 def _onwards(
     closure: Closure, here: Moments, length: int, target: float, max_steps: int
 ) -> tuple[Moments, int]:
-    """Jump so far where no crossing is passed; where it is, to shortly before it.
+    """Jump ahead, where that passes no crossing; else to shortly before the crossing.
 
     Where the work is spent it is to the first step that is known to be at the target.
 
@@ -346,7 +342,7 @@ def _onwards(
 def _dip(
     closure: Closure, here: Moments, there: Moments, target: float
 ) -> tuple[Moments, Moments] | None:
-    """Where the risk falls first and rises then: the way to its least value, if that may do."""
+    """The two ends around a dip of the risk within a jump, if the dip may reach the target."""
     first, last = _slope(closure, here), _slope(closure, there)
     if closure.budget.spent or not first < 0.0 < last:
         return None
@@ -372,7 +368,7 @@ def _dip(
 
 
 def _between(closure: Closure, here: Moments, there: Moments) -> Moments:
-    """Half way from one to the other."""
+    """The moments half way between two numbers of steps."""
     middle = here.copy()
     closure.jump(middle, (there.steps - here.steps) // 2)
     return middle
@@ -386,7 +382,7 @@ def _slope(closure: Closure, moments: Moments) -> float:
 
 
 def every_horizon(closure: Closure, *, thorough: bool) -> int:
-    """Up to which horizon it costs little to look at every one."""
+    """The longest horizon up to which looking at every one costs little."""
     most, work = (THOROUGH, THOROUGH_WORK) if thorough else (EVERY, WORK)
     return min(most, math.isqrt(2 * work // closure.nodes.curvature.size))
 
@@ -443,7 +439,7 @@ def shortest_run(
 def _found(
     look: Callable[[int, int], Look], horizon: int, initial: float, *, smallest: bool
 ) -> Found:
-    """What a search came to that found a horizon."""
+    """The crossing at a horizon, and the change of its risk from one step shorter."""
     risk = look(horizon, GOOD).risk
     shorter = look(horizon - 1, GOOD).risk if horizon > 1 else initial
     return Found(Crossing(horizon, "reached", risk, smallest=smallest), risk - shorter)

@@ -1,4 +1,4 @@
-"""Adam's closure, compiled: see adam.py for the symbols and the equations."""
+"""Compiled steps of Adam: of its closure's moments (symbols in closure.py), and of replicas."""
 
 from __future__ import annotations
 
@@ -32,17 +32,10 @@ GONE = -40.0
 
 @compiled
 def adam_run(
-    n_steps: int,
-    first_step: int,
-    optimizer: tuple[float, float, float, float],
-    factors: Array,
-    curvature: Array,
-    variance: Array,
-    weight: Array,
-    state: Array,
-    target: float,
-) -> tuple[int, float, float, int]:
-    """Advance the conditional moments of adam.py by n_steps, or to the first risk <= target.
+    n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
+    curvature: Array, variance: Array, weight: Array, state: Array, target: float,
+) -> tuple[int, float, float, int]:  # fmt: skip
+    """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
     is how many steps came before. ``factors`` multiply the learning rate, one for each of the steps
@@ -88,17 +81,11 @@ def adam_run(
 
 @compiled
 def adam_jump(
-    first_step: int,
-    length: int,
-    optimizer: tuple[float, float, float, float],
-    line: tuple[float, float],
-    curvature: Array,
-    variance: Array,
-    state: Array,
-    sizes: Integers,
+    first_step: int, length: int, optimizer: tuple[float, float, float, float],
+    line: tuple[float, float], curvature: Array, variance: Array, state: Array, sizes: Integers,
     tolerance: float,
-) -> int:
-    """Advance the conditional moments of adam.py by ``length`` steps in stretches, node by node.
+) -> int:  # fmt: skip
+    """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
     Args:
         first_step: steps that came before.
@@ -168,12 +155,7 @@ def adam_jump(
 
 
 @compiled_within
-def _rate(
-    t: int,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-) -> float:
+def _rate(t: int, rule: Rule, mode: tuple[float, float], moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
     h, noise = mode
@@ -185,14 +167,8 @@ def _rate(
 
 
 @compiled_within
-def _trend(
-    t: int,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-) -> float:
-    """By how much the next rate differs; of the moments only V has to move for that."""
+def _trend(t: int, rule: Rule, mode: tuple[float, float], moments: Moments, rate: float) -> float:
+    """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
     h, noise = mode
     a, q, d, v = moments
@@ -202,14 +178,9 @@ def _trend(
 
 @compiled_within
 def _steps(
-    count: int,
-    now: int,
-    line: tuple[float, float],
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-) -> tuple[Moments, float]:
+    count: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
+    moments: Moments, rate: float,
+) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
     h, noise = mode
@@ -228,16 +199,9 @@ def _steps(
 
 @compiled_within
 def _stretch(
-    size: int,
-    now: int,
-    line: tuple[float, float],
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
-    rate: float,
-    trend: float,
-    tolerance: float,
-) -> tuple[bool, Moments, float]:
+    size: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
+    moments: Moments, rate: float, trend: float, tolerance: float,
+) -> tuple[bool, Moments, float]:  # fmt: skip
     """The moments of one node after a stretch in which its rate hardly changes, if it does not.
 
     In it r is the mean over the stretch, by Simpson's rule, of the rates that the stretch itself
@@ -277,12 +241,7 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    half: int,
-    r: float,
-    turn: float,
-    rule: Rule,
-    mode: tuple[float, float],
-    moments: Moments,
+    half: int, r: float, turn: float, rule: Rule, mode: tuple[float, float], moments: Moments
 ) -> tuple[Moments, Moments]:
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
@@ -293,63 +252,52 @@ def _twice(
     b1, b2 = rule[1], rule[2]
     h, noise = mode
     gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
-    middle = moments
-    # A rate that hardly changes has one map for both halves.
-    parts = 2 if abs(turn) > 1e-3 * r else 1
-    for part in range(parts):
-        rate = r
-        if parts == 2:
-            rate = max(r - turn if part == 0 else r + turn, 0.0)
-        t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
-        na, nd, nq = rate * rate * e, -rate * e, e
-        va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
-        steps = 1
-        while True:
-            aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
-            da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
-            qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
-            if steps >= half:
-                break
-            vn += fade * vn + va * na + vd * nd + vq * nq
-            va, vd, vq = (
-                fade * va + va * aa + vd * da + vq * qa,
-                fade * vd + va * ad + vd * dd + vq * qd,
-                fade * vq + va * aq + vd * dq + vq * qq,
-            )
-            na, nd, nq = (
-                na + aa * na + ad * nd + aq * nq,
-                nd + da * na + dd * nd + dq * nq,
-                nq + qa * na + qd * nd + qq * nq,
-            )
-            cross, trace = t1 * t2, t0 + t3
-            t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
-            fade *= fade
-            steps *= 2
-        a, q, d, v = middle if part == 1 else moments
+    uneven, after = abs(turn) > 1e-3 * r, moments
+    for part in range(2):
+        # A rate that hardly changes has one map for both halves.
+        if part == 0 or uneven:
+            rate = max(r - turn if part == 0 else r + turn, 0.0) if uneven else r
+            t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
+            na, nd, nq = rate * rate * e, -rate * e, e
+            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+            steps = 1
+            while True:
+                aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
+                da, dd, dq = t0 * t2, t0 * t3 + t1 * t2, t1 * t3
+                qa, qd, qq = t2 * t2, 2.0 * t2 * t3, t3 * t3
+                if steps >= half:
+                    break
+                vn += fade * vn + va * na + vd * nd + vq * nq
+                va, vd, vq = (
+                    fade * va + va * aa + vd * da + vq * qa,
+                    fade * vd + va * ad + vd * dd + vq * qd,
+                    fade * vq + va * aq + vd * dq + vq * qq,
+                )
+                na, nd, nq = (
+                    na + aa * na + ad * nd + aq * nq,
+                    nd + da * na + dd * nd + dq * nq,
+                    nq + qa * na + qd * nd + qq * nq,
+                )
+                cross, trace = t1 * t2, t0 + t3
+                t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
+                fade *= fade
+                steps *= 2
+        middle = after
+        a, q, d, v = middle
         after = (
             max(aa * a + ad * d + aq * q + na, 0.0),
             qa * a + qd * d + qq * q + nq,
             da * a + dd * d + dq * q + nd,
             fade * v + va * a + vd * d + vq * q + vn,
         )
-        if part == 0:
-            middle = after
-    if parts == 2:
-        return middle, after
-    a, q, d, v = middle
-    return middle, (
-        max(aa * a + ad * d + aq * q + na, 0.0),
-        qa * a + qd * d + qq * q + nq,
-        da * a + dd * d + dq * q + nd,
-        fade * v + va * a + vd * d + vq * q + vn,
-    )
+    return middle, after
 
 
 @compiled
 def adam_rest(
     learning_rate: float, b1: float, eps: float, curvature: Array, variance: Array
 ) -> Array:
-    """A at rest of each node: see ``adam_rest.stationary``.
+    """E theta^2 at rest of each node: see ``run.stationary``.
 
     The left side of the equation of the floor, minus the right, grows with A: bisection finds the
     root, on a log scale.
@@ -373,19 +321,11 @@ def adam_rest(
 
 @compiled
 def adam_chains(
-    optimizer: tuple[float, float, float],
-    rates: Array,
-    scales: Array,
-    curvature: Array,
-    deviation: Array,
-    weight: Array,
-    noise: Array,
-    places: Integers,
-    share: Array,
-    state: Array,
+    optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
+    deviation: Array, weight: Array, noise: Array, places: Integers, share: Array, state: Array,
     risks: Array,
-) -> None:
-    """Take some steps with every replica of every mode.
+) -> None:  # fmt: skip
+    """Take some steps of Adam with every replica of every mode.
 
     Args:
         optimizer: beta1, beta2 and eps.

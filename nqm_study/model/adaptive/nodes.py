@@ -70,10 +70,7 @@ class Nodes:
     @classmethod
     @functools.lru_cache(maxsize=8)
     def of(
-        cls,
-        problem: NoisyQuadratic,
-        level: int | None = COMPRESSION_LEVEL,
-        refinement: int = USUAL,
+        cls, problem: NoisyQuadratic, level: int | None = COMPRESSION_LEVEL, refinement: int = USUAL
     ) -> Nodes:
         """The nodes of a problem; kept, since a study asks for the same ones at each trial.
 
@@ -107,7 +104,7 @@ class Nodes:
         return state
 
     def risk(self, second_moment: Array) -> float:
-        """The expected loss at A."""
+        """The expected loss at the second moments A of all nodes."""
         return float(np.sum(self.weight * second_moment))
 
 

@@ -1,4 +1,4 @@
-"""Runs of Adam's closure: short ones step by step, long ones in stretches."""
+"""Runs of Adam's closure, step by step or in stretches, and where they come to rest."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ PER_SWING = 8
 
 @dataclass(eq=False)
 class Moments:
-    """Where a run is: A, Q, D and V of each node, after so many steps.
+    """The state of a run after some steps: A, Q, D and V of each node.
 
     Attributes:
         values: shape (4, n).
@@ -85,11 +85,11 @@ class Moments:
     highest: float
 
     def copy(self) -> Moments:
-        """The same, to go on from more than once."""
+        """A copy, to go on from more than once."""
         return replace(self, values=self.values.copy(), sizes=self.sizes.copy())
 
     def rise(self, risk: float) -> None:
-        """Take a risk on the way for the highest, if it is."""
+        """Note a risk on the way, if it is the highest so far."""
         if not risk <= self.highest:  # an overflow is
             self.highest = risk
 
@@ -106,7 +106,7 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Closure:
-    """What a run of Adam's closure is given by; its methods advance the moments in place.
+    """A run of Adam's closure: nodes, optimizer and schedule, and ways to advance its moments.
 
     Attributes:
         nodes: the starts.
@@ -137,7 +137,7 @@ class Closure:
         return cls(Nodes.of(problem, level, refinement), optimizer, schedule)
 
     def within(self, horizon: int, *, roughly: bool = False) -> Closure:
-        """The same in a run of another length, perhaps in stretches that only do for a percent."""
+        """The same run over another horizon; ``roughly`` takes stretches that do for a percent."""
         return replace(self, horizon=horizon, coarseness=ROUGHLY if roughly else 1.0)
 
     def start(self) -> Moments:
@@ -147,18 +147,18 @@ class Closure:
         return Moments(values, 0, sizes, self.nodes.risk(values[0]))
 
     def risk(self, moments: Moments) -> float:
-        """The expected loss."""
+        """The expected loss at some moments."""
         return self.nodes.risk(moments.values[0])
 
     @property
     def stepped(self) -> int:
-        """Up to here a run is stepped through."""
+        """The most steps of a run that is stepped through."""
         if self.schedule.knots is None:
             return STEPPED_FUNCTION
         return STEPPED_SCHEDULED if self.schedule.needs_horizon else STEPPED
 
     def step(self, moments: Moments, count: int, target: float = -np.inf) -> tuple[bool, float]:
-        """Take so many steps, or fewer, to the first risk that is at most the target.
+        """Advance the moments by single steps, at most to the first risk at the target.
 
         Returns:
             Whether it was reached, and the smallest risk seen.
@@ -178,7 +178,7 @@ class Closure:
         return bool(reached), least
 
     def jump(self, moments: Moments, length: int) -> None:
-        """Take so many steps in which the schedule is smooth and hardly bends."""
+        """Advance the moments by steps over which the schedule is smooth and hardly bends."""
         factor, slope = 1.0, 0.0
         if self.schedule != Constant():
             # The line through the two nodes that make the mean exact for cubics.
@@ -198,7 +198,7 @@ class Closure:
         moments.rise(self.risk(moments))
 
     def advance(self, moments: Moments, end: int) -> None:
-        """Go on to so many steps in all; to nowhere, where the work is spent or a node infinite."""
+        """Advance the moments to a step, or to NaN where the work is spent or a node overflowed."""
         while moments.steps < end:
             if self.budget.spent or not moments.finite:
                 moments.values[:], moments.highest = np.nan, np.inf
@@ -220,7 +220,7 @@ class Closure:
         return self.risk(self.after(steps))
 
     def stretch(self, moments: Moments, end: int) -> int:
-        """How far one may jump at once: a power of two; 0 where it is better to step."""
+        """The steps that can be jumped at once, a power of two; 0 where single steps are better."""
         self.budget.spend(LOOK_WORK)
         now = moments.steps
         # Runs of like horizons are alike: all of a run is stepped through, or the same part of it.
@@ -312,7 +312,7 @@ class Rest:
 
     @classmethod
     def of(cls, closure: Closure) -> Rest:
-        """Where a closure's runs end, if they are long."""
+        """The rest that long runs of a closure end at."""
         last = float(closure.schedule.at_steps(np.array([LONG - 1.0]), LONG)[0])
         a, v = stationary(closure.nodes, closure.optimizer, last)
         return cls(closure.nodes.weight, a, v)

@@ -1,4 +1,4 @@
-"""The search for the optimum of a family; tuned.py says how it goes and why."""
+"""The fewest steps of a linear family at a constant rate; optimum/tuned.py says how and why."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Place = tuple[int, int]
 
 
 class Tuning:
-    """One search: the grid, the best member so far, and the local minima on their way down."""
+    """One search for a family's fewest steps: its grid, and the best member so far."""
 
     def __init__(
         self, problem: NoisyQuadratic, family: Family, target: float, max_steps: int = LONGEST
@@ -86,11 +86,11 @@ class Tuning:
 
     @property
     def _fewer(self) -> int:
-        """The most steps that would be better than the best, or count at all."""
+        """The most steps that are better than the best so far."""
         return min(self.steps - 1, self.max_steps)
 
     def _fill(self) -> None:
-        """Find the best without the decay, then fill the grid."""
+        """Find the best member without the decay, then search the lines of the grid."""
         top = math.log(HIGHER * largest_rate(self.problem, self.family, self.target))
         self._line(((top - i * RATE, 0.0) for i in itertools.count()), downwards=True)
         if self.point is None or self.family.decay is None:
@@ -105,7 +105,7 @@ class Tuning:
             self._line(self._at((i * COARSE, -j * COARSE)) for i in range(number))
 
     def _line(self, points: Iterable[Point], *, downwards: bool = False) -> None:
-        """Search along a line of the grid, until it cannot get better."""
+        """Search the members along a line of the grid, until none further on can be better."""
         most_steps = min(math.ceil(WORSE * self.steps), LONGEST)
         level = self.problem.spectrum.first_level
         bench = self.members.bench(level, most_steps)
@@ -125,7 +125,7 @@ class Tuning:
         self._settle(found, level, most_steps)
 
     def _settle(self, found: dict[Point, Found], level: int, most_steps: int) -> None:
-        """Search again where a finer compression makes a difference, and keep the best.
+        """Search again those members whom a finer compression changes, and keep the best.
 
         Errors that are small enough for ranking are let be; the best is searched for certain.
         """
@@ -182,7 +182,7 @@ class Tuning:
         return round((point[0] - self.bottom) * COARSE / RATE), round(point[1] * COARSE / GAP)
 
     def _promising(self, best: Point, steps: int) -> list[Point]:
-        """Points from which the target may be reached within so many steps.
+        """Points from which a descent may reach the target within a number of steps.
 
         Whoever can reach it shows a low risk there: these are local minima of the risk on a grid
         that is made finer around its lowest points.
@@ -208,7 +208,7 @@ class Tuning:
     def _look(
         self, risks: dict[Place, float], places: Iterable[Place], steps: int, level: int
     ) -> None:
-        """Add the risks of some places, as logarithms."""
+        """Add the logarithms of the risks at some places."""
         new = list(places)
         found = self.members.excesses([self._at(place) for place in new], steps, level)
         risks.update(zip(new, found.tolist(), strict=True))

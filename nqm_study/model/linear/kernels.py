@@ -1,4 +1,6 @@
-"""Compiled kernels. Each has a NumPy twin in moments.py, against which it is tested.
+"""Compiled risks and first crossings of a linear optimizer at a constant rate.
+
+Each kernel has a NumPy twin in tests/model/moments.py, against which it is tested.
 
 Arrays are laid out component first, mode last, so that the inner loops run over modes. With
 z' = A z + b e, level j of a table is about jumps of K = 2^j steps, and tables are filled level by
@@ -10,7 +12,7 @@ level, as far as a search needs them:
 | spread | (levels, k, k, n) | sum over i < K of A^i b b^T A^iT, the noise gathered in K steps |
 | low, high | (levels, k, n) | bounds of row r of A^i over 1 <= i <= K, r the readout |
 
-Arrays that are only written to, of the sizes that ``linear.Engine`` gives them, are workspace: z
+Arrays that are only written to, of the sizes that ``risks.Engine`` gives them, are workspace: z
 and scratch (k, n) for the signal, covariance and noise_scratch (k, k, n) for the noise.
 """
 
@@ -67,14 +69,9 @@ def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
 
 @compiled
 def first_level(
-    like: Like,
-    matrix: Array,
-    noise: Array,
-    first_noise: int,
-    signal_power: Array,
-    noise_power: Array,
-    spread: Array,
-) -> None:
+    like: Like, matrix: Array, noise: Array, first_noise: int, signal_power: Array,
+    noise_power: Array, spread: Array,
+) -> None:  # fmt: skip
     """Fill level 0 for the signal's nodes, the first ones, and the noise's, from first_noise on.
 
     Only squares of the signal count, and the noise enters as A S A^T, so -A serves as well as A.
@@ -185,17 +182,9 @@ def _signal_above(like: Like, low: Array, high: Array, z: Array, weight: Array) 
 
 @compiled_within
 def scan(  # noqa: PLR0912 (one pass over the modes)
-    like: Like,
-    matrix: Array,
-    readout: int,
-    z: Array,
-    weight: Array,
-    bounds: Array,
-    enough: float,
-    sums: Array,
-    now: Array,
-    following: Array,
-) -> None:
+    like: Like, matrix: Array, readout: int, z: Array, weight: Array, bounds: Array, enough: float,
+    sums: Array, now: Array, following: Array,
+) -> None:  # fmt: skip
     """Write a lower bound of the signal part after each of the next ``sums.size`` steps.
 
     The modes are stepped through from the first on, which moves fastest; the others have their
@@ -258,14 +247,9 @@ def advance_signal(
 
 @compiled_within
 def advance_noise(
-    like: Like,
-    power: Array,
-    spread: Array,
-    readout: int,
-    weight: Array,
-    covariance: Array,
+    like: Like, power: Array, spread: Array, readout: int, weight: Array, covariance: Array,
     scratch: Array,
-) -> float:
+) -> float:  # fmt: skip
     """S <- A^K S A^KT + S_K, in place; return the sum of w S, S at the readout."""
     _conjugate(like, power, covariance, spread, scratch)
     for i in range(len(like)):
@@ -283,15 +267,10 @@ REACHED, NOISE_ABOVE_TARGET, OVERFLOW, MAX_STEPS = 0, 1, 2, 3
 
 @compiled_within
 def _extend(
-    like: Like,
-    signal_power: Array,
-    noise_power: Array,
-    spread: Array,
-    filled: Integers,
-    shared: bool,
-    levels: int,
-) -> None:
-    """Fill the tables up to so many levels; ``filled`` says how many there are."""
+    like: Like, signal_power: Array, noise_power: Array, spread: Array, filled: Integers,
+    shared: bool, levels: int,
+) -> None:  # fmt: skip
+    """Fill the tables up to a number of levels; ``filled`` says how many there are."""
     first = filled[0]
     extend_powers(like, signal_power, first, levels)
     if not shared:
@@ -319,23 +298,10 @@ def _start(
 
 @compiled
 def risks_at(
-    like: Like,
-    signal_power: Array,
-    start: Array,
-    signal_weight: Array,
-    noise_power: Array,
-    spread: Array,
-    noise_weight: Array,
-    filled: Integers,
-    shared: bool,
-    readout: int,
-    z: Array,
-    scratch: Array,
-    covariance: Array,
-    noise_scratch: Array,
-    steps: Integers,
-    risks: Array,
-) -> None:
+    like: Like, signal_power: Array, start: Array, signal_weight: Array, noise_power: Array,
+    spread: Array, noise_weight: Array, filled: Integers, shared: bool, readout: int, z: Array,
+    scratch: Array, covariance: Array, noise_scratch: Array, steps: Integers, risks: Array,
+) -> None:  # fmt: skip
     """Write the risk after each of some ascending numbers of steps."""
     signal = _start(like, start, readout, signal_weight, z, covariance)
     noise = 0.0
@@ -371,7 +337,7 @@ def _keep_nearest(step: int, risk: float, nearest_step: Integers, nearest_risk: 
 
 @compiled_within
 def _first_at_most(values: Array, most: float) -> tuple[int, int]:
-    """Where the first value is that is at most so much, or -1; and where the least one is."""
+    """The index of the first value at most a limit, or -1; and the index of the least value."""
     least = 0
     for index in range(values.size):
         if values[index] <= most:
@@ -383,32 +349,12 @@ def _first_at_most(values: Array, most: float) -> tuple[int, int]:
 
 @compiled
 def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is compiled once more)
-    like: Like,
-    signal_power: Array,
-    start: Array,
-    signal_weight: Array,
-    noise_power: Array,
-    spread: Array,
-    noise_weight: Array,
-    filled: Integers,
-    shared: bool,
-    readout: int,
-    z: Array,
-    scratch: Array,
-    covariance: Array,
-    noise_scratch: Array,
-    target: float,
-    max_steps: int,
-    nearest_step: Integers,
-    nearest_risk: Array,
-    low: Array,
-    high: Array,
-    bounds: Array,
-    sums: Array,
-    now: Array,
-    following: Array,
-    most_work: int,
-) -> tuple[int, int, float, int, int, float]:
+    like: Like, signal_power: Array, start: Array, signal_weight: Array, noise_power: Array,
+    spread: Array, noise_weight: Array, filled: Integers, shared: bool, readout: int, z: Array,
+    scratch: Array, covariance: Array, noise_scratch: Array, target: float, max_steps: int,
+    nearest_step: Integers, nearest_risk: Array, low: Array, high: Array, bounds: Array,
+    sums: Array, now: Array, following: Array, most_work: int,
+) -> tuple[int, int, float, int, int, float]:  # fmt: skip
     """The first step whose risk is at most the target, jumping only where none can be.
 
     Over the next K steps the noise part of the risk cannot fall, and the signal part cannot fall
@@ -532,27 +478,11 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
 
 @compiled
 def rises_above(
-    like: Like,
-    signal_power: Array,
-    start: Array,
-    signal_weight: Array,
-    noise_power: Array,
-    spread: Array,
-    noise_weight: Array,
-    filled: Integers,
-    shared: bool,
-    readout: int,
-    z: Array,
-    scratch: Array,
-    covariance: Array,
-    noise_scratch: Array,
-    limit: float,
-    steps: int,
-    last: float,
-    low: Array,
-    high: Array,
-    most_work: int,
-) -> bool:
+    like: Like, signal_power: Array, start: Array, signal_weight: Array, noise_power: Array,
+    spread: Array, noise_weight: Array, filled: Integers, shared: bool, readout: int, z: Array,
+    scratch: Array, covariance: Array, noise_scratch: Array, limit: float, steps: int, last: float,
+    low: Array, high: Array, most_work: int,
+) -> bool:  # fmt: skip
     """Whether the risk is above a limit after any number of steps up to ``steps``.
 
     ``last`` is the risk after all of them: at least the noise part, which never falls. Where that

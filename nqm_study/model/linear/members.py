@@ -1,14 +1,22 @@
-"""The members of a linear family on a problem: risks of many at a time, without an engine for each.
+"""Families of linear optimizers, and the risks of many members at one number of steps.
 
-A search for an optimum looks at thousands of members at one number of steps. Here these are one
-compiled call; ``linear.py`` is the measure of what they say, and has the first crossings.
+A search for an optimum looks at thousands of members at one number of steps, which is one compiled
+call here. ``risks.py`` is what it is tested against, and has the first crossings.
+
+Row r of A^K, r the readout, is all that a risk needs. Every linear optimizer starts from z_0 = e_r,
+so the signal part after T steps is the sum of w (A^T)_rr^2; and the noise gathered in the K steps
+before the last m ones is the sum of w v S_K v^T, v being row r of A^m. Both are gathered by the
+binary digits of T, with S_2K = S_K + A^K S_K A^KT.
+
+Arrays of kernels are laid out as in kernels.py: component first, mode last. Loops over components
+are not unrolled: that is a little slower, and compiled once for all families.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,6 +35,17 @@ Point = tuple[float, float]
 
 FIXABLE = ("momentum", "nesterov", "preconditioner_power", "ema_decay")
 """Hyperparameters that may be held at a value."""
+
+
+def require_fixable(names: Iterable[str], fixable: Sequence[str]) -> None:
+    """Refuse the name of a hyperparameter that cannot be held at a value.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name in names:
+        if name not in fixable:
+            raise ValueError(f"{name}: cannot be fixed; {', '.join(fixable)} can")
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,7 @@ class Family:
         Raises:
             ValueError: naming a value that is out of range, or that cannot be fixed.
         """
-        for name in fixed:
-            if name not in FIXABLE:
-                raise ValueError(f"{name}: cannot be fixed; {', '.join(FIXABLE)} can")
+        require_fixable(fixed, FIXABLE)
         both = {**self.fixed, **fixed}
         SGD(1.0, **both)  # type: ignore[arg-type]  # refuses values out of range
         return Family(both, None if self.decay in fixed else self.decay)
@@ -222,7 +239,7 @@ def excess(  # noqa: PLR0912 (every layer of calls is compiled once more)
 
 @compiled
 def excesses(form: Form, points: Array, modes: Modes, steps: Integers, target: float) -> Array:
-    """The excess at each of some points, shape (points, 2), after so many steps at each."""
+    """log(L_T / target) at each of some points, shape (points, 2), after ``steps`` of each."""
     found = np.empty(points.shape[0])
     for index in range(found.size):
         found[index] = excess(form, points[index, 0], points[index, 1], modes, steps[index], target)
@@ -268,7 +285,7 @@ class Members:
         self.modes = functools.cache(self._modes)
 
     def excesses(self, points: Sequence[Point], steps: int | Sequence[int], level: int) -> Array:
-        """log(L_T / target) at each point, after so many steps (of each, where there are many).
+        """log(L_T / target) at each point, after one number of steps or that of each point.
 
         It is a large number where the risk overflows.
         """
@@ -295,7 +312,7 @@ class Members:
             level += 1
 
     def _least(self, start: Point, steps: int, level: int) -> tuple[Point, float]:
-        """A local minimum on one compression, and its value."""
+        """A local minimum of log(L_T / target) on one compression, and its value."""
         form, modes, target = self._form, self.modes(level), self._target
         free = 1 if form.free == NO_DECAY else 2
 
@@ -341,12 +358,12 @@ class Members:
         )
 
     def bench(self, level: int, most_steps: int) -> Bench:
-        """Tables for the first crossings of one member after the other."""
+        """A bench for the first crossings of many members, one after the other."""
         return Bench(self._form, self.modes(level), self._target, most_steps)
 
 
 class Bench:
-    """The tables of an ``Engine``, filled anew for every member."""
+    """First crossings of many members on one compression, in the tables of one ``Engine``."""
 
     def __init__(self, form: Form, modes: Modes, target: float, most_steps: int) -> None:
         self._form, self._modes, self._target = form, modes, target
@@ -370,7 +387,7 @@ class Bench:
 
 
 def form_of(family: Family) -> Form:
-    """What the kernels need to know of a family."""
+    """A family as its kernels take it."""
     held = SGD(1.0, **family.fixed)  # type: ignore[arg-type]  # nesterov is a bool
     free = FREE[family.decay]
     return Form(

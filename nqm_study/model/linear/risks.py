@@ -5,6 +5,14 @@ compared with those of the next finer one at the crossing, one step before it, a
 miss of every octave of steps. Where they differ by more than the tolerance, or where a risk lies so
 near the target that the difference could decide, the next finer level is taken; the last level is
 the spectrum itself, or as much of a power law's as can be held.
+
+The state of a mode splits into a signal and a noise part. With theta_0 = 1 and no noise the state
+moves as z_t = A^t z_0; the noise that has entered since has covariance S_t = sum over i < t of
+A^i b b^T A^iT per unit of gradient variance. By independence the risk is
+
+    L_t = sum 1/2 m h (a^2 + s) z_t^2 + (1/B) sum 1/2 m h c S_t
+
+read out at the component whose square counts. S_t never decreases: each step adds a square.
 """
 
 from __future__ import annotations
@@ -40,7 +48,7 @@ compressions: half a second. Beyond, it only jumps, and its answer is not proved
 
 
 class Found(NamedTuple):
-    """What a search on one compression came to.
+    """The end of a search on one compression: a first crossing, or why there is none.
 
     Attributes:
         reason: REACHED, NOISE_ABOVE_TARGET, OVERFLOW or MAX_STEPS of the kernels.
@@ -183,7 +191,7 @@ class Engine(NamedTuple):
         return Found(reason, step, risk, risk_step, nearest_step, work * squared, closest)
 
     def rises_above(self, limit: float, steps: int) -> bool:
-        """Whether the risk is above a limit after any number of steps up to so many."""
+        """Whether the risk is above a limit after any number of steps up to ``steps``."""
         last = float(self.risks(np.array((steps,)))[0])
         bounds = (len(self.signal_power), *self.z.shape)
         return bool(
@@ -219,7 +227,7 @@ def linear_crossing(
 
 
 def _grows(problem: NoisyQuadratic, optimizer: SGD, found: Answer, most: float) -> bool:
-    """Whether the risk rises above so many times the first one up to a crossing."""
+    """Whether the risk rises above ``most`` times the first one before a crossing."""
     run = Engine.build(problem, optimizer, found.level, found.step)
     return run.rises_above(most * problem.spectrum.initial_risk, found.step)
 
@@ -241,7 +249,7 @@ def _status(
 
 
 class Answer(NamedTuple):
-    """What a search came to, on as fine a compression as it needed.
+    """The end of a search on as fine a compression as it needed, with the error of its risk.
 
     Attributes:
         reason: REACHED, NOISE_ABOVE_TARGET, OVERFLOW or MAX_STEPS of the kernels.
@@ -262,7 +270,7 @@ class Answer(NamedTuple):
 
 
 class Runner(Protocol):
-    """What runs on one compression of a spectrum: ``Engine``, or the steps of one run."""
+    """One compression of a spectrum that can be searched: ``Engine``, or the steps of one run."""
 
     def search(self, target: float, max_steps: int, most_work: int, /) -> Found:
         """The first crossing."""

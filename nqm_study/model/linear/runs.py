@@ -1,4 +1,4 @@
-"""Runs of a linear optimizer under a learning-rate schedule: what is seen of them.
+"""Risks of a linear optimizer under a learning-rate schedule, with their errors.
 
 A short run is stepped through, each step at its own rate: exactly the recursion. A long one is cut
 into stretches of constant rate, the mean of the schedule's over the stretch. On K stretches for
@@ -98,7 +98,7 @@ class Stretches:
 
 
 def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
-    """A run whose stretches are its steps, or the first so many of them."""
+    """A run whose stretches are its single steps, all of them or the first ``steps``."""
     count = horizon if steps is None else steps
     factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
     return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
@@ -257,7 +257,7 @@ class Runs:
         return self._looks[key]
 
     def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
-        """Whether such a look steps through the run, so that its risk is exact."""
+        """Whether a look of this quality steps through the run, so that its risk is exact."""
         work = horizon * self.work
         if horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
             return True
@@ -265,7 +265,7 @@ class Runs:
         return unknown and work <= self._budget.share
 
     def swinging(self, horizon: int) -> float:
-        """The part of the last risk that is not steady, to some digits."""
+        """The part of the last risk of the modes that may swing, to some digits."""
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
@@ -273,7 +273,7 @@ class Runs:
         return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
 
     def _fairly(self, horizon: int) -> Stretches:
-        """A run as a fair look has it."""
+        """A run in the stretches of a fair look."""
         if horizon <= STEPPED[FAIR]:
             return stepped(self._schedule, horizon)
         return stretched(self._schedule, horizon, 2 * FAIRLY)
@@ -303,7 +303,7 @@ class Runs:
                 return self.stepped(horizon) if affordable else look
 
     def _cost(self, horizon: int, count: int) -> int:
-        """The work of a run in so many stretches for each smooth part, about."""
+        """About the work of a run in ``count`` stretches for each smooth part."""
         stretches = min(count * (1 + len(self._schedule.knots or ())), horizon)
         return stretches * (horizon // count).bit_length() * self.work
 
@@ -316,7 +316,7 @@ class Runs:
         return self._runs[key]
 
     def _run(self, run: Stretches) -> Look:
-        """The last risk of a run, with no regard to what is not constant in its stretches."""
+        """The last risk of a run, as if the rate were constant in each of its stretches."""
         marks = np.array([run.lengths.size])
         swinging, steady, noise = (float(part[0]) for part in self._parts(run, marks))
         return Look(swinging + steady + noise, steady + noise, 0.0, noise)
@@ -336,7 +336,7 @@ class Runs:
         return swinging, steady, noise
 
     def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
-        """The signal part of some of the modes after the stretches that are marked."""
+        """The signal part of modes ``first`` to ``last`` after the stretches that are marked."""
         a = self._affine
         sums = np.empty(marks.size)
         schedule_kernel.run_signal(
@@ -351,7 +351,7 @@ class Runs:
         return np.asarray(sum(self._parts(run, np.arange(steps + 1))))
 
     def excludes(self, horizon: int, target: float) -> bool:
-        """Whether a bound shows that no run of up to so many steps ends at the target.
+        """Whether a bound shows that no run of up to ``horizon`` steps ends at the target.
 
         Without momentum a mode's signal after T steps at the rates r f(t / T) is exp(-2 S), with
         S = sum of g(t / T) and g = -ln(1 - r f h^(1-p)), as long as r f h^(1-p) < 1. A sum over T
@@ -393,7 +393,7 @@ class Runs:
     def first_horizon(
         self, first: int, last: int, enough: float, most_work: int
     ) -> tuple[int | None, int, int]:
-        """The first horizon from one to another whose last risk is at most so much.
+        """The first horizon from ``first`` to ``last`` whose last risk is at most ``enough``.
 
         Returns:
             It, or None; the last horizon that was looked at; and the work that was done.
@@ -441,7 +441,7 @@ class Runs:
             count *= 2
 
     def least_work(self, steps: int) -> int:
-        """The least work of the risks along a run of so many steps, about."""
+        """About the least work of the risks along a run of ``steps``."""
         return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
 
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:

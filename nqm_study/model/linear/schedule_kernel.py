@@ -1,8 +1,9 @@
-"""Compiled runs of a linear optimizer whose learning rate changes: see scheduled.py.
+"""Compiled runs of a linear optimizer whose learning rate changes: see runs.py.
 
 The transition is affine in the rate: A(r) = A_0 + r A_1 and b(r) = b_0 + r b_1. A run is a list of
 stretches, each of some steps at one rate; a stretch of one step is a step of the recursion. Arrays
-are laid out component first, mode last. The twin is ``moments.recursion`` with rates.
+are laid out component first, mode last. The twin is ``recursion`` in
+tests/model/moments.py, with rates.
 
 The loops that both kernels have stand in each: calls to shared ones cost a seventh more time.
 """
@@ -23,18 +24,9 @@ BLOCK = 32
 
 @compiled
 def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled once more)
-    like: Like,
-    base: Array,
-    slope: Array,
-    first: int,
-    start: Array,
-    readout: int,
-    weight: Array,
-    rates: Array,
-    lengths: Integers,
-    marks: Integers,
-    sums: Array,
-) -> None:
+    like: Like, base: Array, slope: Array, first: int, start: Array, readout: int, weight: Array,
+    rates: Array, lengths: Integers, marks: Integers, sums: Array,
+) -> None:  # fmt: skip
     """Write the sum of w z^2 after the stretches that are marked.
 
     Args:
@@ -111,19 +103,9 @@ def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled onc
 
 @compiled
 def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once more)
-    like: Like,
-    base: Array,
-    slope: Array,
-    noise_base: Array,
-    noise_slope: Array,
-    first: int,
-    readout: int,
-    weight: Array,
-    rates: Array,
-    lengths: Integers,
-    marks: Integers,
-    sums: Array,
-) -> None:
+    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, first: int,
+    readout: int, weight: Array, rates: Array, lengths: Integers, marks: Integers, sums: Array,
+) -> None:  # fmt: skip
     """Write the sum of w S after the stretches that are marked; S' = A S A^T + b b^T.
 
     Args:
@@ -215,21 +197,10 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
 
 @compiled
 def first_horizon(
-    like: Like,
-    base: Array,
-    slope: Array,
-    noise_base: Array,
-    noise_slope: Array,
-    start: Array,
-    readout: int,
-    first_noise: int,
-    signal_weight: Array,
-    noise_weight: Array,
-    rates: Array,
-    horizons: Integers,
-    enough: float,
-    most_work: int,
-) -> tuple[int, int]:
+    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, start: Array,
+    readout: int, first_noise: int, signal_weight: Array, noise_weight: Array, rates: Array,
+    horizons: Integers, enough: float, most_work: int,
+) -> tuple[int, int]:  # fmt: skip
     """The first of some ascending runs whose last risk is at most ``enough``: its index, or -1.
 
     ``rates`` has the rates of all steps of the first run, then those of the second, and so on. The

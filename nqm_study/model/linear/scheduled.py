@@ -109,7 +109,7 @@ def scheduled_crossing(
 
 
 class _Looked(NamedTuple):
-    """What is known of the shortest runs.
+    """The longest run up to which no crossing was found, or the crossing.
 
     Attributes:
         last: none up to this horizon reaches the target.
@@ -123,7 +123,7 @@ class _Looked(NamedTuple):
 
 
 class _Case:
-    """One search: for what, and the runs on each compression of the spectrum."""
+    """One search for the fewest steps: its target, and the runs on each compression."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _Case:
         return Runs(self.problem, self.optimizer, self.schedule, level, self.budget)
 
     def grows(self, level: int, horizon: int) -> bool:
-        """Whether the risk on the way through a run is above what may be."""
+        """Whether the risk on the way through a run rises above ``max_growth`` times the first."""
         if self.max_growth is None:
             return False
         if (level, horizon) not in self._grown:
@@ -208,7 +208,7 @@ class _Case:
         return _Looked(looked, tie)
 
     def _excluded(self, last: int) -> int:
-        """The longest run, up to so many steps, that a bound excludes with all shorter ones."""
+        """The longest run of up to ``last`` steps that a bound excludes with all shorter ones."""
         runs = self.runs(self.first_level)
         if runs.excludes(last, self.target):
             return last
@@ -300,7 +300,7 @@ class _Case:
         return off / (1.0 - off) if off < 1.0 else math.inf
 
     def _before(self, first: _Looked, steps: int) -> _Looked:
-        """What is known of shorter runs than one that was found, if that costs little."""
+        """The result of looking at every shorter run than one found, if that costs little."""
         excluded = max(first.last, self._excluded(steps - 1))
         runs = self.runs(self.first_level)
         if (steps - excluded) * steps * runs.work > WORK:
@@ -313,7 +313,7 @@ class _Case:
         return bool(abs(risk - self.target) <= rounding(horizon) * self.target)
 
     def _found(self, above: int, *, limited: bool) -> tuple[int, Horizon, float]:
-        """What a search comes to on a level that is fine enough; the level, and its error."""
+        """The level that is fine enough, the horizon a search finds there, and its error."""
         level = searched = self.first_level
         found = self._search(level, above, limited=limited).smallest()
         while True:

@@ -1,4 +1,4 @@
-"""What one search may cost, so that no input makes it endless."""
+"""The work that a search may do, so that no input makes it endless."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ LOOKS = 8
 
 
 class Budget:
-    """The work that is left for a search, over all its runs; counted, so that answers repeat.
+    """The work left for a search, over all its runs: counted, not timed, so that answers repeat.
 
     Attributes:
         left: below 0 where the last look cost more than there was.
     """
 
-    def __init__(self, work: int = 2**62) -> None:
+    def __init__(self, work: float = 2**62) -> None:
         self.left = self._all = work
 
-    def spend(self, work: int) -> None:
-        """Take some work off."""
+    def spend(self, work: float) -> None:
+        """Take off some work that was done."""
         self.left -= work
 
     @property
@@ -32,5 +32,5 @@ class Budget:
 
     @property
     def share(self) -> int:
-        """What one more look may cost; 0 where all is spent."""
-        return max(self.left, 0) // LOOKS
+        """The work that one more look may take; 0 where all is spent."""
+        return int(max(self.left, 0) // LOOKS)

@@ -1,4 +1,4 @@
-"""The one place for compiler options, and for what compiled code is kept by."""
+"""The compiler's options, and the key by which compiled code is kept."""
 
 from __future__ import annotations
 

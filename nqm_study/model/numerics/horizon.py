@@ -70,7 +70,7 @@ ALMOST = 1e-3
 
 
 class Look(NamedTuple):
-    """What is seen at a horizon.
+    """The last risk of a run of some length, as a look shows it.
 
     Attributes:
         risk: L_T.
@@ -86,7 +86,7 @@ class Look(NamedTuple):
 
 
 class Horizon(NamedTuple):
-    """What a search came to.
+    """The end of a search among horizons: the smallest at the target, or the least risk.
 
     Attributes:
         steps: the smallest horizon; None where there is none.

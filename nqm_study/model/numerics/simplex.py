@@ -25,11 +25,7 @@ coordinate, and by its least and its largest value."""
 
 
 def nelder_mead(
-    start: Array,
-    value: Value,
-    sides: Sequence[float],
-    box: tuple[Array, Array],
-    done: Done[Value],
+    start: Array, value: Value, sides: Sequence[float], box: tuple[Array, Array], done: Done[Value]
 ) -> Generator[Array, Value, None]:
     """Points to look at, one after another, each sent its value, until the simplex is small enough.
 

@@ -61,10 +61,7 @@ class SmallBatch:
 
 
 def small_batch(
-    spectrum: Spectrum,
-    preconditioner: float | Literal["adam"] = 0.0,
-    *,
-    target: float = 0.01,
+    spectrum: Spectrum, preconditioner: float | Literal["adam"] = 0.0, *, target: float = 0.01
 ) -> SmallBatch | None:
     """The constants of perfect scaling at a constant learning rate.
 

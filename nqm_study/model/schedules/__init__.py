@@ -14,6 +14,9 @@ optax, and the schedule's own shape at v after it. Names and meanings are optax'
 
 A schedule is smooth between its knots: the run's integrals can then be taken from few places. What
 is constant between knots is told by its values there.
+
+Here: the factors alone. To import: every name below. Never here: a problem, or a schedule that is
+made for one, which are in ``computed``.
 """
 
 from nqm_study.model.schedules.base import Constant, Schedule

@@ -1,4 +1,4 @@
-"""What every schedule can do, and the shapes that depend on the fraction of the run alone."""
+"""The base classes of schedules, and the constant one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nqm_study.model.numerics.require import require_number
 
 
 class Schedule(ABC):
-    """What every schedule can do."""
+    """Factors of the learning rate at each step of a run; the base class of all schedules."""
 
     @property
     @abstractmethod
@@ -41,6 +41,7 @@ class Shaped(Schedule):
     """A schedule that depends on the fraction of the run alone. Calling it gives the factor."""
 
     warmup_fraction: float
+    _final_is = "least"  # the kind of bound, 0, of a final_fraction
 
     @abstractmethod
     def _body(self, v: Array) -> Array:
@@ -51,8 +52,10 @@ class Shaped(Schedule):
         """The knots of the body, as fractions of what follows the warm-up."""
         return ()
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         require_number("warmup_fraction", self.warmup_fraction, least=0.0, below=1.0)
+        if hasattr(self, "final_fraction"):
+            require_number("final_fraction", self.final_fraction, **{self._final_is: 0.0})
 
     @property
     def needs_horizon(self) -> bool:
@@ -98,9 +101,6 @@ class Constant(Shaped):
 
     warmup_fraction: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._check()
-
     @property
     def needs_horizon(self) -> bool:
         """Only with a warm-up."""
@@ -110,16 +110,8 @@ class Constant(Shaped):
         return np.ones_like(v)
 
 
-def check_final(value: float, *, above: bool = False) -> None:
-    """Refuse a final_fraction below 0, or at 0 where it must be above."""
-    if above:
-        require_number("final_fraction", value, above=0.0)
-    else:
-        require_number("final_fraction", value, least=0.0)
-
-
 def between(down: Array, final: float) -> Array:
-    """What goes from 1 to 0, from 1 to the final fraction instead."""
+    """A decay from 1 to 0, stretched to end at the final fraction."""
     return np.asarray(final + (1.0 - final) * down)
 
 

@@ -1,4 +1,4 @@
-"""Functions as schedules."""
+"""Functions of the fraction of the run as schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Custom(Schedule):
 
     @property
     def needs_horizon(self) -> bool:
-        """It does."""
+        """Always, since nothing is known of the function."""
         return True
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_number
-from nqm_study.model.schedules.base import Schedule, Shaped, between, check_final, half_wave
+from nqm_study.model.schedules.base import Schedule, Shaped, between, half_wave
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,6 @@ class Linear(Shaped):
 
     final_fraction: float = 0.0
     warmup_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction)
 
     def _body(self, v: Array) -> Array:
         return between(1.0 - v, self.final_fraction)
@@ -46,8 +42,7 @@ class Polynomial(Shaped):
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction)
+        super().__post_init__()
         require_number("power", self.power, above=0.0)
 
     def _body(self, v: Array) -> Array:
@@ -71,8 +66,7 @@ class Cosine(Shaped):
     exponent: float = 1.0
 
     def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction)
+        super().__post_init__()
         require_number("exponent", self.exponent, above=0.0)
 
     def _body(self, v: Array) -> Array:
@@ -93,9 +87,7 @@ class Exponential(Shaped):
     final_fraction: float = 0.01
     warmup_fraction: float = 0.0
 
-    def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction, above=True)
+    _final_is = "above"
 
     def _body(self, v: Array) -> Array:
         return np.asarray(self.final_fraction**v)

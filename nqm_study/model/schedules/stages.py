@@ -12,7 +12,7 @@ import numpy as np
 
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_integer, require_number
-from nqm_study.model.schedules.base import Shaped, between, check_final, half_wave
+from nqm_study.model.schedules.base import Shaped, between, half_wave
 
 Decay = Literal["linear", "cosine", "sqrt"]
 
@@ -44,7 +44,7 @@ class PiecewiseConstant(Shaped):
     warmup_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         object.__setattr__(self, "factors", _numbers("factors", self.factors))
         if not self.factors:
             raise ValueError("factors=(): must have at least one factor")
@@ -91,7 +91,7 @@ class StepDecay(Shaped):
     warmup_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check()
+        super().__post_init__()
         require_number("decay_rate", self.decay_rate, above=0.0)
         drops = require_integer("drops", self.drops, least=1, most=MOST_DROPS)
         if drops * math.log(self.decay_rate) > LARGEST_LOG:
@@ -129,8 +129,7 @@ class WarmupStableDecay(Shaped):
     decay: Decay = "linear"
 
     def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction)
+        super().__post_init__()
         require_number("decay_fraction", self.decay_fraction, above=0.0, most=1.0)
         if self.decay not in DECAYS:
             raise ValueError(f"decay={self.decay!r}: must be one of {', '.join(DECAYS)}")
@@ -167,8 +166,7 @@ class OneCycle(Shaped):
     div_factor: float = 25.0
 
     def __post_init__(self) -> None:
-        self._check()
-        check_final(self.final_fraction)
+        super().__post_init__()
         require_number("pct_start", self.pct_start, above=0.0, below=1.0)
         require_number("div_factor", self.div_factor, least=1.0)
 

@@ -11,7 +11,6 @@ from dataclasses import astuple, replace
 from typing import Any, Literal, NamedTuple
 
 from pandas import DataFrame, concat
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -19,13 +18,13 @@ from rich.text import Text
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.estimate import Estimate
+from nqm_study.report.tables import NAMING, rich_table, room
 
 NONE = "-"
 _PRECISE = 0.003  # relative uncertainty below which a number has four digits
 _COUNTED = 1e5  # from here on numbers have a power of ten
 _METHODS = {"curvature": "bend", "bootstrap": "seeds", "scatter": "scatter"}
-_TERMINAL = 80  # characters
-_LONGEST = 14  # of a label's line, at least
+_LONGEST = 14  # characters of a label's line, at least
 _LEAST_MISSED = ("max", "product", "k", "S")
 _ENDINGS = {"estimate": ("", "_low", "_high", "_bound", "_method"), "range": ("_low", "_high")}
 
@@ -252,7 +251,7 @@ def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]
 
 def sides(frame: DataFrame) -> list[str]:
     """Where the columns for people are flush: names left, numbers right."""
-    return ["left" if heading in ("curve", "from", "by") else "right" for heading in frame.columns]
+    return ["left" if heading in NAMING else "right" for heading in frame]
 
 
 def _numbers(name: str, kind: str, value: Any) -> dict[str, Any]:
@@ -279,58 +278,21 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
     both. Columns that a line has no room for are left out, the least missed first; the files have
     all.
     """
-    tables = [_terminal_table(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
-    tables[-1].caption = Text("What the columns mean: analysis.md, beside the figures.")
+    *others, (last, frame) = text_frames(analyses)[: len(SECTIONS)]
+    tables = [_terminal_table(*each) for each in others]
+    note = "What the columns mean: analysis.md, beside the figures."
+    tables.append(_terminal_table(last, frame, note))
     return Group(*(part for table in tables for part in (Text(), table)))
 
 
-def _terminal_table(section: Section, frame: DataFrame) -> Table:
-    shown = frame
+def _terminal_table(section: Section, frame: DataFrame, note: str | None = None) -> Table:
+    """A table in a terminal, with fewer columns where it has no room even if labels are folded."""
+    labels = [max(label.split(), key=len)[:_LONGEST] for label in frame["curve"]]
+    narrowest = frame.assign(curve=labels)
     for heading in _LEAST_MISSED:
-        if _room(shown) < len(shown.columns) - 1:
-            shown = shown.drop(columns=heading, errors="ignore")
-    spaces = 2 if _room(shown) >= 2 * (len(shown.columns) - 1) else 1
-    table = Table(
-        title=Text(f"{section.title}: {section.brief}"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, spaces - 1, 0, 0),
-        pad_edge=False,
-    )
-    for heading, side in zip(shown.columns, sides(shown), strict=True):
-        # Names are folded where they must be, and no number is: half of one is a wrong number.
-        table.add_column(
-            heading,
-            justify="left" if side == "left" else "right",
-            min_width=_least(heading, shown[heading]),
-            overflow="fold",
-            no_wrap=heading != "curve",
-        )
-    for row in _merged(shown.to_numpy().tolist()):
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _room(frame: DataFrame) -> int:
-    """Characters that a terminal's line has left for the spaces between columns."""
-    return _TERMINAL - sum(_least(heading, frame[heading]) for heading in frame.columns)
-
-
-def _least(heading: str, texts: Sequence[str]) -> int:
-    """Characters that a column needs: those of its longest cell, or of a long label's words."""
-    if heading == "curve":
-        return min(_LONGEST, max(len(word) for text in texts for word in text.split()))
-    return max(map(len, (heading, *texts)))
-
-
-def _merged(rows: Sequence[list[str]]) -> list[list[str]]:
-    """The rows, with two that differ in their source only as one."""
-    merged: list[list[str]] = []
-    for row in rows:
-        if merged and [*merged[-1][:1], *merged[-1][2:]] == [*row[:1], *row[2:]]:
-            merged[-1][1] = "both"
-        else:
-            merged.append(row)
-    return merged
+        if room(narrowest) < narrowest.shape[1] - 1:
+            narrowest = narrowest.drop(columns=heading, errors="ignore")
+    shown = frame[list(narrowest)]
+    twice = shown.duplicated([heading for heading in shown if heading != "from"], keep=False)
+    merged = shown.assign(**{"from": shown["from"].mask(twice, "both")}).drop_duplicates()
+    return rich_table(merged, f"{section.title}: {section.brief}", caption=note, narrow=True)

@@ -53,7 +53,7 @@ def make_sampler(
         search: what is searched, and the first trials.
         seed: the study's seed.
         finished: how many trials the study has that the sampler's own count leaves out.
-        shared: whether it is asked and told outside Optuna's own loop, by several processes.
+        shared: whether it is used outside Optuna's own loop, by several processes.
 
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.

@@ -124,7 +124,7 @@ class LockServer:
         self._connection: sqlalchemy.Connection | None = None
 
     def ask(self, function: str, key: int) -> bool:
-        """What one of the server's functions on a lock returns.
+        """Call one of the server's functions on a lock; its answer.
 
         Raises:
             SQLAlchemyError: if the server cannot be reached. All locks are lost then.

@@ -45,7 +45,7 @@ def open_journal(path: Path) -> JournalStorage:
     """The journal at a path, made if it is not there.
 
     Raises:
-        DamagedError: naming the first line that is none of a journal's.
+        DamagedError: naming the first line that is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = JournalLock(path)
@@ -72,7 +72,7 @@ def _require_operation(line: bytes) -> None:
 
 
 def _damaged_line(path: Path) -> int:
-    """The number of the first line that is none of a journal's, from 1."""
+    """The number of the first line that is no operation of a journal, from 1."""
     number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):  # noqa: B007 (used after the loop)

@@ -1,4 +1,4 @@
-"""Locks that their holder's death opens: here the kernel's, on a file."""
+"""Locks that open when their holder dies: the contract, and the kernel's, on a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 
 class Lock(abc.ABC):
-    """What keeps others out. ``with`` waits for it for as long as it takes."""
+    """A lock that keeps other processes out. ``with`` waits for it for as long as it takes."""
 
     @abc.abstractmethod
     def acquire(self, timeout: float | None = None) -> bool:

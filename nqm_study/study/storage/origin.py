@@ -1,4 +1,4 @@
-"""What trials are made with: package versions and the program's own revision."""
+"""The versions that make trials: of packages, and the program's own revision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("nqm-study", "numba", "numpy", "optuna", "scipy")
 
 
 def origin(first_trial: int, config: str = "") -> Origin:
-    """What a trial that is run now is made with.
+    """The versions and configuration that make a trial now.
 
     Args:
         first_trial: how many trials there are before it.

@@ -1,4 +1,4 @@
-"""The search for the fewest steps; optimal.py says how it goes and why."""
+"""The fewest steps of piecewise-constant schedules; optimal.py says how the search goes and why."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nqm_study.model.linear.members import FIXABLE, Family
 from nqm_study.model.linear.risks import search
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.bracket import height, meeting, narrow
+from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, SAFETY, TOLERANCE
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -26,7 +27,6 @@ from nqm_study.model.schedules.computed.least_risk import (
     Effort,
     Minimum,
     Runs,
-    Work,
     by_risk,
     edges,
     equal,
@@ -43,12 +43,15 @@ GAIN = 1e-4
 SLOW = 0.9
 """The largest ratio of the gains of two doublings that is counted on."""
 
-Make = Callable[[int, Integers, Work], Runs]
+Search = Callable[[Runs, Minimum], tuple[Minimum, Minimum]]
+"""From a minimum on, the best at one step less and the fewest steps that are found."""
+
+Make = Callable[[int, Integers, Budget], Runs]
 """The runs on a level of compression, with some pieces, and the work they may take."""
 
 
 class Settled(NamedTuple):
-    """A result of a search: the fewest steps, and the best at one step less.
+    """The fewest steps that a search found, and the least risk at one step less.
 
     Attributes:
         level: compression of the spectrum.
@@ -200,21 +203,39 @@ def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
     return None
 
 
-def refined(problem: NoisyQuadratic, make: Make, now: Settled) -> Settled:
-    """The same on a compression that is fine enough, with the error of its risks."""
-    level, cuts, below, found, _ = now
-    runs = make(level, cuts, Work())
+def settled(
+    problem: NoisyQuadratic,
+    make: Make,
+    runs: Runs,
+    level: int,
+    search: Search,
+    found: Minimum,
+    below: Minimum | None = None,
+) -> Settled:
+    """The result of a search on a compression that is fine enough, with the error of its risks.
+
+    Another level changes risks by little: what was the best of all starts stays it.
+
+    Args:
+        problem: what is compressed.
+        make: the runs on a finer level.
+        runs: those on the level to begin with.
+        level: that level.
+        search: on some runs, from a minimum on.
+        found: the minimum to search from; with ``below``, what the search came to on these runs.
+        below: the best at one step less.
+    """
     while True:
-        error, certain = certainty(problem, make, runs, level, below, found)
+        if below is None:
+            below, found = search(runs, found)
+        error, certain = _certainty(problem, make, runs, level, below, found)
         if certain:
-            return Settled(level, cuts, below, found, error)
-        # Another level changes risks by little: what was the best of all starts stays it.
-        level += 1
-        runs = make(level, cuts, Work())
-        below, found = enclosed(runs, found)
+            return Settled(level, runs.cuts, below, found, error)
+        level, below = level + 1, None
+        runs = make(level, runs.cuts, runs.work)
 
 
-def certainty(
+def _certainty(
     problem: NoisyQuadratic, make: Make, runs: Runs, level: int, below: Minimum, found: Minimum
 ) -> tuple[float, bool]:
     """The error of two risks by the compression, and whether no finer one can tell any more."""
@@ -232,10 +253,10 @@ def certainty(
 
 def doubled(
     runs_of: Callable[[Integers], Runs],
-    search: Callable[[Runs, Minimum], tuple[Minimum, Minimum]],
+    search: Search,
     now: Settled,
 ) -> tuple[Settled, float]:
-    """More and more pieces, until these gain little; and what yet more may gain, relative.
+    """The fewest steps of ever more pieces, until these gain little; and what more may still gain.
 
     Each doubling starts from the one before. By how much it shortens the run tells, with the one
     before, what all further ones can: they fall off as a geometric series. Neighbours at the
@@ -318,7 +339,7 @@ POLISH = Effort(1e-8, 300, progress=1e-10)
 
 
 def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> Settled:
-    """The fewest steps found for so many pieces, or for fewer where those take as many steps.
+    """The fewest steps found for a number of pieces, or for fewer that take as many steps.
 
     Raises:
         NotReachedError: if no schedule that was found reaches the target within the most steps.
@@ -326,7 +347,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
     level = problem.spectrum.first_level
     best: Settled | None = None
     for count in _numbers(pieces):
-        work = Work(WORK * (3.0 if count <= FEW else min(1.0, MANY / count)))
+        work = Budget(WORK * (3.0 if count <= FEW else min(1.0, MANY / count)))
         runs = make(level, equal(count), work)
         proved = best.found if best else _constant(problem, optimizer, runs)
         try:
@@ -343,7 +364,7 @@ def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> 
             if finer.difference(found) <= FAIR:
                 break
             level, runs = level + 1, finer
-        best = settled(problem, make, runs, level, found, proved)
+        best = settled(problem, make, runs, level, again(proved), found)
         level = best.level
         if best.found.steps <= count:
             break
@@ -382,7 +403,7 @@ def _constant(problem: NoisyQuadratic, optimizer: SGD, runs: Runs) -> Minimum | 
 
 
 def _improved(runs: Runs, given: Minimum) -> Minimum:
-    """Fewer steps than given ones, if any are found while the work lasts."""
+    """The fewest steps found from given ones down, while the work lasts."""
     found: Minimum | None = given
     while found is not None:
         best = lowered(runs, found)
@@ -391,7 +412,7 @@ def _improved(runs: Runs, given: Minimum) -> Minimum:
 
 
 def lowered(runs: Runs, found: Minimum) -> Minimum:
-    """The fewest steps that are found by going down from some, each minimum from one before."""
+    """The fewest steps found by going down in T, each minimum started from the one before."""
     found = found._replace(rates=runs.fitting(found.rates))
     found = min(found, runs.minimise(found.steps, found.rates, REACH), key=by_risk)
     now, failed, stride = found, 0, 1
@@ -434,22 +455,9 @@ def _elsewhere(runs: Runs, found: Minimum) -> Minimum | None:
     return None
 
 
-def settled(
-    problem: NoisyQuadratic,
-    make: Make,
-    runs: Runs,
-    level: int,
-    found: Minimum,
-    given: Minimum | None,
-) -> Settled:
-    """The same on a compression that is fine enough; at most the steps given for fewer pieces."""
-    while True:
-        below, found = _below(runs, _met(runs, found, given))
-        error, certain = certainty(problem, make, runs, level, below, found)
-        if certain:
-            return Settled(level, runs.cuts, below, found, error)
-        level += 1
-        runs = make(level, runs.cuts, runs.work)
+def again(given: Minimum | None) -> Search:
+    """The search on another compression: at most the steps given for fewer pieces."""
+    return lambda runs, found: _below(runs, _met(runs, found, given))
 
 
 def further(runs: Runs, found: Minimum) -> tuple[Minimum, Minimum]:
@@ -467,7 +475,7 @@ def _below(runs: Runs, found: Minimum) -> tuple[Minimum, Minimum]:
 
 
 def _met(runs: Runs, found: Minimum, given: Minimum | None) -> Minimum:
-    """The target reached, in more steps where this compression asks for them."""
+    """A minimum at the target on these runs, in more steps where this compression needs them."""
     now, stride = runs.minimum(found.steps, runs.fitting(found.rates)), 1
     most = given.steps if given else runs.most
     if now.risk > runs.target:

@@ -260,11 +260,7 @@ class _Run(NamedTuple):
 
 
 def _run(
-    nodes: _Nodes,
-    target: float,
-    max_steps: int,
-    halvings: int | None,
-    budget: Budget | None = None,
+    nodes: _Nodes, target: float, max_steps: int, halvings: int | None, budget: Budget | None = None
 ) -> _Run:
     """Walk to the target in strides halved some times; None is single steps."""
     budget = budget or Budget()
@@ -278,7 +274,7 @@ def _run(
         now, stride, used, risk, fall, strides = greedy_advance(
             now, max_steps, target, limit, PATIENCE * shares, doublings, _stride_weights(),
             nodes.curvature, nodes.source, part, before, rates, at_steps, recorded,
-            budget.left // (PER_STRIDE + part.size),
+            int(budget.left) // (PER_STRIDE + part.size),
         )  # fmt: skip
         budget.spend(strides * (PER_STRIDE + part.size))
         longest = max(longest, used)

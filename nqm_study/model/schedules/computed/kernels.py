@@ -1,4 +1,7 @@
-"""Compiled kernels of the optimal schedule: the last risk of a run in pieces, and its gradient.
+"""Compiled kernels of the computed schedules: risks and gradients of pieces, and greedy steps.
+
+The greedy ones have their symbols and equations in greedy.py. What follows is the last risk of a
+run in pieces, and its gradient, for the optimal schedule.
 
 The state moves as z' = A z + b e with A = A_0 + r A_1 and b = b_0 + r b_1, r the learning rate.
 Within a piece of n steps r is constant, and all of the piece's effect is in
@@ -84,13 +87,7 @@ def _compose(like: Like, size: int, noisy: bool, after: Array, before: Array, ou
 
 @compiled_within
 def _piece(
-    like: Like,
-    size: int,
-    noisy: bool,
-    step: Array,
-    length: int,
-    out: Array,
-    scratch: Array,
+    like: Like, size: int, noisy: bool, step: Array, length: int, out: Array, scratch: Array
 ) -> None:
     """Write the table of ``length`` steps, by doubling along its binary digits, highest first."""
     digits = 0
@@ -116,16 +113,9 @@ def _piece(
 
 @compiled_within
 def _one_step(
-    like: Like,
-    first: int,
-    size: int,
-    base: Array,
-    slope: Array,
-    noise_base: Array,
-    noise_slope: Array,
-    rate: float,
-    out: Array,
-) -> None:
+    like: Like, first: int, size: int, base: Array, slope: Array, noise_base: Array,
+    noise_slope: Array, rate: float, out: Array,
+) -> None:  # fmt: skip
     """Write the table of one step at a rate, for the modes of a block."""
     for i in range(len(like)):
         for j in range(len(like)):
@@ -140,15 +130,9 @@ def _one_step(
 
 @compiled_within
 def _signal(  # noqa: PLR0912 (loops over components and modes)
-    like: Like,
-    size: int,
-    tables: Array,
-    start: Array,
-    readout: int,
-    weight: Array,
-    state: Array,
+    like: Like, size: int, tables: Array, start: Array, readout: int, weight: Array, state: Array,
     gradient: Array,
-) -> float:
+) -> float:  # fmt: skip
     """Add the signal's part to the gradient; return its part of the last risk."""
     pieces = gradient.size
     for c in range(len(like)):
@@ -186,14 +170,9 @@ def _signal(  # noqa: PLR0912 (loops over components and modes)
 
 @compiled_within
 def _noise(  # noqa: PLR0912 (loops over components and modes)
-    like: Like,
-    size: int,
-    tables: Array,
-    readout: int,
-    weight: Array,
-    covariance: Array,
+    like: Like, size: int, tables: Array, readout: int, weight: Array, covariance: Array,
     gradient: Array,
-) -> float:
+) -> float:  # fmt: skip
     """Add the noise's part to the gradient; return its part of the last risk."""
     pieces = gradient.size
     for i in range(len(like)):
@@ -247,20 +226,10 @@ def _noise(  # noqa: PLR0912 (loops over components and modes)
 
 @compiled
 def last_risk(
-    like: Like,
-    base: Array,
-    slope: Array,
-    noise_base: Array,
-    noise_slope: Array,
-    start: Array,
-    readout: int,
-    first_noise: int,
-    signal_weight: Array,
-    noise_weight: Array,
-    lengths: Integers,
-    rates: Array,
-    gradient: Array,
-) -> float:
+    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, start: Array,
+    readout: int, first_noise: int, signal_weight: Array, noise_weight: Array, lengths: Integers,
+    rates: Array, gradient: Array,
+) -> float:  # fmt: skip
     """The risk after all pieces; its derivatives by their rates are written to ``gradient``.
 
     ``base`` and ``slope`` are A_0 and A_1, shape (k, k, n), the noise's b_0 and b_1, shape (k, n).
@@ -360,22 +329,10 @@ def greedy_thin(history: Array, head: int) -> None:
 
 @compiled
 def greedy_advance(
-    now: int,
-    last: int,
-    target: float,
-    limit: float,
-    patience: int,
-    doublings: int,
-    weights: Array,
-    curvature: Array,
-    source: Array,
-    part: Array,
-    before: Array,
-    rates: Array,
-    at_steps: Integers,
-    recorded: Integers,
-    most_strides: int,
-) -> tuple[int, int, int, float, float, int]:
+    now: int, last: int, target: float, limit: float, patience: int, doublings: int, weights: Array,
+    curvature: Array, source: Array, part: Array, before: Array, rates: Array, at_steps: Integers,
+    recorded: Integers, most_strides: int,
+) -> tuple[int, int, int, float, float, int]:  # fmt: skip
     """Take greedy steps until the risk is at most the target, or to the last step.
 
     It also ends after ``most_strides``, be they single steps.

@@ -1,4 +1,4 @@
-"""The least last risk of a given number of steps; optimal.py says how it is found and why."""
+"""The least last risk of a number of steps, over the rates of pieces: see optimal.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from nqm_study.model.linear.runs import Affine
 from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.schedules.computed import kernels
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Minimum(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How far to minimise.
+    """How far a descent is followed.
 
     Attributes:
         gradient: the largest projected derivative left.
@@ -80,13 +81,6 @@ class Effort(NamedTuple):
 ROUGH, FULL = Effort(1e-3, 60), Effort(1e-8, 1000)
 
 
-class Work:
-    """What is left of the work that a search may take, in units of a compiled composition."""
-
-    def __init__(self, left: float = math.inf) -> None:
-        self.left = left
-
-
 @dataclass(frozen=True, eq=False)
 class Runs:
     """Runs on one compression of a problem.
@@ -100,7 +94,7 @@ class Runs:
         largest: the largest rate allowed.
         stable: the largest rate to start from.
         most: the most steps that count.
-        work: what is left of the work that may be done.
+        work: what is left of it, in units of a compiled composition.
     """
 
     tables: Affine
@@ -109,7 +103,7 @@ class Runs:
     largest: float
     stable: float
     most: int
-    work: Work = field(default_factory=Work)
+    work: Budget = field(default_factory=Budget)
 
     @property
     def pieces(self) -> int:
@@ -127,7 +121,7 @@ class Runs:
             part = np.zeros(own.size)
             risk = kernels.last_risk(*self.tables, lengths[own], rates[own], part)
             gradient[own] = part
-        self.work.left -= self.cost(steps)
+        self.work.spend(self.cost(steps))
         if math.isfinite(risk) and np.all(np.isfinite(gradient)):
             return risk, gradient
         return math.inf, np.zeros(rates.size)
@@ -159,7 +153,7 @@ class Runs:
 
         def objective(logarithms: Array) -> tuple[float, Array]:
             now = self._rates(logarithms)
-            self.work.left -= ITERATION
+            self.work.spend(ITERATION)
             risk, gradient = self.last_risk(steps, now)
             if risk == math.inf:
                 return 1e3, gradient  # diverged: far above any risk's logarithm

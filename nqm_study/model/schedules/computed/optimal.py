@@ -1,11 +1,11 @@
 """The optimal piecewise-constant schedule: the fewest steps over all schedules of some pieces.
 
 For a given number of steps T the last risk L_T is a smooth function of the rates of the pieces,
-and its gradient costs little more than the risk itself (``_optimal_kernels``). So L_T is minimised
+and its gradient costs little more than the risk itself (``kernels.py``). So L_T is minimised
 by L-BFGS-B in the logarithms of the rates, bounded by that of the largest rate. In these
 coordinates some tens of gradients do; in the rates themselves it takes many hundreds.
 
-Without momentum and averaging (``_optimal_search``):
+Without momentum and averaging (``fewest_steps.proved``):
 
 1. Bracket the target between two T, each minimum started from one before, and narrow the bracket
    by secants of log L_T against log T, down to T, which reaches the target, and T - 1.
@@ -21,7 +21,7 @@ lifted, once. Where T is at most SHORT, every smaller T is looked at as well; ab
 is taken to fall with T.
 
 With them there are many local minima, and with few pieces the least L_T goes up and down with T.
-There the result is the best of those found (``_nested_search``), by a limited amount of work:
+There the result is the best of those found (``fewest_steps.nested``), by a limited amount of work:
 
 1. A constant rate that first crosses the target at T is a schedule of T steps, for any number of
    pieces. The best one is found as in ``tuned``.
@@ -55,6 +55,7 @@ from threadpoolctl import ThreadpoolController
 from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -64,16 +65,17 @@ from nqm_study.model.schedules.computed.fewest_steps import (
     Make,
     NotReachedError,
     Settled,
+    again,
     ahead,
     doubled,
+    enclosed,
     first,
     further,
     nested,
     proved,
-    refined,
     settled,
 )
-from nqm_study.model.schedules.computed.least_risk import Runs, Work, edges, equal
+from nqm_study.model.schedules.computed.least_risk import Runs, edges, equal
 
 __all__ = ["NotReachedError", "OptimalSchedule", "TooManyPiecesError", "optimal_schedule"]
 
@@ -217,7 +219,7 @@ def optimal_schedule(
 
     tables = functools.cache(functools.partial(Affine.of, problem, optimizer))
 
-    def make(level: int, cuts: Integers, work: Work) -> Runs:
+    def make(level: int, cuts: Integers, work: Budget) -> Runs:
         return Runs(tables(level), target, cuts, largest, min(largest, stable), max_steps, work)
 
     count = REFINED if pieces is None else pieces
@@ -250,14 +252,15 @@ def optimal_schedule(
 def _without_memory(
     problem: NoisyQuadratic, make: Make, pieces: int, *, refine: bool
 ) -> tuple[Settled, float]:
-    level, cuts, work = problem.spectrum.first_level, equal(pieces), Work()
+    level, cuts, work = problem.spectrum.first_level, equal(pieces), Budget()
     guess = first(make(level, equal(min(pieces, FEW)), work))
     if guess.steps < pieces and pieces > FEW:
         raise TooManyPiecesError(pieces, guess.steps, f"the steps that {FEW} pieces take")
     found, gap = Settled(level, cuts, *proved(make(level, cuts, work), guess), 0.0), 0.0
     if refine:
         found, gap = doubled(lambda cuts: make(level, cuts, work), ahead, found)
-    return refined(problem, make, found), gap
+    runs = make(found.level, found.cuts, Budget())
+    return settled(problem, make, runs, level, enclosed, found.found, found.below), gap
 
 
 def _with_memory(
@@ -265,10 +268,10 @@ def _with_memory(
 ) -> tuple[Settled, float]:
     found, gap = nested(problem, optimizer, make, pieces), 0.0
     if refine:
-        work = Work(WORK)
+        work = Budget(WORK)
         more, gap = doubled(lambda cuts: make(found.level, cuts, work), further, found)
         runs = make(more.level, more.cuts, work)
-        more = settled(problem, make, runs, more.level, more.found, None)
+        more = settled(problem, make, runs, more.level, again(None), more.found)
         found = min(more, found, key=lambda each: each.found.steps)
     return found, gap
 
