@@ -23,7 +23,7 @@ LAST_RISK_LEVEL = 2
 """Compression of the spectrum in ``last_risk`` under a schedule, if there are finer ones."""
 
 LAST_RISK_STEPPED = 2048
-"""Up to so many steps ``last_risk`` steps through a run under a schedule: a warm-up of a step or
+"""The longest run under a schedule that ``last_risk`` steps through: a warm-up of a step or
 two shows, which stretches blur."""
 
 
@@ -67,7 +67,7 @@ def steps_to_target(
         schedule: multiplies the learning rate; a schedule, such as ``Cosine()``, or a function from
             the fraction of the run, in [0, 1), to the factor, >= 0.
         target: expected loss to reach, > 0.
-        max_steps: give up after so many steps, >= 0.
+        max_steps: the most steps that count, >= 0.
         tolerance: relative error of the risk that a compression of the spectrum may have, from 0 to
             1e-6; 0 computes with every mode. A power law of more than 2^17 modes may miss it where
             it oscillates fast, and ``Crossing.error`` then says by how much.

@@ -158,7 +158,7 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                     for m in range(size):
                         g[i, j, m] = b[i, m] * b[j, m]
             while left > 0:
-                # S takes the digit that is set, and G, the noise of so many steps, doubles.
+                # S takes the digit that is set, and G, the noise of 2^i steps, doubles.
                 for which in range(2):
                     if which == 0 and not left & 1:
                         continue

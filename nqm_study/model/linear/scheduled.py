@@ -93,7 +93,7 @@ def scheduled_crossing(
         target: risk to reach.
         max_steps: the most steps that count.
         tolerance: relative error that a compression may have.
-        max_growth: a run whose risk on the way is above so many times the first one does not count.
+        max_growth: a run whose risk on the way is above this times the first one does not count.
         thorough: look at every horizon in longer runs, too.
     """
     initial = problem.spectrum.initial_risk
