@@ -134,17 +134,8 @@ def adam_steps(
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
-    Args:
-        optimizer: beta1, beta2 and eps.
-        rates: lr / (1 - beta1^t) of each step.
-        scales: 1 / sqrt(1 - beta2^t) of each step.
-        curvature: h of each chain's mode.
-        deviation: sqrt(c / B).
-        weight: what a chain's theta^2 counts in the loss.
-        noise: standard normal numbers, shape (steps, chains).
-        state: theta, m and v of each chain, shape (3, chains).
-        sums: the chains' part of the loss after each step, and the variance of that part, are added
-            to it, shape (steps, 2).
+    The arguments are those of ``sgd_steps``, but the optimizer is beta1, beta2 and eps, rates are
+    lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is theta, m and v.
     """
     b1, b2, eps = optimizer
     counted = np.empty(noise.shape[1])

@@ -19,8 +19,7 @@ Here: the factors alone. To import: every name below. Never here: a problem, or 
 made for one, which are in ``computed``.
 """
 
-from nqm_study.model.schedules.base import Constant, Schedule
-from nqm_study.model.schedules.custom import Custom, ScheduleLike, as_schedule
+from nqm_study.model.schedules.base import Constant, Custom, Schedule, ScheduleLike, as_schedule
 from nqm_study.model.schedules.decays import Cosine, Exponential, InverseSqrt, Linear, Polynomial
 from nqm_study.model.schedules.stages import (
     OneCycle,
