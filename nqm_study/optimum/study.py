@@ -1,4 +1,7 @@
-"""The true optimum of what a study searches, which its steps are compared with."""
+"""The true optimum of what a study searches, which its steps are compared with.
+
+The configuration asks for its types, so that what computes is imported when it is used.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,16 @@ import functools
 import itertools
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.optimum.dense_search import Coordinate
-from nqm_study.optimum.families import search_runs
-from nqm_study.optimum.tuned import tuned
-from nqm_study.search.ranges import sizes_across
 from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.records import Optimum
 from nqm_study.study.registry import COMPUTED, set_by_policy
-from nqm_study.study.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nqm_study.optimum.tuned import Tuned
+    from nqm_study.study.space import SearchSpace
 
 Truth = bool | Literal["all"]
 """Which optima are computed beside a study: none, those that are exact, or all."""
@@ -75,6 +76,8 @@ def true_frontier(
     They are the powers of 2^(1/2). With a decay besides the rate they are those of 4: an optimum
     then takes seconds, and not a twentieth of one.
     """
+    from nqm_study.search.ranges import sizes_across
+
     sizes = definition.batch_size
     if not isinstance(sizes, Range):
         raise NotImplementedError
@@ -88,8 +91,12 @@ def true_frontier(
     return tuple((float(size), each.steps) for size, each in found if each is not None)
 
 
-_tuned = functools.lru_cache(maxsize=256)(tuned)
-"""What was found: studies that differ in their seeds or samplers share it."""
+@functools.lru_cache(maxsize=256)
+def _tuned(*family: Any, **held: Any) -> Tuned:
+    """The optimum of a family; studies that differ in their seeds or samplers share it."""
+    from nqm_study.optimum.tuned import tuned
+
+    return tuned(*family, **held)
 
 
 def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
@@ -105,13 +112,17 @@ def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
 
 
 _FOUND: dict[tuple[NoisyQuadratic, str, int], Optimum | None] = {}
-"""The same of dense searches."""
+"""Optima of dense searches, which such studies share as well."""
 
 
 def _dense(
     problem: NoisyQuadratic, algorithm: str, made: StudyDefinition, space: SearchSpace
 ) -> Optimum | None:
     """The fewest steps found in a study's own ranges; None where no point reaches the target."""
+    from nqm_study.optimum.dense_search import Coordinate
+    from nqm_study.optimum.families import search_runs
+    from nqm_study.study.evaluation import parts_of_run
+
     key = problem, made.benchmark, made.max_steps
     if key not in _FOUND:
         found = search_runs(

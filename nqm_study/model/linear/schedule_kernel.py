@@ -13,10 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from nqm_study.model.numerics.arrays import Array, Integers
-from nqm_study.model.numerics.compiled import compiled
-
-Like = tuple[float, ...]
-"""As many numbers as a state has components; a kernel is compiled for each length."""
+from nqm_study.model.numerics.compiled import Like, compiled
 
 BLOCK = 32
 """Modes that run through together; they stay in the processor's first cache."""

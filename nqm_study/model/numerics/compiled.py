@@ -15,6 +15,10 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Like = tuple[float, ...]
+"""As many numbers as a state has components. A kernel is compiled for each length, so that loops
+over components unroll."""
+
 OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -47,11 +46,14 @@ def agreeing(
         enough: a finer level, and its difference from the one before -> whether they agree, or a
             yet finer one is not worth its cost.
     """
-    at = functools.cache(at)
+    if first < last:
+        coarse = at(first)
     for level in range(first, last):
-        error = differ(at(level), at(level + 1))
+        fine = at(level + 1)
+        error = differ(coarse, fine)
         if enough(level + 1, error):
             return level, error
+        coarse = fine
     return last, np.inf
 
 

@@ -25,11 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from nqm_study.model.numerics.arrays import Array, Integers
-from nqm_study.model.numerics.compiled import compiled, compiled_within
-
-Like = tuple[float, ...]
-"""As many numbers as a state has components. A kernel is compiled for each length, so that loops
-over components unroll."""
+from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 
 BLOCK = 128
 """Modes taken together."""

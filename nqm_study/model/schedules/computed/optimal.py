@@ -5,7 +5,7 @@ and its gradient costs little more than the risk itself (``kernels.py``). So L_T
 by L-BFGS-B in the logarithms of the rates, bounded by that of the largest rate. In these
 coordinates some tens of gradients do; in the rates themselves it takes many hundreds.
 
-Without momentum and averaging (``fewest_steps.proved``):
+Without momentum and averaging (``pieces.proved``):
 
 1. Bracket the target between two T, each minimum started from one before, and narrow the bracket
    by secants of log L_T against log T, down to T, which reaches the target, and T - 1.
@@ -21,7 +21,7 @@ lifted, once. Where T is at most SHORT, every smaller T is looked at as well; ab
 is taken to fall with T.
 
 With them there are many local minima, and with few pieces the least L_T goes up and down with T.
-There the result is the best of those found (``fewest_steps.nested``), by a limited amount of work:
+There the result is the best of those found (``pieces.nested``), by a limited amount of work:
 
 1. A constant rate that first crosses the target at T is a schedule of T steps, for any number of
    pieces. The best one is found as in ``tuned``.
@@ -60,7 +60,8 @@ from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant
-from nqm_study.model.schedules.computed.fewest_steps import (
+from nqm_study.model.schedules.computed.least_risk import Runs, edges, equal
+from nqm_study.model.schedules.computed.pieces import (
     WORK,
     Make,
     NotReachedError,
@@ -75,7 +76,6 @@ from nqm_study.model.schedules.computed.fewest_steps import (
     proved,
     settled,
 )
-from nqm_study.model.schedules.computed.least_risk import Runs, edges, equal
 
 __all__ = ["NotReachedError", "OptimalSchedule", "TooManyPiecesError", "optimal_schedule"]
 

@@ -1,4 +1,4 @@
-"""The fewest steps of piecewise-constant schedules; optimal.py says how the search goes and why."""
+"""The fewest steps over schedules of some pieces; optimal.py says how the search goes and why."""
 
 from __future__ import annotations
 
