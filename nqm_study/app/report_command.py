@@ -120,12 +120,12 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         tracking = Tracking(
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
-        studies = tuple(
+        mirrored = tuple(
             MirroredStudy(backend, record.name)
             for backend, found in (records.items() if asked is None else ())
             for record in _kept(found)
         )
-        job = MirrorJob(root, tracking, studies, arguments.rebuild)
+        job = MirrorJob(root, tracking, mirrored, arguments.rebuild)
         mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
         mirror.hurry(os.cpu_count() or 1)
     published = published or publish(root, studies)
