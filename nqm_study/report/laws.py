@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile, takewhile
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,25 +60,10 @@ RESAMPLES = 1000
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Bend:
+class Bend(NamedTuple):
     """A parabola's slope at the smallest batch size, and by how much it changes to the largest."""
 
     end_slope: float
-    change: float
-
-
-@dataclass(frozen=True)
-class Resampled:
-    """Slopes of lines through seeds drawn again.
-
-    Attributes:
-        low, high: their 2.5 % and 97.5 % quantiles.
-        change: of the slope along the range, where the draws agree on its sign; 0 elsewhere.
-    """
-
-    low: float
-    high: float
     change: float
 
 
@@ -92,14 +77,15 @@ class SlopeFit:
         intercept: natural logarithm of the learning rate at B = 1.
         batch_sizes: smallest and largest batch size used.
         n_points: number of batch sizes used.
+        interval: what the slope may be off by, see ``fit_learning_rate``; None with two points of
+            which no more is known.
+        method: what the interval is made from.
         end: the batch size from which on the best rate is off the law by more than 20 %; None where
             it is not within the sweep.
         true_slope: that of the true optima's rates over the same batch sizes; None unless all of
             these are known.
         true_exact: whether all those optima are exact.
         bend: of the true optima's rates, where all of them are exact and there are three or more.
-        resampled: of the bootstrap over seeds, where it is what the interval is made from.
-        change: of the slope of the points themselves along the range, where it shows.
     """
 
     slope: float
@@ -107,53 +93,12 @@ class SlopeFit:
     intercept: float
     batch_sizes: tuple[float, float]
     n_points: int
+    interval: float | None = None
+    method: Method = "scatter"
     end: float | None = None
     true_slope: float | None = None
     true_exact: bool = True
     bend: Bend | None = None
-    resampled: Resampled | None = None
-    change: float = 0.0
-
-    @property
-    def method(self) -> Method:
-        """What the interval is made from."""
-        if self.bend is not None:
-            return "curvature"
-        return "bootstrap" if self.resampled is not None else "scatter"
-
-    @property
-    def interval(self) -> float | None:
-        """What the slope may be off by; None with two points of which no more is known.
-
-        By curvature: how far the slope is off that of the exact optima, plus by how much the slope
-        of a parabola through these changes along the range. It is no matter of chance.
-
-        By bootstrap: half the width of the 95 % interval over seeds drawn again, plus what the
-        slope changes along the range where the draws agree on its sign.
-
-        By scatter: Student's t with n - 2 degrees of freedom, times the standard error, half the
-        width of the 95 % confidence interval, plus what the slope changes along the range where
-        the scatter does not hide it.
-
-        The latter two are joined, as the root of the sum of squares, with how far the slope is off
-        that of a dense search's optima, where it is known: errors of the search that tilt the line
-        without scattering about it.
-        """
-        if self.bend is not None:
-            return abs(self.search_error) + abs(self.bend.change)
-        off = 0.0 if self.true_slope is None else self.search_error
-        if self.resampled is not None:
-            half = max(self.slope - self.resampled.low, self.resampled.high - self.slope)
-            return math.hypot(half, off) + abs(self.resampled.change)
-        if self.standard_error is None:
-            return None
-        half = float(stdtrit(self.n_points - 2, 0.975)) * self.standard_error
-        return math.hypot(half, off) + abs(self.change)
-
-    @property
-    def search_error(self) -> float:
-        """How far the slope is off that of the true optima; nan where this is not known."""
-        return math.nan if self.true_slope is None else self.slope - self.true_slope
 
     def learning_rate(self, batch_size: float) -> float:
         """The fitted learning rate, exp(intercept) B^slope."""
@@ -190,6 +135,16 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     It is fitted where T B is within 5 % of its least, or within 20 % where fewer than four points
     are (three with exact optima): a wider range has less noise and more of the bend.
 
+    Its interval is, by curvature, how far the slope is off that of the exact optima, plus by how
+    much the slope of a parabola through these changes along the range: no matter of chance. By
+    bootstrap it is half the width of the 95 % interval over seeds drawn again, plus what the slope
+    changes along the range where the draws agree on its sign. By scatter it is Student's t with
+    n - 2 degrees of freedom, times the standard error, half the width of the 95 % confidence
+    interval, plus what the slope changes where the scatter does not hide it. The latter two are
+    joined, as the root of the sum of squares, with how far the slope is off that of a dense
+    search's optima, where it is known: errors of the search that tilt the line without scattering
+    about it.
+
     None with fewer than two points, or where they follow no power law: a slope whose standard error
     is above 0.25 tells none from another. None for computed schedules, too.
     """
@@ -203,20 +158,45 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
     fit = _fitted(_rates(points))
     if fit.standard_error is not None and fit.standard_error > MOST_UNCERTAIN:
         return None
-    fit = replace(fit, end=_end(fit, _rates(_with_rates(curve.points))))
+    end = _end(fit, _rates(_with_rates(curve.points)))
+    return _with_interval(replace(fit, end=end), points)
+
+
+def _with_interval(fit: SlopeFit, points: Sequence[Point]) -> SlopeFit:
+    """The fit with what its slope may be off by, and the true slope where it is known."""
     optima = [(p.batch_size, p.optimal_rate) for p in points if p.optimal_rate > 0.0]
+    off = 0.0
     if len(optima) == len(points):
         fit = replace(fit, true_slope=_fitted(optima).slope, true_exact=_exact(points))
-    if _exact(points) and (found := _bend(optima)) is not None:
-        return replace(fit, bend=found)
-    seeds = [point.seed_rates for point in points]
-    return replace(fit, resampled=_resampled([point.batch_size for point in points], seeds))
+        off = fit.slope - (fit.true_slope or 0.0)
+        if fit.true_exact and len(points) > 2:
+            x, y = np.log(np.array(optima)).T
+            _, end_slope, change = (_readers(x) @ y).tolist()
+            half = abs(off) + abs(change)
+            return replace(fit, bend=Bend(end_slope, change), interval=half, method="curvature")
+    if min(len(point.seed_rates) for point in points) >= ENOUGH_SEEDS:
+        low, high, change = _resampled(points)
+        half = math.hypot(max(fit.slope - low, high - fit.slope), off) + abs(change)
+        return replace(fit, interval=half, method="bootstrap")
+    if fit.standard_error is None:
+        return fit
+    half = float(stdtrit(fit.n_points - 2, 0.975)) * fit.standard_error
+    return replace(fit, interval=math.hypot(half, off) + abs(_seen_change(_rates(points))))
 
 
 def _exact(points: Sequence[Point]) -> bool:
     """Whether all the true optima are known, with their rates, and exact."""
     optima = [p.optimum for p in points if p.optimum is not None and p.optimal_rate > 0.0]
     return len(optima) == len(points) and all(optimum.exact for optimum in optima)
+
+
+def _with_rates(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if point.effective_rate > 0.0]
+
+
+def _rates(points: Sequence[Point]) -> list[tuple[float, float]]:
+    """Batch sizes and best effective rates."""
+    return [(point.batch_size, point.effective_rate) for point in points]
 
 
 def _fitted(pairs: Sequence[tuple[float, float]]) -> SlopeFit:
@@ -228,17 +208,7 @@ def _fitted(pairs: Sequence[tuple[float, float]]) -> SlopeFit:
     freedom = len(pairs) - 2
     misfit = float(np.sum((y - intercept - slope * x) ** 2))
     error = math.sqrt(misfit / freedom / spread) if freedom else None
-    ends = pairs[0][0], pairs[-1][0]
-    return SlopeFit(slope, error, intercept, ends, len(pairs), change=_seen_change(pairs))
-
-
-def _with_rates(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if point.effective_rate > 0.0]
-
-
-def _rates(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Batch sizes and best effective rates."""
-    return [(point.batch_size, point.effective_rate) for point in points]
+    return SlopeFit(slope, error, intercept, (pairs[0][0], pairs[-1][0]), len(pairs))
 
 
 def _end(fit: SlopeFit, pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -267,17 +237,8 @@ def _end(fit: SlopeFit, pairs: Sequence[tuple[float, float]]) -> float | None:
     return None
 
 
-def _bend(pairs: Sequence[tuple[float, float]]) -> Bend | None:
-    """The parabola through batch sizes and rates on log scales; None with fewer than three."""
-    if len(pairs) < 3:
-        return None
-    x, y = np.log(np.array(pairs)).T
-    _, end_slope, change = _readers(x) @ y
-    return Bend(float(end_slope), float(change))
-
-
 def _seen_change(pairs: Sequence[tuple[float, float]]) -> float:
-    """The change c of the slope where scatter about the parabola does not explain it; else 0.
+    """The change c of the slope where scatter about the parabola does not explain it, or 0.
 
     By Student's t at 95 %, with n - 3 degrees of freedom: of four points or more.
     """
@@ -294,33 +255,25 @@ def _seen_change(pairs: Sequence[tuple[float, float]]) -> float:
     return change if abs(change) > float(stdtrit(freedom, 0.975)) * error else 0.0
 
 
-def _resampled(batch_sizes: Sequence[float], rates: Sequence[Sequence[float]]) -> Resampled | None:
+def _resampled(points: Sequence[Point]) -> tuple[float, float, float]:
     """The bootstrap over seeds: at each batch size as many are drawn, with replacement.
 
     The same rates give the same numbers, in whatever order the seeds are.
 
-    Args:
-        batch_sizes: two or more different ones.
-        rates: the best rates of the seeds at each; the point is their median.
-
     Returns:
-        None unless there are three seeds or more at each batch size.
+        the 2.5 % and 97.5 % quantiles of the slope, and its change along the range where the draws
+        agree on its sign, 0 elsewhere.
     """
-    if min(map(len, rates), default=0) < ENOUGH_SEEDS:
-        return None
     generator = np.random.default_rng(0)
-    readers = _readers(np.log(np.array(batch_sizes)))
-    drawn = [
-        np.median(generator.choice(sorted(found), size=(RESAMPLES, len(found))), axis=1)
-        for found in rates
-    ]
-    slopes, _, changes = readers @ np.log(np.array(drawn))
+    readers = _readers(np.log(np.array([point.batch_size for point in points])))
+    rates = [sorted(point.seed_rates) for point in points]
+    draws = [generator.choice(found, size=(RESAMPLES, len(found))) for found in rates]
+    slopes, _, changes = readers @ np.log(np.array([np.median(d, axis=1) for d in draws]))
     tails = [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0]
-    low, high = np.quantile(slopes, tails)
+    low, high = np.quantile(slopes, tails).tolist()
     least, most = np.quantile(changes, tails)
-    medians = np.log(np.array([np.median(found) for found in rates]))
-    change = 0.0 if least <= 0.0 <= most else float((readers @ medians)[2])
-    return Resampled(float(low), float(high), change)
+    change = readers[2] @ np.log(np.array([np.median(found) for found in rates]))
+    return low, high, 0.0 if least <= 0.0 <= most else float(change)
 
 
 def _readers(x: Values) -> Values:
