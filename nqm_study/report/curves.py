@@ -18,6 +18,8 @@ from nqm_study.study.records import Optimum
 COMPUTED = ("greedy", "optimal")
 """Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
 
+_FIRST_KNOWN = ["bayes_bound", "classical_bound", "optimal_steps", "optimal_gap"]
+_FIRST_KNOWN += ["hyperparameters", "rates"]  # of the seed with the fewest steps
 _OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size")
 
 
@@ -211,27 +213,15 @@ def points_frame(studies: DataFrame) -> DataFrame:
     Of ``steps_to_target``, ``effective_learning_rate`` and the hyperparameters there are median and
     range: ``momentum``, ``momentum_low``, ``momentum_high``. The rest is as ``Point`` has it.
     """
-    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
-    spread = {
-        f"{name}{end}": (name, function)
-        for name in ("steps_to_target", "effective_learning_rate", *names)
-        for end, function in (("", "median"), ("_low", "min"), ("_high", "max"))
-    }
     keys = ["curve", "batch_size"]
-    fastest_first = studies.sort_values("steps_to_target", kind="stable")
-    rows = fastest_first.groupby(keys).agg(
-        trials=("n_trials", "sum"),
-        seeds=("reached", "sum"),
-        studies=("reached", "size"),
-        bayes_bound=("bayes_bound", "first"),
-        classical_bound=("classical_bound", "first"),
-        optimal_steps=("optimal_steps", "first"),
-        optimal_gap=("optimal_gap", "first"),
-        hyperparameters=("hyperparameters", "first"),
-        rates=("rates", "first"),
-        seed_rates=("effective_learning_rate", lambda rates: tuple(rates.dropna())),
-        **spread,
-    )
+    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
+    groups = studies.sort_values("steps_to_target", kind="stable").groupby(keys)
+    found = groups[["steps_to_target", "effective_learning_rate", *names]]
+    rows = found.median().join([found.min().add_suffix("_low"), found.max().add_suffix("_high")])
+    rows[_FIRST_KNOWN] = groups[_FIRST_KNOWN].first()
+    rows["trials"], rows["seeds"] = groups.n_trials.sum(), groups.reached.sum()
+    rows["studies"] = groups.size()
+    rows["seed_rates"] = groups.effective_learning_rate.agg(lambda rates: tuple(rates.dropna()))
     return rows.assign(optimum=best_optima(studies, keys)).reset_index()
 
 

@@ -26,7 +26,7 @@ from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note, along, backwards, place
 
 MOST_NOTES = 4
-"""More texts than this beside lines are told apart better in the legend."""
+"""More texts than this beside lines are easier to tell apart in the legend."""
 
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
@@ -68,7 +68,7 @@ def draw_points(
 ) -> None:
     """A curve's points, with a bar over each range that is not a single value.
 
-    A line joins them unless told otherwise: where that through the true optima takes its place.
+    A line joins them unless ``joined`` is off: where that through the true optima takes its place.
     """
     bars = [
         (x, low, high) for (x, _), (low, high) in zip(points, ranges, strict=True) if low < high

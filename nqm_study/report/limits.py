@@ -36,7 +36,7 @@ NEAR = 4.0
 LEVEL = 0.02
 """It is reached where examples, or steps, change by at most this share between these."""
 
-_TOLD = 0.01  # excess of examples over their least below which its logarithm tells little
+_CLEAR = 0.01  # excess of examples over their least below which its logarithm says little
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def _crossing(sizes: Values, examples: Values, least: float) -> float | None:
     if above == 0:
         return float(sizes[0])
     x, ends = np.log(sizes), np.log(sizes[above - 1 : above + 1])
-    if excess[above - 1] > _TOLD:
-        told = excess > _TOLD
-        curve = PchipInterpolator(x[told], np.log(excess[told] / limit))
+    if excess[above - 1] > _CLEAR:
+        clear = excess > _CLEAR
+        curve = PchipInterpolator(x[clear], np.log(excess[clear] / limit))
     else:
         curve = PchipInterpolator(x, np.log1p(excess) - math.log(OVERHEAD))
     return math.exp(brentq(curve, *ends, xtol=1e-12))

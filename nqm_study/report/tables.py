@@ -17,7 +17,7 @@ from rich.text import Text
 from nqm_study.report import words
 from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.report.pareto import pareto_sentence, spread
-from nqm_study.report.regret import told
+from nqm_study.report.regret import checkpoints
 from nqm_study.study.records import OPTIMAL
 
 NAMING = ("spectrum", "target", "optimizer", "sampler", "curve", "from", "by")
@@ -102,7 +102,7 @@ def regret_table(regrets: DataFrame) -> Table:
     best_first = last.sort_values(["median", "upper_quartile", "worst", "sampler"]).sampler
     at = regrets.set_index(["sampler", "trials"])
     cells = {"sampler": list(best_first)}
-    for count in told(int(regrets.trials.max())):
+    for count in checkpoints(int(regrets.trials.max())):
         for name in ("median", "upper_quartile", "worst"):
             values = [words.percent(at.loc[(sampler, count), name]) for sampler in best_first]
             cells[f"{count:,}\n{name.partition('_')[0]}"] = values
