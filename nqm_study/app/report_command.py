@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.study.storage.backends import SHARED, Backend, embedded, require_writable
 
 if TYPE_CHECKING:
-    from nqm_study.study.records import StudyRecord
     from nqm_study.tracking.pool import MirrorState
 
 
@@ -120,12 +118,13 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         tracking = Tracking(
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
-        studies = tuple(
+        mirrored = tuple(
             MirroredStudy(backend, record.name)
             for backend, found in (records.items() if asked is None else ())
-            for record in _kept(found)
+            for record in found
+            if record.trials
         )
-        job = MirrorJob(root, tracking, studies, arguments.rebuild)
+        job = MirrorJob(root, tracking, mirrored, arguments.rebuild)
         mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
         mirror.hurry(os.cpu_count() or 1)
     published = published or publish(root, studies)
@@ -150,10 +149,6 @@ def _comparison(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...], st
         raise ValueError("--rebuild: must be without --filter and --by, and rebuilds everything")
     by = tuple(key.strip() for key in arguments.by.split(",") if key.strip())
     return arguments.filter or "", by, name
-
-
-def _kept(records: Sequence[StudyRecord]) -> list[StudyRecord]:
-    return [record for record in records if record.trials]
 
 
 def _ignore(_: MirrorState) -> None:

@@ -23,7 +23,7 @@ LAST_RISK_LEVEL = 2
 """Compression of the spectrum in ``last_risk`` under a schedule, if there are finer ones."""
 
 LAST_RISK_STEPPED = 2048
-"""Up to so many steps ``last_risk`` steps through a run under a schedule: a warm-up of a step or
+"""The longest run under a schedule that ``last_risk`` steps through: a warm-up of a step or
 two shows, which stretches blur."""
 
 
@@ -67,7 +67,7 @@ def steps_to_target(
         schedule: multiplies the learning rate; a schedule, such as ``Cosine()``, or a function from
             the fraction of the run, in [0, 1), to the factor, >= 0.
         target: expected loss to reach, > 0.
-        max_steps: give up after so many steps, >= 0.
+        max_steps: the most steps that count, >= 0.
         tolerance: relative error of the risk that a compression of the spectrum may have, from 0 to
             1e-6; 0 computes with every mode. A power law of more than 2^17 modes may miss it where
             it oscillates fast, and ``Crossing.error`` then says by how much.
@@ -95,7 +95,7 @@ def steps_to_target(
         return adam_crossing(
             problem, optimizer, target, max_steps, shape, level, max_growth, thorough=thorough
         )
-    if _varying(shape) is None:
+    if shape == CONSTANT:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance, max_growth)
 
     from nqm_study.model.linear.scheduled import scheduled_crossing
@@ -158,18 +158,23 @@ def risk_curve(
     tolerance = _require_tolerance(tolerance)
     precision = require_number("precision", precision, least=PRECISE, most=0.01)
     max_growth = require_growth(max_growth)
+    ordered, position = np.unique(np.array(wanted, dtype=np.int64), return_inverse=True)
+    if ordered.size == 0:
+        return np.zeros(0)
     if isinstance(optimizer, Adam):
         from nqm_study.model.adaptive.closure import adam_risks
 
-        return adam_risks(
-            problem, optimizer, wanted, shape, end, _adam_level(tolerance), max_growth
+        level = _adam_level(tolerance)
+        risks = adam_risks(problem, optimizer, ordered, shape, end, level, max_growth)
+    elif shape == CONSTANT:
+        risks = linear_risks(problem, optimizer, ordered, tolerance, max_growth)
+    else:
+        from nqm_study.model.linear.scheduled import scheduled_risks
+
+        risks = scheduled_risks(
+            problem, optimizer, shape, ordered, end, tolerance, precision, max_growth
         )
-    if _varying(shape) is None:
-        return linear_risks(problem, optimizer, wanted, tolerance, max_growth)
-
-    from nqm_study.model.linear.scheduled import scheduled_risks
-
-    return scheduled_risks(problem, optimizer, shape, wanted, end, tolerance, precision, max_growth)
+    return np.asarray(risks[position])
 
 
 def last_risk(
@@ -217,11 +222,6 @@ def _adam_level(tolerance: float) -> int | None:
 
 def _require_tolerance(value: object) -> float:
     return require_number("tolerance", value, least=0.0, most=1e-6)
-
-
-def _varying(schedule: Schedule) -> Schedule | None:
-    """The schedule, or None where it is the factor 1 at every step."""
-    return None if schedule == CONSTANT else schedule
 
 
 def require_run(problem: object, optimizer: object, schedule: object) -> Schedule:

@@ -79,7 +79,7 @@ def draw(key: np.uint64, place: int, stride: int, quantiles: Array, noise: Array
 
 
 @compiled_within
-def _told(counted: Array) -> tuple[float, float]:
+def _summed(counted: Array) -> tuple[float, float]:
     """The sum of the chains' parts of the loss, and its variance by the twins' differences."""
     half = counted.size // 2
     loss, variance = 0.0, 0.0
@@ -92,7 +92,7 @@ def _told(counted: Array) -> tuple[float, float]:
 @compiled
 def sgd_steps(
     optimizer: tuple[float, bool, float], rates: Array, curvature: Array, preconditioner: Array,
-    deviation: Array, weight: Array, noise: Array, state: Array, told: Array,
+    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Take one step of SGD for each row of noise.
 
@@ -105,7 +105,7 @@ def sgd_steps(
         weight: what a chain's theta^2 counts in the loss.
         noise: standard normal numbers, shape (steps, chains).
         state: theta, momentum buffer and average of each chain, shape (3, chains).
-        told: the chains' part of the loss after each step, and the variance of that part, are added
+        sums: the chains' part of the loss after each step, and the variance of that part, are added
             to it, shape (steps, 2).
     """
     mu, nesterov, gamma = optimizer
@@ -122,29 +122,20 @@ def sgd_steps(
             state[1, k] = u
             state[2, k] = e
             counted[k] = weight[k] * e * e
-        loss, variance = _told(counted)
-        told[i, 0] += loss
-        told[i, 1] += variance
+        loss, variance = _summed(counted)
+        sums[i, 0] += loss
+        sums[i, 1] += variance
 
 
 @compiled
 def adam_steps(
     optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
-    deviation: Array, weight: Array, noise: Array, state: Array, told: Array,
+    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
-    Args:
-        optimizer: beta1, beta2 and eps.
-        rates: lr / (1 - beta1^t) of each step.
-        scales: 1 / sqrt(1 - beta2^t) of each step.
-        curvature: h of each chain's mode.
-        deviation: sqrt(c / B).
-        weight: what a chain's theta^2 counts in the loss.
-        noise: standard normal numbers, shape (steps, chains).
-        state: theta, m and v of each chain, shape (3, chains).
-        told: the chains' part of the loss after each step, and the variance of that part, are added
-            to it, shape (steps, 2).
+    The arguments are those of ``sgd_steps``, but the optimizer is beta1, beta2 and eps, rates are
+    lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is theta, m and v.
     """
     b1, b2, eps = optimizer
     counted = np.empty(noise.shape[1])
@@ -162,9 +153,9 @@ def adam_steps(
             state[1, k] = m
             state[2, k] = v
             counted[k] = weight[k] * theta * theta
-        loss, variance = _told(counted)
-        told[i, 0] += loss
-        told[i, 1] += variance
+        loss, variance = _summed(counted)
+        sums[i, 0] += loss
+        sums[i, 1] += variance
 
 
 Keys = npt.NDArray[np.uint64]
@@ -231,9 +222,9 @@ def simulate(
 ) -> Simulation:
     """Run the optimizer on drawn gradients, in several replicas side by side.
 
-    A replica is several chains of each mode: so many that there are 512 of a mode in all replicas
-    where that takes some hundredths of a second, otherwise at least 4, or 2 in 64 replicas or more.
-    How many depends on the numbers of modes, replicas and steps, and the draws depend on it.
+    A replica is several chains of each mode: enough for 512 of a mode in all replicas where that
+    takes some hundredths of a second, otherwise at least 4, or 2 in 64 replicas or more. The number
+    depends on those of modes, replicas and steps, and the draws depend on it.
 
     A mode of multiplicity m is drawn once and counts m times, where m modes would be drawn
     independently. The mean is that of the m modes; its scatter is larger, and the standard error
@@ -266,15 +257,15 @@ def simulate(
         threads = require_integer("n_jobs", n_jobs, least=1)
     factors = shape.at_steps(np.arange(n_steps, dtype=np.float64), length)
     starts, weights, keys = _draws(problem, n_replicas, n_steps, seed)
-    told = np.zeros((n_replicas, n_steps + 1, 2))
+    sums = np.zeros((n_replicas, n_steps + 1, 2))
     # A run may diverge, which its losses tell.
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = np.moveaxis(weights * starts**2, 1, 0)
-        told[:, 0, 0] = np.sum(first + second, axis=(1, 2))
-        told[:, 0, 1] = np.sum((first - second) ** 2, axis=(1, 2))
+        sums[:, 0, 0] = np.sum(first + second, axis=(1, 2))
+        sums[:, 0, 1] = np.sum((first - second) ** 2, axis=(1, 2))
         updates = _updates(problem, optimizer, optimizer.learning_rate * factors)
-        _run(updates, starts, weights, keys, told, threads)
-        mean, variance = told.mean(axis=0).T
+        _run(updates, starts, weights, keys, sums, threads)
+        mean, variance = sums.mean(axis=0).T
         error = np.sqrt(variance / n_replicas) if n_replicas > 1 else np.full(n_steps + 1, np.nan)
         return Simulation(mean, error)
 
@@ -291,11 +282,11 @@ class _Updates(NamedTuple):
 
 
 def _run(
-    updates: _Updates, starts: Array, weights: Array, keys: Keys, told: Array, threads: int
+    updates: _Updates, starts: Array, weights: Array, keys: Keys, sums: Array, threads: int
 ) -> None:
     """Add up each replica's loss after each step and its variance, a block of modes at a time."""
     n_replicas, _, n_modes, pairs = starts.shape
-    n_steps = told.shape[1] - 1
+    n_steps = sums.shape[1] - 1
     width = max(BLOCK // (2 * pairs), 1)
     rows = max(CHUNK // (2 * pairs * min(width, n_modes)), 1)
     quantiles = _quantiles()
@@ -321,7 +312,7 @@ def _run(
                 now = slice(first, first + len(drawn))
                 updates.kernel(
                     updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
-                    weight, drawn, state, told[index, 1:][now],
+                    weight, drawn, state, sums[index, 1:][now],
                 )  # fmt: skip
 
     with ThreadPoolExecutor(min(threads, n_replicas)) as pool:

@@ -369,7 +369,7 @@ def dense_search(
             must be smooth and may be a few percent off, as ``last_risk`` is; it saves most
             evaluations.
         max_steps: the most steps that count, >= 0.
-        most_evaluations: give up after so many evaluations and quick risks, >= 1, with the best.
+        most_evaluations: the most evaluations and quick risks, >= 1; the best so far counts.
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind.

@@ -46,7 +46,7 @@ def describe_curve(curve: Curve) -> str:
 
 
 def definitions(curves: Sequence[Curve]) -> list[str]:
-    """The meaning of what the lines on curves say: only of what they do say."""
+    """Sentences on the meaning of what lines on these curves say, and of nothing else."""
     fits = [fit for curve in curves if (fit := fit_learning_rate(curve)) is not None]
     points = [point for curve in curves for point in curve.points]
     sentences = [text] if (text := words.slopes(fits)) else []

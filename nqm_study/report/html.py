@@ -63,7 +63,7 @@ _CONFIG = {
 
 
 def document(title: str, body: str, style: str = "") -> str:
-    """A complete document that draws the charts in its body.
+    """Write a complete HTML document that draws the charts in its body.
 
     Args:
         title: plain text, which is above the body as well.
@@ -77,7 +77,7 @@ def document(title: str, body: str, style: str = "") -> str:
 
 
 def chart(figure: Figure, name: str, height: str = "450px", **options: object) -> str:
-    """HTML of a chart for the body of ``document``; the same figure gives the same text.
+    """Write a chart as HTML for the body of ``document``; the same figure gives the same text.
 
     Args:
         figure: the chart.
@@ -99,7 +99,7 @@ def chart(figure: Figure, name: str, height: str = "450px", **options: object) -
 
 @cache
 def _packed_plotly() -> tuple[str, str]:
-    """Plotly's script, and its copyright notice, which its licence asks to keep."""
+    """Plotly's script packed as text, and its copyright notice, which its licence asks to keep."""
     script = get_plotlyjs()
     found = re.match(r"/\*\*.*?\*/", script, re.DOTALL)
     packed = base64.b64encode(gzip.compress(script.encode(), compresslevel=6, mtime=0)).decode()

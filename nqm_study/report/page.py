@@ -98,19 +98,14 @@ function place() {
 narrow.onchange = place;
 place();"""
 
-Spread = tuple[float, float, float]
-"""A value, and the lowest and highest over seeds; nan where it is not known."""
-
-_UNKNOWN: Spread = (math.nan, math.nan, math.nan)
-
 Values = NDArray[np.float64]
 
-Line = tuple[dict[str, Any], list[dict[str, Spread]]]
-"""What Plotly is given of a line whatever is on the axes, and the quantities of its points."""
+Line = tuple[dict[str, Any], list[dict[str, Values]]]
+"""What Plotly is given of a line whatever is on the axes, and its points' quantities."""
 
 
 def report_page(curves: Sequence[Curve], title: str) -> str:
-    """The curves as a page that works from disk and asks no server.
+    """Write the curves as an HTML page that works from disk and asks no server.
 
     Words and table are there without JavaScript. The same curves give the same bytes.
 
@@ -134,7 +129,7 @@ def report_page(curves: Sequence[Curve], title: str) -> str:
 
 
 def page_figure(curves: Sequence[Curve]) -> Figure:
-    """The chart: log axes, values under the pointer, a legend that hides and shows, two menus.
+    """Draw the page's chart: log axes, values under the pointer, a legend that hides, two menus.
 
     The menus choose what is on the axes: steps, and the quantities that at least one point has.
     """
@@ -190,8 +185,9 @@ def page_figure(curves: Sequence[Curve]) -> Figure:
 
 
 def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line]) -> dict[str, Any]:
-    """A menu's button: puts a quantity on an axis; lines that do not have it leave the legend."""
-    read = [[point.get(name, _UNKNOWN) for point in points] for _, points in lines]
+    """Make a menu's button: it puts a quantity on an axis; lines without it leave the legend."""
+    unknown = np.full(3, math.nan)
+    read = [[point.get(name, unknown) for point in points] for _, points in lines]
     spreads = [np.array(found).reshape(-1, 3) for found in read]
     lowest = 0.0 if axis["type"] == "log" else -math.inf
     values = [
@@ -215,7 +211,7 @@ def _choice(letter: str, name: str, axis: dict[str, Any], lines: Sequence[Line])
 
 
 def _bars(value: Values, low: Values, high: Values) -> dict[str, Any]:
-    """How far the range over seeds reaches above and below each value."""
+    """Error bars of Plotly: how far the range over seeds reaches above and below each value."""
     above, below = (np.nan_to_num(arm).clip(0.0).tolist() for arm in (high - value, value - low))
     if not any(above + below):
         return {"visible": False}
@@ -244,7 +240,7 @@ def _axis(name: str, title: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _titles(curves: Sequence[Curve]) -> dict[str, str]:
-    """What can be on the axes, in the order of the menus: names with titles and units.
+    """Titles, with units, of the quantities that axes can have, by name in the menus' order.
 
     The effective rate is left out where no optimizer has momentum: it is the learning rate there.
     """
@@ -267,36 +263,24 @@ def _titles(curves: Sequence[Curve]) -> dict[str, str]:
     return titles
 
 
-def _spreads(point: Point) -> dict[str, Spread]:
-    """All quantities of a point by name, with their ranges over seeds."""
-    size, steps = point.batch_size, (point.steps, point.steps_low, point.steps_high)
-    value, low, high = _over(steps, point.optimum.steps if point.optimum else None)
-    return {
-        "batch_size": (size, size, size),
+def _spreads(point: Point) -> dict[str, Values]:
+    """Quantities of a point by name: value, lowest and highest over seeds, nan if not known."""
+    steps = np.array([point.steps, point.steps_low, point.steps_high])
+    optimum = point.optimum.steps if point.optimum else 0
+    spreads = {
+        "batch_size": np.full(3, point.batch_size),
         "steps": steps,
-        "examples": (steps[0] * size, steps[1] * size, steps[2] * size),
-        "effective_rate": (point.effective_rate, *point.effective_rate_range),
-        "excess": (100.0 * (value - 1.0), 100.0 * (low - 1.0), 100.0 * (high - 1.0)),
-        "ratio": _over(steps, point.bayes_bound),
-        "ratio_to_optimal": _over(steps, point.optimal_steps),
-        **dict(_hyperparameters(point)),
+        "examples": steps * point.batch_size,
+        "effective_rate": np.array([point.effective_rate, *point.effective_rate_range]),
+        "excess": 100.0 * (steps / (optimum or math.nan) - 1.0),
+        "ratio": steps / (point.bayes_bound or math.nan),
+        "ratio_to_optimal": steps / (point.optimal_steps or math.nan),
     }
-
-
-def _hyperparameters(point: Point) -> Iterator[tuple[str, Spread]]:
     for name, value in point.hyperparameters.items():
         low, high = point.hyperparameter_ranges.get(name, (value, value))
-        if name == "learning_rate":
-            yield name, (value, low, high)
-        elif name in _NEAR_ONE:
-            yield f"hyperparameter {name}", (1.0 - value, 1.0 - high, 1.0 - low)
-        else:
-            yield f"hyperparameter {name}", (value, low, high)
-
-
-def _over(steps: Spread, bound: int | None) -> Spread:
-    value, low, high = steps
-    return (value / bound, low / bound, high / bound) if bound else _UNKNOWN
+        spread = [1.0 - value, 1.0 - high, 1.0 - low] if name in _NEAR_ONE else [value, low, high]
+        spreads[name if name == "learning_rate" else f"hyperparameter {name}"] = np.array(spread)
+    return spreads
 
 
 def _plain(point: Point) -> bool:
@@ -304,7 +288,7 @@ def _plain(point: Point) -> bool:
 
 
 def _lines(curves: Sequence[Curve]) -> list[Line]:
-    """References first, the curves above them, each with its true optima and what it missed."""
+    """Lines of the chart: references, true optima, curves, and sizes that missed the target."""
     with nqm_style():
         drawn = list(zip(curves, curve_looks(curves), strict=True))
     return [
@@ -324,7 +308,7 @@ def _curve(curve: Curve, look: Look) -> Line:
 
 
 def _optimum(curve: Curve, look: Look) -> Iterator[Line]:
-    """A thin line through the true optima, where they are known."""
+    """Thin line through a curve's true optima, where they are known."""
     points = [found for point in curve.points if (found := point.at_optimum()) is not None]
     if points:
         exact = all(point.optimum is not None and point.optimum.exact for point in points)
@@ -335,18 +319,18 @@ def _optimum(curve: Curve, look: Look) -> Iterator[Line]:
 
 
 def _unreached(curve: Curve, look: Look) -> Iterator[Line]:
-    """Hollow markers along the top, on an axis of their own."""
+    """Hollow markers at the batch sizes that missed the target, on an axis of their own."""
     if curve.unreached:
         name, sizes = "target not reached", curve.unreached
         hover = [[curve.label, f"batch size {words.typed(size)}", name] for size in sizes]
         trace = _trace(name, curve.key, look, hover, "markers", width=1.0)
         trace["marker"] = {**trace["marker"], "symbol": f"{_SYMBOLS[look.marker]}-open"}
         trace |= {"showlegend": False, "yaxis": "y2", "y": [0.98] * len(sizes)}
-        yield trace, [{"batch_size": (size, size, size)} for size in sizes]
+        yield trace, [{"batch_size": np.full(3, size)} for size in sizes]
 
 
 def _references(curves: Sequence[Curve]) -> Iterator[Line]:
-    """What every curve is measured against, for each spectrum and target apart."""
+    """Lines of the bounds and of SGD's optimal schedule, for each spectrum and target apart."""
     groups = one_problem_each(curves)
     for members in groups:
         first = members[0]
@@ -377,8 +361,8 @@ def _references(curves: Sequence[Curve]) -> Iterator[Line]:
                 yield trace, [_reference(at[size], steps) for size, steps in found]
 
 
-def _reference(point: Point, steps: float) -> dict[str, Spread]:
-    """The quantities of a line's point that takes these steps at the batch size of another."""
+def _reference(point: Point, steps: float) -> dict[str, Values]:
+    """Quantities of a point of a reference: these steps at the batch size of a curve's point."""
     known = _spreads(replace(point, steps=steps, steps_low=steps, steps_high=steps))
     return {name: known[name] for name in (*_POWERS, "ratio", "ratio_to_optimal")}
 
@@ -404,12 +388,12 @@ def _trace(
 
 
 def _text(lines: Sequence[str]) -> str:
-    """Lines of plain text for Plotly, which takes some tags for formatting."""
+    """Join lines of plain text for Plotly, which takes some tags for formatting."""
     return "<br>".join(escape(line, quote=False) for line in lines)
 
 
 def _value_lines(point: Point) -> list[str]:
-    """A point's values, a line each."""
+    """Text under the pointer on a point's values, a line each."""
     lines = [
         f"batch size {words.typed(point.batch_size)}",
         f"{words.count(point.steps)} steps",
@@ -431,7 +415,7 @@ def _value_lines(point: Point) -> list[str]:
 
 
 def _search_lines(point: Point) -> list[str]:
-    """What the search of a point took and how well it ended, a line each."""
+    """Text under the pointer on a point's search: excess, trials and seeds, a line each."""
     lines = []
     if point.excess is not None:
         exact = point.optimum is not None and point.optimum.exact
@@ -448,7 +432,7 @@ def _search_lines(point: Point) -> list[str]:
 
 
 def _legend(curves: Sequence[Curve]) -> str:
-    """What the marks are that the legend does not name."""
+    """Sentences on the marks that the legend does not name."""
     text = "A click on an entry of the legend hides or shows it, a double click shows it alone."
     if any(point.optimum is not None for curve in curves for point in curve.points):
         text += (
@@ -461,7 +445,7 @@ def _legend(curves: Sequence[Curve]) -> str:
 
 
 def _table(curves: Sequence[Curve]) -> str:
-    """HTML of the points: a row for each batch size, a body for each curve."""
+    """HTML of the table of points: a row for each batch size, a body for each curve."""
     texts = result_frame(curves)
     sides = [' class="left"' if heading in NAMING else "" for heading in texts]
 

@@ -29,7 +29,7 @@ from nqm_study.study.storage.failures import first_line
 
 
 def _without_matplotlib(name: str) -> ModuleType:
-    """Optuna's module as it is where there is no Matplotlib, whose import takes 0.4 s."""
+    """Import a module of Optuna's as where there is no Matplotlib, which takes 0.4 s to import."""
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
     hidden = modules.setdefault("matplotlib", None) is None
     try:
@@ -124,7 +124,7 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
 
 @contextmanager
 def _reported(failures: list[str], what: str) -> Iterator[None]:
-    """Add what failed and why to the failures: a study's run is whole without its figures."""
+    """Add what fails, and why, to the failures: a study's run is whole without its figures."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 (whatever is wrong, it takes nothing else down)
@@ -206,7 +206,7 @@ def _draws(
 
 
 def _copied(trials: Sequence[FrozenTrial], values: Mapping[int, Sequence[float]]) -> optuna.Study:
-    """A study in memory with these values for objectives; trials without any have failed."""
+    """Copy trials into a study in memory that has these objectives; without any they failed."""
     count = len(next(iter(values.values())))
     copy = optuna.create_study(directions=["minimize"] * count)
     copy.add_trials(

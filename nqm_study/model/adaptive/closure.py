@@ -38,7 +38,7 @@ import numpy as np
 from nqm_study.model.adaptive.chains import sampled_crossing
 from nqm_study.model.adaptive.nodes import COMPRESSION_LEVEL, REFINEMENTS, TINY, USUAL
 from nqm_study.model.adaptive.run import DECAYED, STEPPED, Closure, Moments, Rest
-from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import EVERY, GOOD, ROUGH, THOROUGH, Look, Search, counted
 from nqm_study.model.optimizers import Adam
@@ -215,19 +215,16 @@ def memory_error(optimizer: Adam, steps: float) -> float:
 def adam_risks(
     problem: NoisyQuadratic,
     optimizer: Adam,
-    steps: Sequence[int],
+    ordered: Integers,
     schedule: Schedule,
     horizon: int,
     level: int | None = COMPRESSION_LEVEL,
     max_growth: float | None = None,
 ) -> Array:
-    """Adam's risks after the given numbers of steps of one run, in the order given.
+    """Adam's risks after some ascending numbers of steps of one run.
 
     They are infinite from where one was above ``max_growth`` times the first.
     """
-    if len(steps) == 0:
-        return np.empty(0)
-    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
     coarse = np.full(ordered.size, np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         for refinement in range(USUAL - 1, len(REFINEMENTS)):
@@ -240,7 +237,7 @@ def adam_risks(
             coarse = fine
     if max_growth is not None:
         fine[~(highest <= max_growth * problem.spectrum.initial_risk)] = np.inf
-    return np.asarray(fine[position])
+    return fine
 
 
 def _risks(closure: Closure, steps: Sequence[int]) -> tuple[Array, Array]:

@@ -210,13 +210,13 @@ class Closure:
                 self.step(moments, min(STEPS_AT_ONCE, end - moments.steps))
 
     def after(self, steps: int) -> Moments:
-        """The moments after so many steps."""
+        """The moments after some steps from the start."""
         moments = self.start()
         self.advance(moments, steps)
         return moments
 
     def risk_after(self, steps: int) -> float:
-        """The expected loss after so many steps."""
+        """The expected loss after some steps from the start."""
         return self.risk(self.after(steps))
 
     def stretch(self, moments: Moments, end: int) -> int:

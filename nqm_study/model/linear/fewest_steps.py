@@ -157,14 +157,11 @@ class Tuning:
             if certain is not None:
                 self._keep(point, certain)
 
-    def _search(self, point: Point, most_steps: int) -> tuple[int, int]:
+    def _reached(self, point: Point, most_steps: int) -> int | None:
+        """The first crossing of a member, for certain; None where it takes more steps."""
         optimizer = self.family.optimizer(point)
         found = search(self.problem, optimizer, self.target, min(most_steps, LONGEST))
-        return found.reason, found.step
-
-    def _reached(self, point: Point, most_steps: int) -> int | None:
-        reason, steps = self._search(point, most_steps)
-        return steps if reason == kernels.REACHED else None
+        return found.step if found.reason == kernels.REACHED else None
 
     def _keep(self, point: Point, steps: int) -> None:
         if steps < self.steps:

@@ -259,7 +259,7 @@ SMALL, FLAT = 1e-5, 1e-11
 """A minimum is found where the simplex is as small as this, and its values as near."""
 
 CLOSE, FAR = 1e-3, 100.0
-"""It is given up where the simplex is as small, and its least value above 0 by so many times the
+"""It is given up where the simplex is as small, and its least value above 0 by FAR times the
 difference of its values: at this slope the target is CLOSE * FAR away, many points of a grid."""
 
 MOST_CALLS = 400

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -285,15 +285,14 @@ def search(
     target: float,
     max_steps: int,
     tolerance: float = TOLERANCE,
-    first_level: int = 0,
 ) -> Answer:
-    """The first crossing, from a level of compression on, which is refined as far as needed."""
+    """The first crossing at a constant rate, on a compression refined as far as needed."""
 
     @functools.cache
     def engine(level: int) -> Engine:
         return Engine.build(problem, optimizer, level, max_steps)
 
-    return refined(problem.spectrum, engine, target, max_steps, tolerance, first_level)
+    return refined(problem.spectrum, engine, target, max_steps, tolerance)
 
 
 def refined(
@@ -302,7 +301,6 @@ def refined(
     target: float,
     max_steps: int,
     tolerance: float,
-    first_level: int = 0,
     last_level: int | None = None,
 ) -> Answer:
     """The first crossing, on as fine a compression as it needs, or the work allows.
@@ -313,11 +311,10 @@ def refined(
         target: risk to reach.
         max_steps: the most steps that count.
         tolerance: relative error that the compression may have; 0 is the last level.
-        first_level: the coarsest that may do.
         last_level: the finest that may be asked; the spectrum's own where not given.
     """
     last = spectrum.last_level if last_level is None else last_level
-    level = max(first_level, spectrum.first_level) if tolerance > 0.0 else last
+    level = spectrum.first_level if tolerance > 0.0 else last
     left = MOST_WORK
 
     def agreeing_at(steps: Integers, level: int) -> int:
@@ -353,20 +350,17 @@ def refined(
 def linear_risks(
     problem: NoisyQuadratic,
     optimizer: SGD,
-    steps: Sequence[int],
-    tolerance: float = TOLERANCE,
-    max_growth: float | None = None,
+    ordered: Integers,
+    tolerance: float,
+    max_growth: float | None,
 ) -> Array:
-    """The risks of a linear optimizer after the given numbers of steps, in the order given.
+    """The risks of a linear optimizer after some ascending numbers of steps.
 
     They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
         ValueError: if a law's finest level does not meet the tolerance.
     """
-    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
-    if ordered.size == 0:
-        return np.zeros(0)
     engine, _, error = converged(problem, optimizer, ordered, tolerance)
     require_met(tolerance, error)
     risks = engine.risks(ordered)
@@ -374,7 +368,7 @@ def linear_risks(
         limit = max_growth * problem.spectrum.initial_risk
         grown = bisect.bisect(ordered, False, key=lambda end: engine.rises_above(limit, int(end)))
         risks[grown:] = np.inf
-    return risks[position]
+    return risks
 
 
 def converged(

@@ -6,7 +6,7 @@ each smooth part of the schedule, shorter ones towards its ends, the risk is off
 1/K^2. With momentum there is one in 1/K as well, where a stretch is longer than the buffer's
 memory: the rate multiplies after the buffer, which still holds the stretch before. Stretches have
 whole numbers of steps, which makes the series irregular. So only its first term is taken away, and
-the error is told from the last three changes, with a margin; where it is too large, K doubles. A
+the error comes from the last three changes, with a margin; where it is too large, K doubles. A
 part of constant rate is one stretch, and exact.
 """
 
@@ -163,7 +163,7 @@ def _are_flat(
 
 
 STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
-"""Up to so many steps a run is stepped through, by how good a look has to be."""
+"""The longest run that is stepped through, by how good a look has to be."""
 
 CHEAP, AFFORDABLE = 2**16, 2**22
 """Work (see ``Runs.work``) up to which a good look steps through longer runs as well: at once, and
@@ -177,20 +177,20 @@ ROUGHLY, FAIRLY = 24, 32
 """Stretches for each smooth part, of a rough look, and of the first run of better ones."""
 
 MOST_STRETCHES = 2**12
-"""A good look has at most so many for each smooth part."""
+"""The most stretches of a good look for each smooth part."""
 
 MARGIN = 16.0
-"""Times the last change of an extrapolated risk that is told as its error. Of 1,500 runs of 8,200
+"""Times the last change of an extrapolated risk that are given as its error. Of 1,500 runs of 8,200
 to 60,000 steps the true error was above that in two, which are stepped through in a search."""
 
 LONGEST_FUNCTION = 2**22
-"""Up to so many steps the risks of a run under a function are stepped through."""
+"""The longest run under a function whose risks are stepped through."""
 
 MOST_OF_CURVE = 2**16
 """The same for the risks along one run, whose stretches are cut where they are asked for."""
 
 STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: 2**18}
-"""Up to so many steps a run under a function is stepped through: it may jump anywhere."""
+"""The longest run under a function that is stepped through: it may jump anywhere."""
 
 ON_THE_WAY = 256
 """The first steps of a long run, and as many more ever further apart, at which its growth is seen,

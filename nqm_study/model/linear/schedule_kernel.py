@@ -108,19 +108,7 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
 ) -> None:  # fmt: skip
     """Write the sum of w S after the stretches that are marked; S' = A S A^T + b b^T.
 
-    Args:
-        like: gives the number of components k.
-        base: A_0, shape (k, k, n).
-        slope: A_1, the same.
-        noise_base: b_0, shape (k, n).
-        noise_slope: b_1, the same.
-        first: the first mode; as many as there are weights take part.
-        readout: the component that counts.
-        weight: w of each mode that takes part.
-        rates: the rate of each stretch.
-        lengths: its steps, each >= 1.
-        marks: ascending numbers of stretches after which the sum is wanted.
-        sums: as many results.
+    The arguments are those of ``run_signal``, with b_0 and b_1 of shape (k, n).
     """
     k = len(like)
     s = np.empty((k, k, BLOCK))
@@ -158,7 +146,7 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                     for m in range(size):
                         g[i, j, m] = b[i, m] * b[j, m]
             while left > 0:
-                # S takes the digit that is set, and G, the noise of so many steps, doubles.
+                # S takes the digit that is set, and G, the noise of 2^i steps, doubles.
                 for which in range(2):
                     if which == 0 and not left & 1:
                         continue

@@ -18,8 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -93,7 +92,7 @@ def scheduled_crossing(
         target: risk to reach.
         max_steps: the most steps that count.
         tolerance: relative error that a compression may have.
-        max_growth: a run whose risk on the way is above so many times the first one does not count.
+        max_growth: a run whose risk on the way is above this times the first one does not count.
         thorough: look at every horizon in longer runs, too.
     """
     initial = problem.spectrum.initial_risk
@@ -122,27 +121,29 @@ class _Looked(NamedTuple):
     crossing: Crossing | None = None
 
 
+@dataclass(frozen=True, eq=False)
 class _Case:
     """One search for the fewest steps: its target, and the runs on each compression."""
 
-    def __init__(
-        self,
-        problem: NoisyQuadratic,
-        optimizer: SGD,
-        schedule: Schedule,
-        target: float,
-        max_steps: int,
-        tolerance: float,
-        max_growth: float | None,
-    ) -> None:
-        self.problem, self.optimizer, self.schedule = problem, optimizer, schedule
-        self.target, self.max_steps, self.tolerance = target, max_steps, tolerance
-        self.max_growth = max_growth
-        self.budget = Budget(MOST_WORK)
-        self._grown: dict[tuple[int, int], bool] = {}
-        spectrum = problem.spectrum
-        self.last_level = spectrum.last_level
-        self.first_level = spectrum.first_level if tolerance > 0.0 else self.last_level
+    problem: NoisyQuadratic
+    optimizer: SGD
+    schedule: Schedule
+    target: float
+    max_steps: int
+    tolerance: float
+    max_growth: float | None
+    budget: Budget = field(default_factory=lambda: Budget(MOST_WORK))
+    grown: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    @property
+    def last_level(self) -> int:
+        """The finest level of compression."""
+        return self.problem.spectrum.last_level
+
+    @property
+    def first_level(self) -> int:
+        """The coarsest level worth taking at this tolerance."""
+        return self.problem.spectrum.first_level if self.tolerance > 0.0 else self.last_level
 
     @functools.cache  # noqa: B019 (it lives as long as the search)
     def runs(self, level: int) -> Runs:
@@ -153,10 +154,10 @@ class _Case:
         """Whether the risk on the way through a run rises above ``max_growth`` times the first."""
         if self.max_growth is None:
             return False
-        if (level, horizon) not in self._grown:
+        if (level, horizon) not in self.grown:
             growth = self.runs(level).growth(np.array([horizon]), horizon)
-            self._grown[level, horizon] = bool(growth[0] > self.max_growth)
-        return self._grown[level, horizon]
+            self.grown[level, horizon] = bool(growth[0] > self.max_growth)
+        return self.grown[level, horizon]
 
     def one_run(self) -> _Looked:
         """The first crossing of the one run that there is, as far as it is stepped through."""
@@ -350,7 +351,7 @@ class _Case:
         """Why no horizon reaches the target."""
         if found.settled:
             return "floor_above_target"
-        if any(self._grown.values()):
+        if any(self.grown.values()):
             return "diverged"
         fastest = replace(self.optimizer, learning_rate=self.runs(level).largest_rate)
         moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
@@ -405,23 +406,19 @@ def scheduled_risks(
     problem: NoisyQuadratic,
     optimizer: SGD,
     schedule: Schedule,
-    steps: Sequence[int],
+    ordered: Integers,
     horizon: int,
     tolerance: float,
     precision: float = PRECISE,
     max_growth: float | None = None,
 ) -> Array:
-    """The risks after the given numbers of steps of one run, in the order given.
+    """The risks after some ascending numbers of steps of one run.
 
     They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
         ValueError: if a law's finest level does not meet the tolerance.
     """
-    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
-    if ordered.size == 0:
-        return np.zeros(0)
-
     budget = Budget(MOST_WORK)
 
     @functools.cache
@@ -442,4 +439,4 @@ def scheduled_risks(
         if max_growth is not None:
             found[runs(level).growth(ordered, horizon) > max_growth] = np.inf
     found[np.isnan(found)] = np.inf
-    return np.asarray(found[position])
+    return found

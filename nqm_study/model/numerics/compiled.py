@@ -19,7 +19,7 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     # Sums and products may use vector registers; infinities and NaN keep their meaning, since a
-    # divergence is told by them.
+    # divergence shows in them.
     "fastmath": {"reassoc", "contract"},
 }
 

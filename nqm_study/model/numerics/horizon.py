@@ -53,10 +53,10 @@ MOST = 400
 """The most looks of a walk."""
 
 PROBES, FAR = 8, 30.0
-"""A walk is worth its cost where one of so many looks is within this times the target."""
+"""A walk is worth its cost where one of this many looks is within this times the target."""
 
 EVERY, THOROUGH = 320, 8192
-"""Up to so many steps every horizon is looked at before a search, as long as that costs little, and
+"""Up to these horizons every one is looked at before a search: as long as that costs little, and
 where a thorough search is asked for."""
 
 MARGIN = 1.1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 def require_integer(name: str, value: object, *, least: int, most: int | None = None) -> int:
@@ -71,3 +73,17 @@ def require_growth(value: object, name: str = "max_growth") -> float | None:
         ValueError: if it is neither.
     """
     return None if value is None else require_number(name, value, least=1.0)
+
+
+def require_each(
+    name: str, values: npt.NDArray[Any], ok: npt.NDArray[np.bool_], bound: str
+) -> None:
+    """Refuse an array, or a number, of which not all is inside its bounds.
+
+    Raises:
+        ValueError: naming index, value and bound of the first that is not.
+    """
+    if not np.all(ok):
+        index = int(np.argmin(np.atleast_1d(ok)))
+        value = np.atleast_1d(values)[index]
+        raise ValueError(f"{name}[{index}]={value:g}: must be {bound}")

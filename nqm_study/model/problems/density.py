@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nqm_study.model.numerics.arrays import Array
-from nqm_study.model.numerics.require import require_integer
+from nqm_study.model.numerics.require import require_each, require_integer
 from nqm_study.model.problems.law import MOST_DIM
 from nqm_study.model.problems.spectrum import Spectrum
 
@@ -166,9 +166,9 @@ def _numbers(name: str, run: Any) -> Array:
     if values.dtype.kind not in "fiuc":
         raise ValueError(f"{name}: must be a list of numbers, it is of type {values.dtype}")
     finite = np.isfinite(values)
-    _require(name, values, finite, "finite")
+    require_each(name, values, finite, "finite")
     real = np.abs(values.imag) <= _IMAGINARY * np.max(np.abs(values))
-    _require(name, values, real, "real")
+    require_each(name, values, real, "real")
     return values.real.astype(np.float64)
 
 
@@ -184,7 +184,7 @@ def _require_same_shape(runs: dict[str, Array], nodes: dict[str, Array]) -> None
 
 
 def _require_weights(name: str, w: Array) -> None:
-    _require(name, w, w >= 0.0, "at least 0")
+    require_each(name, w, w >= 0.0, "at least 0")
     with np.errstate(over="ignore"):
         total = float(np.sum(w))
     if not abs(total - 1.0) <= _TOLERANCE:
@@ -198,11 +198,5 @@ def _noise(given: Any, nodes: dict[str, Array], kept: np.ndarray[Any, Any]) -> A
     _require_same_shape(runs, nodes)
     ends = np.cumsum([run.size for run in runs.values()])[:-1]
     for (name, run), used in zip(runs.items(), np.split(kept, ends), strict=True):
-        _require(name, run, ~used | (run >= 0.0), "at least 0")
+        require_each(name, run, ~used | (run >= 0.0), "at least 0")
     return np.concatenate(list(runs.values()))
-
-
-def _require(name: str, values: np.ndarray[Any, Any], ok: Any, bound: str) -> None:
-    if not np.all(ok):
-        index = int(np.argmin(ok))
-        raise ValueError(f"{name}[{index}]={values[index]:g}: must be {bound}")

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from nqm_study.model.numerics.arrays import Array
-from nqm_study.model.numerics.require import require_number
+from nqm_study.model.numerics.require import require_each, require_number
 from nqm_study.model.problems.compression import Measure
 from nqm_study.model.problems.law import PowerLaw
 
@@ -90,7 +89,7 @@ class Spectrum:
             raise ValueError(
                 f"curvature has shape {curvature.shape}: must be a list of at least one eigenvalue"
             )
-        _require("curvature", curvature, curvature > 0.0, "greater than 0")
+        require_each("curvature", curvature, curvature > 0.0, "greater than 0")
         defaults: dict[str, Any] = {
             "curvature": curvature,
             "noise": curvature,
@@ -108,7 +107,7 @@ class Spectrum:
                     f"{name} has shape {value.shape}: must be {curvature.shape}, as curvature has"
                 )
             if name != "initial_mean":
-                _require(name, value, value >= 0.0, "at least 0")
+                require_each(name, value, value >= 0.0, "at least 0")
             value = np.array(value)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -286,12 +285,5 @@ def _array(name: str, value: Any) -> Array:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={value!r}: must be numbers") from error
-    _require(name, array, np.isfinite(array), "finite")
+    require_each(name, array, np.isfinite(array), "finite")
     return array
-
-
-def _require(name: str, array: Array, ok: npt.NDArray[np.bool_], bound: str) -> None:
-    if not np.all(ok):
-        index = int(np.argmin(np.atleast_1d(ok)))
-        value = np.atleast_1d(array)[index]
-        raise ValueError(f"{name}[{index}]={value:g}: must be {bound}")

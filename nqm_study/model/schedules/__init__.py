@@ -13,14 +13,13 @@ The rate of step t is lr * factor. It is u / w during the warm-up, so that the f
 optax, and the schedule's own shape at v after it. Names and meanings are optax's where it has them.
 
 A schedule is smooth between its knots: the run's integrals can then be taken from few places. What
-is constant between knots is told by its values there.
+is constant between knots shows in its values there.
 
 Here: the factors alone. To import: every name below. Never here: a problem, or a schedule that is
 made for one, which are in ``computed``.
 """
 
-from nqm_study.model.schedules.base import Constant, Schedule
-from nqm_study.model.schedules.custom import Custom, ScheduleLike, as_schedule
+from nqm_study.model.schedules.base import Constant, Custom, Schedule, ScheduleLike, as_schedule
 from nqm_study.model.schedules.decays import Cosine, Exponential, InverseSqrt, Linear, Polynomial
 from nqm_study.model.schedules.stages import (
     OneCycle,

@@ -29,7 +29,7 @@ UNITS = {
 
 
 def analysis_files(analyses: Sequence[Analysis]) -> dict[str, bytes]:
-    """The contents of the files beside the figures by name; none without analyses."""
+    """Write the files of analyses: contents by name, none without analyses."""
     if not analyses:
         return {}
     numbers, products = analysis_frame(analyses), products_frame(analyses)
@@ -44,7 +44,7 @@ def analysis_files(analyses: Sequence[Analysis]) -> dict[str, bytes]:
 
 
 def analysis_json(analyses: Sequence[Analysis]) -> str:
-    """The analyses of one spectrum and target as JSON, by curve and source, numbers in full.
+    """Write the analyses of one spectrum and target as JSON, by curve and source, in full.
 
     An estimate is an object with ``value``, ``low``, ``high``, ``bound`` and ``method``; what is
     not known is null. Curves are in the order of the figures, and keys always in the same.
@@ -106,12 +106,12 @@ def _analysis_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """The JSON object of an estimate, whose bound is null where there is none, or of a fit."""
+    """Fields of an estimate, whose bound is null where there is none, or of a fit, for JSON."""
     return {name: None if name == "bound" and not v else v for name, v in vars(value).items()}
 
 
 def analysis_markdown(analyses: Sequence[Analysis]) -> str:
-    """The tables in Markdown, each with a heading and what it shows."""
+    """Write the tables in Markdown, each with a heading and what it shows."""
     parts = [f"# Scaling analysis\n\n{_markdown_text(caption([a.curve for a in analyses]))}\n"]
     for section, frame in text_frames(analyses):
         table = frame.map(_markdown_text).rename(columns=_markdown_text)
@@ -121,7 +121,7 @@ def analysis_markdown(analyses: Sequence[Analysis]) -> str:
 
 
 def analysis_latex(analyses: Sequence[Analysis]) -> str:
-    r"""The tables in LaTeX, each a ``table`` with caption and label, for ``\input``.
+    r"""Write the tables in LaTeX, each a ``table`` with caption and label, for ``\input``.
 
     They need the package booktabs, and an engine that reads UTF-8.
     """
@@ -170,7 +170,7 @@ _SPECIAL = re.compile(
 
 
 def latex_text(text: str) -> str:
-    """The text with LaTeX's special characters escaped, and numbers and symbols as mathematics."""
+    """Escape LaTeX's special characters in a text, and set numbers and symbols as mathematics."""
     return _SPECIAL.sub(_latex, text)
 
 

@@ -26,7 +26,7 @@ SOURCES: dict[Source, str] = {"exact": "exact", "dense": "dense search", "found"
 
 @dataclass(frozen=True)
 class Analysis:
-    """The scaling of one curve.
+    """Scaling of one curve: limits in examples and steps, critical batch size, laws.
 
     Attributes:
         curve: the curve; its points are those of the source, with steps above 0.
@@ -56,7 +56,7 @@ class Analysis:
 
     @property
     def slope(self) -> Estimate | None:
-        """The small-batch slope of the best rate.
+        """Slope of the best rate at small batches: the power of B that it goes as.
 
         Of true optima it is that at the smallest batch size, by a parabola in ln B and ln(rate),
         give or take what it changes by along the range. Of what was found it is the fitted line's.
@@ -84,7 +84,7 @@ class Analysis:
 
 
 def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
-    """The analyses of curves with two or more batch sizes that reached the target.
+    """Analyse the curves with two or more batch sizes that reached the target.
 
     A curve has one from its true optima where two or more are exact (or else from those of dense
     searches), and one from what was found.
@@ -93,7 +93,7 @@ def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
 
 
 def analysis(curve: Curve, source: Source) -> Analysis:
-    """The analysis of a curve with the points of one source, one or more with steps above 0."""
+    """Analyse a curve with the points of one source, one or more with steps above 0."""
     points = curve.points
     least, fewest = fewest_examples(points), fewest_steps(points)
     regime = small_batches(curve)
@@ -124,7 +124,7 @@ def _product(point: Point, fewest: Estimate, least: Estimate) -> Estimate:
 
 
 def from_source(curve: Curve, source: Source) -> Curve:
-    """The curve with the points of a source: one for each batch size, with steps above 0."""
+    """Take the points of a source for a curve's: one for each batch size, with steps above 0."""
     points = {
         point.batch_size: found
         for point in sorted(curve.points, key=lambda p: (p.batch_size, -p.steps))

@@ -30,7 +30,7 @@ _ENDINGS = {"estimate": ("", "_low", "_high", "_bound", "_method"), "range": ("_
 
 
 def amount(estimate: Estimate, write: Callable[[float], str] | None = None) -> str:
-    """``6.03e6 ± 0.3 %``, ``6,720 ± 0.8 %``, ``<= 7,147``: a number with its uncertainty or bound.
+    """Text of a number with its uncertainty or bound: ``6.03e6 ± 0.3 %``, ``<= 7,147``.
 
     Args:
         estimate: the number.
@@ -54,12 +54,12 @@ def _digits(value: float, digits: int) -> str:
 
 
 def _steps(estimate: Estimate) -> str:
-    """Steps that were found, which are whole numbers or nearly so."""
+    """Text of steps that were found, which are whole numbers or nearly so."""
     return amount(estimate, words.count if estimate.value < _COUNTED else None)
 
 
 def _critical(estimate: Estimate) -> str:
-    """``112 (2^6..2^8)``: the value, and the range it may be in."""
+    """Text of a batch size and the range it may be in: ``112 (2^6..2^8)``."""
     text = amount(replace(estimate, low=None, high=None))
     if estimate.bound:
         return text
@@ -85,7 +85,7 @@ def _slope(estimate: Estimate) -> str:
 
 
 class Column(NamedTuple):
-    """A column: its names for programs and people, its value's place in an analysis, and text."""
+    """Column of the tables: names for programs and people, its value's place, and its text."""
 
     name: str
     heading: str
@@ -94,19 +94,19 @@ class Column(NamedTuple):
     write: Callable[[Any], str]
 
     def value(self, analysis: Analysis) -> Any:
-        """The value of an analysis; None where it is not known."""
+        """The column's value in an analysis; None where it is not known."""
         found: Any = analysis
         for attribute in self.place.split("."):
             found = None if found is None else getattr(found, attribute)
         return found
 
     def text(self, analysis: Analysis) -> str:
-        """The same for people."""
+        """The column's text for an analysis."""
         return _text(self.value(analysis), self.write)
 
 
 class Section(NamedTuple):
-    """A table for people: its label, title, what else a line has room for, its note and columns."""
+    """Table for people: label, title, what else a line has room for, note and columns."""
 
     name: str
     title: str
@@ -197,7 +197,7 @@ PRODUCTS = Section(
 
 
 def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
-    """The table of numbers, in full: one row for each analysis.
+    """Make the table of numbers, in full: one row for each analysis.
 
     An estimate has five columns: its value, ``_low``, ``_high``, ``_bound`` and ``_method``; a
     range has ``_low`` and ``_high``. Units are examples, steps and shares of 1; batch sizes and k
@@ -215,7 +215,7 @@ def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
 
 
 def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
-    """The table of how sharp each curve's knee is, in numbers: one row for each batch size."""
+    """Make the table of how sharp each curve's knee is, in numbers: a row for each batch size."""
     frames = [
         DataFrame(
             [_numbers(_title(each), "estimate", value) for _, value in each.products],
@@ -227,7 +227,7 @@ def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
 
 
 def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]:
-    """The tables that people read: a row for each analysis, and at last one for each batch size."""
+    """Make the tables that people read, in texts; the last has a row for each batch size."""
     found = [
         (
             section,
@@ -250,12 +250,12 @@ def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]
 
 
 def sides(frame: DataFrame) -> list[str]:
-    """Where the columns for people are flush: names left, numbers right."""
+    """Sides that the columns for people are flush with: names left, numbers right."""
     return ["left" if heading in NAMING else "right" for heading in frame]
 
 
 def _numbers(name: str, kind: str, value: Any) -> dict[str, Any]:
-    """The numbers of a value by the names of their columns."""
+    """Numbers that a value consists of, by the names of their columns in CSV."""
     names = [f"{name}{ending}" for ending in _ENDINGS.get(kind, ("",))]
     if value is None:
         return dict.fromkeys(names)
@@ -272,7 +272,7 @@ def _text(value: Any, write: Callable[[Any], str]) -> str:
 
 
 def analysis_table(analyses: Sequence[Analysis]) -> Group:
-    """The tables of a terminal, below each other: all but that of the knee's sharpness.
+    """Make the tables of a terminal, below each other: all but that of the knee's sharpness.
 
     What was found has no row of its own where it says the same as the exact optima: the row is of
     both. Columns that a line has no room for are left out, the least missed first; the files have
@@ -286,7 +286,7 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
 
 
 def _terminal_table(section: Section, frame: DataFrame, note: str | None = None) -> Table:
-    """A table in a terminal, with fewer columns where it has no room even if labels are folded."""
+    """Make a terminal's table, with fewer columns where it has no room even if labels fold."""
     labels = [max(label.split(), key=len)[:_LONGEST] for label in frame["curve"]]
     narrowest = frame.assign(curve=labels)
     for heading in _LEAST_MISSED:

@@ -75,7 +75,7 @@ def make_sampler(
         if once is not None:
             return once
         entropy = np.random.SeedSequence([seed, number])
-        return _quietly(_ANEW[name], seed=int(entropy.generate_state(1)[0]), **options)
+        return _ANEW[name](seed=int(entropy.generate_state(1)[0]), **options)
 
     return StudySampler(make, search, share, seed)
 
@@ -229,18 +229,18 @@ class _Sobol(QMCSampler):
         return super().sample_relative(study, trial, search_space)
 
 
+def _quietly(make: Callable[..., BaseSampler], *values: Any, **options: Any) -> BaseSampler:
+    """Make a sampler, without Optuna's word that its interface is experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return make(*values, **options)
+
+
 _ANEW: Mapping[str, Callable[..., BaseSampler]] = {
     "tpe": TPESampler,
     "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
-    "gp": functools.partial(GPSampler, deterministic_objective=True),
+    "gp": functools.partial(_quietly, GPSampler, deterministic_objective=True),
     "random": RandomSampler,
     "nsgaii": _Generations,
 }
 """Optuna's samplers that are made anew for each trial."""
-
-
-def _quietly(make: Callable[..., BaseSampler], *values: Any, **options: Any) -> BaseSampler:
-    """A sampler, without Optuna's word that the interface of some is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return make(*values, **options)

@@ -197,9 +197,10 @@ def study_record(study: Study, *, trials: bool = True) -> StudyRecord:
             **{field: _read(kept, field) for field in _LATER},
         )
     except (KeyError, TypeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise StudyMismatchError(
             f"study.name={study.study_name}: was stored by another version of nqm_study, which "
-            f"this one does not read ({error}); choose another study.name or another mlruns "
+            f"this one does not read ({why}); choose another study.name or another mlruns "
             "folder, or delete the study"
         ) from error
     if record.best is None:

@@ -34,7 +34,7 @@ from nqm_study.model.schedules.computed.least_risk import (
 )
 
 FINALISTS = 3
-"""Of all the starts, so many are followed to the end."""
+"""The most starts that are followed to the end."""
 
 
 GAIN = 1e-4
@@ -320,14 +320,14 @@ WORK = 5e8
 
 FEW, MANY = 4, 50
 """Up to so few pieces, where there are the most local minima, it may be three times that; at more
-than so many less, in proportion."""
+than the latter less, in proportion."""
 
 FAIR = 1e-2
 """Relative error of the risk that a compression may have for the search to go on with it."""
 
 SHARES = np.geomspace(0.1, 0.98, 10)
 NEAR = 4
-"""With few pieces L_T goes up and down with T: starts are tried at so many smaller T, and the best
+"""With few pieces L_T goes up and down with T: starts are tried at NEAR smaller T, and the best
 of them at these shares of it."""
 
 CONSTANTS = np.union1d(np.geomspace(1e-4, 1.0, 200), np.linspace(0.0, 1.0, 201)[1:])

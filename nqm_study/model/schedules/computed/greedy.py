@@ -115,7 +115,7 @@ def greedy_schedule(
     Args:
         problem: spectrum and batch size.
         target: expected loss to reach, > 0.
-        max_steps: give up after so many steps, from 0 to 10^15.
+        max_steps: the most steps, from 0 to 10^15.
         preconditioner_power: p in [0, 1]; gradients are multiplied by h^-p.
 
     Returns:

@@ -21,7 +21,7 @@ ZERO = 1e-15
 """The smallest rate, as a share of the largest: as good as zero, and with a logarithm."""
 
 FAR = 1e3
-"""A largest rate counts for that up to so many times the largest stable one."""
+"""A largest rate counts for no more than this times the largest stable one."""
 
 COLLAPSED = 1e-3
 """A rate below this share of its neighbours' may be stuck near zero."""
@@ -30,13 +30,13 @@ SHARE = 1e-3
 """The logarithm of L_T + SHARE * target is minimised: a risk of zero is no pole then."""
 
 DIPS = 3
-"""Of the local minima over these scales, so many are started from."""
+"""The most local minima over the scales of each shape that are started from."""
 
 SHORT = 64
-"""Up to so many steps, all smaller numbers of steps are looked at."""
+"""The most steps up to which all smaller numbers of steps are looked at."""
 
 CLOSELY = 32
-"""A single rate is looked at in so many places for each of so few steps."""
+"""Places at which a single rate is looked at, for each of such few steps."""
 
 SIMPLE = 8
 """With memory and more pieces than these only every third scale is looked at: they cost more, and
