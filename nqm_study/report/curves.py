@@ -10,17 +10,14 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
-from nqm_study.report.frame import effective_rate, known
+from nqm_study.report.frame import COMPUTED, effective_rate, known
 from nqm_study.report.labels import labels
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 
-COMPUTED = ("greedy", "optimal")
-"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
-
 _FIRST_KNOWN = ["bayes_bound", "classical_bound", "optimal_steps", "optimal_gap"]
 _FIRST_KNOWN += ["hyperparameters", "rates"]  # of the seed with the fewest steps
-_OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size")
+_OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size", "fixed")
 
 
 @dataclass(frozen=True)
@@ -241,9 +238,9 @@ def runs_frame(studies: DataFrame) -> DataFrame:
     """The runs whose course is known, or that diverged: a row for each curve and batch size.
 
     Of several seeds it is the one with the fewest steps. Beside ``curve``, ``label``,
-    ``optimizer``, ``schedule``, ``target`` and ``batch_size`` of its study a run has its
-    ``learning_rate`` (0 where there is none), ``reached``, ``steps`` (<NA> unless reached),
-    ``fixed`` (nothing was searched or computed), and ``training``, None where it diverged at once.
+    ``optimizer``, ``schedule``, ``target``, ``batch_size`` and ``fixed`` of its study a run has its
+    ``learning_rate`` (0 where there is none), ``reached``, ``steps`` (<NA> unless reached), and
+    ``training``, None where it diverged at once.
     """
     rows = []
     for study in labelled(on_curves(studies)).itertuples():
@@ -257,11 +254,10 @@ def runs_frame(studies: DataFrame) -> DataFrame:
                     "learning_rate": trial.hyperparameters.get("learning_rate", 0.0),
                     "reached": trial.steps is not None,
                     "steps": trial.steps,
-                    "fixed": not study.definition.searched and study.schedule not in COMPUTED,
                     "training": course,
                 }
             )
-    columns = (*_OF_RUN, "learning_rate", "reached", "steps", "fixed", "training")
+    columns = (*_OF_RUN, "learning_rate", "reached", "steps", "training")
     types = {"reached": "bool", "steps": "Int64", "fixed": "bool", "training": "object"}
     frame = DataFrame(rows, columns=list(columns)).astype(types)
     fastest_first = frame.sort_values("steps", kind="stable")

@@ -14,12 +14,15 @@ from nqm_study.study.records import StudyRecord, TrialRecord
 
 Value = float | str
 
+COMPUTED = ("greedy", "optimal")
+"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
+
 # From plain to elaborate: curves are drawn and listed in this order, other names after these.
 _ORDER = (
     *("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop"),
     *("constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"),
     *("piecewise_constant", "step_decay", "warmup_stable_decay", "one_cycle"),
-    *("greedy", "optimal"),
+    *COMPUTED,
 )
 _ABSENT = ("momentum", "preconditioner_power", "ema_decay")
 _COLUMNS = {
@@ -39,7 +42,7 @@ _COLUMNS = {
     "excess": "float64",
     "max_steps": "int64",
     "max_growth": "float64",
-    **dict.fromkeys(("warm_start", "two_objectives"), "bool"),
+    **dict.fromkeys(("warm_start", "two_objectives", "fixed"), "bool"),
     **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
 }
 _OBJECTS = (
@@ -95,7 +98,8 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
 
     What groups rows: ``spectrum_digest`` with ``target`` (a problem, one figure), ``curve`` (alike
     but for batch size and seed), ``benchmark`` (but for the sampler, too), ``fingerprint`` (alike
-    in all), and ``two_objectives`` (the batch size is searched: a frontier, and no curve).
+    in all), ``two_objectives`` (the batch size is searched: a frontier, and no curve) and ``fixed``
+    (nothing is searched or computed: each study is one run).
 
     What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
     mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
@@ -225,6 +229,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "benchmark": definition.benchmark,
         "fingerprint": definition.fingerprint,
         "two_objectives": definition.two_objectives,
+        "fixed": not definition.searched and definition.schedule not in COMPUTED,
         "definition": definition,
         "hyperparameters": dict(found),
         "trials": record.trials,

@@ -10,6 +10,7 @@ import pytest
 from fake_records import adam, bounded, momentum, optimal, searched, sgd, study, trial, with_optima
 
 import nqm_study as nqm
+from nqm_study.report.curves import curves
 from nqm_study.study.definition import Range
 
 RECORDS = [*with_optima(bounded(sgd([4, 64])), lambda _: 0.25), *adam([64])]
@@ -51,6 +52,13 @@ def test_rows_keep_their_order_whatever_that_of_the_records() -> None:
         *["constant sgd"] * 2, "optimal sgd", *["constant momentum"] * 2, "constant adam",
     ]  # fmt: skip
     assert list(frame.columns[:7]) == list(nqm.studies_frame([]).columns[:7])
+
+
+def test_curves_are_those_of_the_rows_that_are_left_in_any_order() -> None:
+    frame = nqm.studies_frame([*RECORDS, *momentum([4, 16])])
+    assert curves(frame.sample(frac=1.0, random_state=0)) == curves(frame)
+    assert curves(frame.query("optimizer != 'sgd'")) == curves(frame)[1:]
+    assert curves(frame.query("batch_size > 64")) == ()
 
 
 def test_a_study_that_searches_the_batch_size_has_that_of_its_trials() -> None:
