@@ -141,7 +141,7 @@ def panels(
 
 
 def caption_line(figure: Figure, text: str) -> None:
-    """A caption below everything: plain text, which may hold names of files."""
+    """Put a caption below everything: plain text, which may hold names of files."""
     figure.supxlabel(plain(fill(text, 110)), x=0.01, ha="left", fontsize=8, color="0.25")
 
 
@@ -208,7 +208,7 @@ def power(exponent: int) -> str:
 
 
 def legend(figure: Figure, entries: Sequence[Entry]) -> None:
-    """A legend beside the axes, where it hides no point.
+    """Put a legend beside the axes, where it hides no point.
 
     The figure grows with the legend and a long caption, so that the axes keep their size, no entry
     is cut off and none stands upon the caption.
@@ -237,7 +237,7 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
 
 
 def side_legend(axes: Axes, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """A legend beside a panel; labels are Matplotlib's math text."""
+    """Put a legend beside a panel; labels are Matplotlib's math text."""
     axes.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
