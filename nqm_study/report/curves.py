@@ -324,7 +324,7 @@ def _point(row: Mapping[str, Any]) -> Point:
 
 
 def _variant(definition: StudyDefinition) -> str:
-    """What is not the optimizer's own: problem, schedule, and what of its shape is fixed."""
+    """Text of what curves of several optimizers may share: problem, schedule, fixed values."""
     fixed = [
         f"{name} {value:g}"
         for name, value in sorted(definition.hyperparameters.items())

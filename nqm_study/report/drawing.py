@@ -74,10 +74,10 @@ def draw_curve(
         (x, low, high) for (x, _), (low, high) in zip(points, ranges, strict=True) if low < high
     ]
     if bars:
-        x, *ends = zip(*bars, strict=True)
-        axes.vlines(x, *ends, color=look.color, linewidth=1.0, zorder=2.5)
+        at, *ends = zip(*bars, strict=True)
+        axes.vlines(at, *ends, color=look.color, linewidth=1.0, zorder=2.5)
         for end in ends:
-            axes.plot(x, end, "_", color=look.color, markeredgewidth=1.0)
+            axes.plot(at, end, "_", color=look.color, markeredgewidth=1.0)
     joined = not all_known(curve)
     x, y = [x for x, _ in points], [y for _, y in points]
     axes.add_line(curve_line(look, x, y, joined=joined))

@@ -157,7 +157,7 @@ def trials_frame(studies: DataFrame) -> DataFrame:
 
 
 def properties(definition: StudyDefinition) -> dict[str, Value]:
-    """What all studies of a curve share, by the keys of the configuration without their group.
+    """Properties that all studies of a curve share, by their keys in the configuration.
 
     A hyperparameter is a number, or ``searched``. What an optimizer of the kind of SGD has none of,
     it has 0 of.
@@ -260,7 +260,7 @@ def _value(value: Hyperparameter) -> Value:
 
 
 def _place(record: StudyRecord) -> tuple[object, ...]:
-    """Where a study stands: by spectrum, target, optimizer, schedule, what is given, batch size."""
+    """Sorting key of a study: spectrum, target, optimizer, schedule, given values, batch size."""
     definition = record.definition
     return (
         definition.spectrum,
@@ -279,7 +279,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
 
 
 def _size(value: Hyperparameter) -> float:
-    """What is searched comes before what is fixed, and small values before large ones."""
+    """Sorting key of a hyperparameter: searched ones first, then small values before large."""
     return -math.inf if isinstance(value, Range) else float(value)
 
 

@@ -117,7 +117,7 @@ def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBat
 
 
 def _limit(sizes: Sequence[float], ends: Sequence[tuple[float, float, float]]) -> Estimate:
-    """What values that grow away from the limit tend to, from its end of the sweep on."""
+    """Limit of values that grow away from it, which come first."""
     low, found, high = np.array(ends).T
     least = _growing(low)
     far = next((v for b, v in zip(sizes, least, strict=True) if b >= NEAR * sizes[0]), math.inf)

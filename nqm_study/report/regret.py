@@ -1,4 +1,4 @@
-"""How near the true optimum samplers come after so many trials: their regret.
+"""Regret of samplers: the excess of their steps over the true optimum, against trials.
 
 | symbol | name in code | meaning |
 |---|---|---|
