@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -150,7 +150,8 @@ def trials_frame(studies: DataFrame) -> DataFrame:
                     **{name: getattr(trial, name) for name in _OF_TRIAL},
                 }
             )
-    columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *_names(rows)]
+    names = _names(trial.hyperparameters for trials in studies.trials for trial in trials)
+    columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *names]
     columns += ["steps_to_target", "examples_to_target", "fewest_steps", *_OF_TRIAL]
     frame = DataFrame(rows, columns=list(dict.fromkeys(columns)))
     return frame.astype({"steps_to_target": "Int64", "risk_error": "float64"})
@@ -249,7 +250,7 @@ def _examples(trial: TrialRecord | None, batch_size: float) -> float:
     return trial.steps * (trial.batch_size or batch_size)
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

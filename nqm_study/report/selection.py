@@ -78,6 +78,8 @@ def _condition(text: str, studies: DataFrame) -> Series:
         found = studies.eval(text, engine="python", local_dict={}, global_dict={})
     except Exception as error:  # noqa: BLE001 (what a wrong expression raises is not documented)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, NameError):
+            reason += f"; there are {', '.join(studies)}"
     else:
         if isinstance(found, Series) and is_bool_dtype(found.dtype):
             return found.fillna(False)

@@ -75,6 +75,8 @@ def test_a_study_that_searches_the_batch_size_has_that_of_its_trials() -> None:
 def test_a_trial_is_a_row_with_the_fewest_steps_so_far() -> None:
     frame = nqm.trials_frame([searched({"name": "tpe"}, [None, 1500, 2000, 1100])])
     assert list(frame.trial) == [0, 1, 2, 3]
+    names = ["trial", "batch_size", "learning_rate", "momentum", "steps_to_target"]
+    assert list(frame)[8:13] == names
     assert frame.steps_to_target.tolist()[1:] == [1500, 2000, 1100]
     assert frame.fewest_steps.tolist() == [math.inf, 1500, 1500, 1100]
     assert set(frame.status) == {"reached", "floor_above_target"}
