@@ -94,7 +94,8 @@ def chart(figure: Figure, name: str, height: str = "450px", **options: object) -
         **options,
     )
     missing = "The chart needs JavaScript, and a browser of 2023 or later. The words do not."
-    return f"<div>{missing}<template>{held}</template></div>"
+    # What Optuna draws wider than a page is scrolled by itself.
+    return f'<div style="overflow-x: auto">{missing}<template>{held}</template></div>'
 
 
 @cache

@@ -111,6 +111,7 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
     name = "steps to the target" if steps else "lowest expected loss"
     figures: dict[str, Figure] = {}
     failures: list[str] = []
+    files: dict[str, bytes] = {}
     with warnings.catch_warnings(), _reported(failures, "no diagnostics were drawn"):
         # Public functions, which Optuna has called experimental since its version 2.2.
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -118,8 +119,9 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
             for title, draw in _draws(study, record, values, name, steps=steps).items():
                 with _reported(failures, f"{title} was not drawn"):
                     figures[title] = draw()
-    page = _page(figures, record, len(values), name, steps=steps) if figures else ""
-    return Diagnostics(figures, tuple(failures), {PAGE: page.encode()} if page else {})
+        if figures:
+            files[PAGE] = _page(figures, record, len(values), name, steps=steps).encode()
+    return Diagnostics(figures, tuple(failures), files)
 
 
 @contextmanager

@@ -278,14 +278,12 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
     both. Columns that a line has no room for are left out, the least missed first; the files have
     all.
     """
-    *others, (last, frame) = text_frames(analyses)[: len(SECTIONS)]
-    tables = [_terminal_table(*each) for each in others]
-    note = "What the columns mean: analysis.md, beside the figures."
-    tables.append(_terminal_table(last, frame, note))
+    tables = [_terminal_table(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
+    tables[-1].caption = Text("What the columns mean: analysis.md, beside the figures.")
     return Group(*(part for table in tables for part in (Text(), table)))
 
 
-def _terminal_table(section: Section, frame: DataFrame, note: str | None = None) -> Table:
+def _terminal_table(section: Section, frame: DataFrame) -> Table:
     """Make a terminal's table, with fewer columns where it has no room even if labels fold."""
     labels = [max(label.split(), key=len)[:_LONGEST] for label in frame["curve"]]
     narrowest = frame.assign(curve=labels)
@@ -295,4 +293,4 @@ def _terminal_table(section: Section, frame: DataFrame, note: str | None = None)
     shown = frame[list(narrowest)]
     twice = shown.duplicated([heading for heading in shown if heading != "from"], keep=False)
     merged = shown.assign(**{"from": shown["from"].mask(twice, "both")}).drop_duplicates()
-    return rich_table(merged, f"{section.title}: {section.brief}", caption=note, narrow=True)
+    return rich_table(merged, f"{section.title}: {section.brief}", narrow=True)
