@@ -1,4 +1,4 @@
-"""What a call leaves for people: the table, the figures, and the summaries in MLflow."""
+"""Results of a call: tables in the terminal, files of figures, and summaries for MLflow."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ PAGE = "http://127.0.0.1:5000"
 
 @dataclass(frozen=True)
 class Published:
-    """What was made of the stored studies.
+    """Results made of the stored studies.
 
     Attributes:
         chosen: the table of the studies that were asked for.
         folders: where the figures are.
-        summaries: what the runs of their curves are to say.
+        summaries: the runs of their curves in MLflow.
     """
 
     chosen: DataFrame
@@ -57,7 +57,7 @@ def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRec
 
 
 def reported(studies: DataFrame, only: frozenset[str] | None = None) -> DataFrame:
-    """The studies of these names; all where none are given."""
+    """The studies of these names; all where ``only`` is None."""
     return studies if only is None else studies[studies.study.isin(only)]
 
 
@@ -144,7 +144,7 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
 
 
 def unmirrored(state: MirrorState) -> str:
-    """What to tell when MLflow stayed away; empty where all is there."""
+    """Message for a call whose runs are not all in MLflow; empty where they are."""
     if state.done:
         return ""
     return (
@@ -166,5 +166,5 @@ def _slug(text: str, by: Sequence[str]) -> str:
 
 
 def _report(folder: Path, params: Mapping[str, str], studies: DataFrame) -> Summary:
-    """Write a report of several curves; what its run says."""
+    """Write a report of several curves; returns its run in MLflow."""
     return report_summary(folder.name, params, studies, write_figures(studies, folder))

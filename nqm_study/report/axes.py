@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -141,14 +141,14 @@ def panels(
 
 
 def caption_line(figure: Figure, text: str) -> None:
-    """A caption below everything: plain text, which may hold names of files."""
+    """Put a caption below everything: plain text, which may hold names of files."""
     figure.supxlabel(plain(fill(text, 110)), x=0.01, ha="left", fontsize=8, color="0.25")
 
 
 def set_powers(
     axes: Axes, name: Literal["x", "y"], values: Sequence[float], *, room: float = 0.0
 ) -> None:
-    """Limits half an octave beyond the positive values, and ticks 2^k that are at most twelve.
+    """Set limits half an octave beyond the positive values, and at most twelve ticks 2^k.
 
     Args:
         axes: what to set them on.
@@ -165,19 +165,11 @@ def set_powers(
     step = 1
     while len(shown := [k for k in ticks if k % step == 0]) > _MOST_TICKS:
         step += 1
-    limits = (2.0**low, 2.0**high)
-    if name == "x":
-        axes.set_xlim(limits)
-    else:
-        axes.set_ylim(limits)
-    axis = axes.xaxis if name == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator([2.0**k for k in shown]))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power(round(math.log2(value)))))
+    _set_axis(axes, name, (2.0**low, 2.0**high), [2.0**k for k in shown], _as_power)
 
 
 def set_losses(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> None:
-    """A logarithmic axis of losses that holds some positive values: 0.01, 0.02, 0.05, 0.1, ...
+    """Set a logarithmic axis of losses that holds some positive values: 0.01, 0.02, 0.05, ...
 
     Args:
         axes: what to set it on.
@@ -188,16 +180,26 @@ def set_losses(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> 
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     heads = (1, 2, 5) if len(powers) <= _MOST_TICKS // 2 else (1,)
     ticks = [head * 10.0**power for power in powers for head in heads]
+    axes.set(**{f"{name}scale": "log"})
+    _set_axis(axes, name, (low, high), [t for t in ticks if low <= t <= high], "{:g}".format)
+
+
+def _set_axis(
+    axes: Axes,
+    name: Literal["x", "y"],
+    limits: tuple[float, float],
+    ticks: Sequence[float],
+    write: Callable[[float], str],
+) -> None:
+    axes.set(**{f"{name}lim": limits})
     axis = axes.xaxis if name == "x" else axes.yaxis
-    if name == "x":
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
-    else:
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
-    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def _as_power(value: float) -> str:
+    return power(round(math.log2(value)))
 
 
 def power(exponent: int) -> str:
@@ -206,7 +208,7 @@ def power(exponent: int) -> str:
 
 
 def legend(figure: Figure, entries: Sequence[Entry]) -> None:
-    """A legend beside the axes, where it hides no point.
+    """Put a legend beside the axes, where it hides no point.
 
     The figure grows with the legend and a long caption, so that the axes keep their size, no entry
     is cut off and none stands upon the caption.
@@ -235,7 +237,7 @@ def legend(figure: Figure, entries: Sequence[Entry]) -> None:
 
 
 def side_legend(axes: Axes, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """A legend beside a panel; labels are Matplotlib's math text."""
+    """Put a legend beside a panel; labels are Matplotlib's math text."""
     axes.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 

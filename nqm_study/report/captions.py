@@ -1,4 +1,4 @@
-"""What all curves of a figure share, in words."""
+"""Captions: the spectrum, target and schedule that the curves of a figure share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_NAMES = 4
 
 
 def caption(curves: Sequence[Curve]) -> str:
-    """The curves' spectrum, target and schedule in a line or two."""
+    """Caption of curves: their spectra, targets and schedules in a line or two."""
     spectra = ", ".join(dict.fromkeys(curve.spectrum_text for curve in curves))
     targets = ", ".join(dict.fromkeys(f"{curve.target:g}" for curve in curves))
     schedules = listed(curve.schedule for curve in curves)
@@ -21,12 +21,12 @@ def caption(curves: Sequence[Curve]) -> str:
 
 
 def problem_text(curves: Sequence[Curve]) -> str:
-    """What the curves are of, for a title: spectrum and target, several with commas between."""
+    """Title of curves: their spectra and targets, several with commas between."""
     spectra = listed(curve.spectrum_text for curve in curves)
     return f"{spectra}, target loss {listed(f'{curve.target:g}' for curve in curves)}"
 
 
 def listed(names: Iterable[str]) -> str:
-    """The different ones of the names, up to four."""
+    """List of the different names, with commas between; ``various`` for more than four."""
     different = dict.fromkeys(names)
     return ", ".join(different) if len(different) <= _MOST_NAMES else "various"

@@ -10,15 +10,14 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
-from nqm_study.report.frame import effective_rate, known
+from nqm_study.report.frame import COMPUTED, effective_rate, known
 from nqm_study.report.labels import labels
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 
-COMPUTED = ("greedy", "optimal")
-"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
-
-_OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size")
+_FIRST_KNOWN = ["bayes_bound", "classical_bound", "optimal_steps", "optimal_gap"]
+_FIRST_KNOWN += ["hyperparameters", "rates"]  # of the seed with the fewest steps
+_OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size", "fixed")
 
 
 @dataclass(frozen=True)
@@ -211,27 +210,15 @@ def points_frame(studies: DataFrame) -> DataFrame:
     Of ``steps_to_target``, ``effective_learning_rate`` and the hyperparameters there are median and
     range: ``momentum``, ``momentum_low``, ``momentum_high``. The rest is as ``Point`` has it.
     """
-    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
-    spread = {
-        f"{name}{end}": (name, function)
-        for name in ("steps_to_target", "effective_learning_rate", *names)
-        for end, function in (("", "median"), ("_low", "min"), ("_high", "max"))
-    }
     keys = ["curve", "batch_size"]
-    fastest_first = studies.sort_values("steps_to_target", kind="stable")
-    rows = fastest_first.groupby(keys).agg(
-        trials=("n_trials", "sum"),
-        seeds=("reached", "sum"),
-        studies=("reached", "size"),
-        bayes_bound=("bayes_bound", "first"),
-        classical_bound=("classical_bound", "first"),
-        optimal_steps=("optimal_steps", "first"),
-        optimal_gap=("optimal_gap", "first"),
-        hyperparameters=("hyperparameters", "first"),
-        rates=("rates", "first"),
-        seed_rates=("effective_learning_rate", lambda rates: tuple(rates.dropna())),
-        **spread,
-    )
+    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
+    groups = studies.sort_values("steps_to_target", kind="stable").groupby(keys)
+    found = groups[["steps_to_target", "effective_learning_rate", *names]]
+    rows = found.median().join([found.min().add_suffix("_low"), found.max().add_suffix("_high")])
+    rows[_FIRST_KNOWN] = groups[_FIRST_KNOWN].first()
+    rows["trials"], rows["seeds"] = groups.n_trials.sum(), groups.reached.sum()
+    rows["studies"] = groups.size()
+    rows["seed_rates"] = groups.effective_learning_rate.agg(lambda rates: tuple(rates.dropna()))
     return rows.assign(optimum=best_optima(studies, keys)).reset_index()
 
 
@@ -251,9 +238,9 @@ def runs_frame(studies: DataFrame) -> DataFrame:
     """The runs whose course is known, or that diverged: a row for each curve and batch size.
 
     Of several seeds it is the one with the fewest steps. Beside ``curve``, ``label``,
-    ``optimizer``, ``schedule``, ``target`` and ``batch_size`` of its study a run has its
-    ``learning_rate`` (0 where there is none), ``reached``, ``steps`` (<NA> unless reached),
-    ``fixed`` (nothing was searched or computed), and ``training``, None where it diverged at once.
+    ``optimizer``, ``schedule``, ``target``, ``batch_size`` and ``fixed`` of its study a run has its
+    ``learning_rate`` (0 where there is none), ``reached``, ``steps`` (<NA> unless reached), and
+    ``training``, None where it diverged at once.
     """
     rows = []
     for study in labelled(on_curves(studies)).itertuples():
@@ -267,11 +254,10 @@ def runs_frame(studies: DataFrame) -> DataFrame:
                     "learning_rate": trial.hyperparameters.get("learning_rate", 0.0),
                     "reached": trial.steps is not None,
                     "steps": trial.steps,
-                    "fixed": not study.definition.searched and study.schedule not in COMPUTED,
                     "training": course,
                 }
             )
-    columns = (*_OF_RUN, "learning_rate", "reached", "steps", "fixed", "training")
+    columns = (*_OF_RUN, "learning_rate", "reached", "steps", "training")
     types = {"reached": "bool", "steps": "Int64", "fixed": "bool", "training": "object"}
     frame = DataFrame(rows, columns=list(columns)).astype(types)
     fastest_first = frame.sort_values("steps", kind="stable")
@@ -338,7 +324,7 @@ def _point(row: Mapping[str, Any]) -> Point:
 
 
 def _variant(definition: StudyDefinition) -> str:
-    """What is not the optimizer's own: problem, schedule, and what of its shape is fixed."""
+    """Text of what curves of several optimizers may share: problem, schedule, fixed values."""
     fixed = [
         f"{name} {value:g}"
         for name, value in sorted(definition.hyperparameters.items())

@@ -24,9 +24,10 @@ from nqm_study.report.axes import (
 from nqm_study.report.curves import Curve
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note, along, backwards, place
+from nqm_study.report.reference import Line, all_known, draw_optimum
 
 MOST_NOTES = 4
-"""More texts than this beside lines are told apart better in the legend."""
+"""More texts than this beside lines are easier to tell apart in the legend."""
 
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
@@ -58,32 +59,33 @@ def curve_line(
     return line
 
 
-def draw_points(
-    axes: Axes,
-    look: Look,
-    points: Sequence[tuple[float, float]],
-    ranges: Sequence[tuple[float, float]],
-    *,
-    joined: bool,
-) -> None:
-    """A curve's points, with a bar over each range that is not a single value.
+def draw_curve(
+    axes: Axes, curve: Curve, look: Look, points: Line, ranges: Line, optimum: Line
+) -> Entry:
+    """Draw a curve's points, with a bar over each range that is not a single value.
 
-    A line joins them unless told otherwise: where that through the true optima takes its place.
+    A line joins them, unless all true optima are known: a thin line through these is in its place.
+
+    Returns:
+        the curve's entry for a legend.
     """
+    draw_optimum(axes, look, optimum)
     bars = [
         (x, low, high) for (x, _), (low, high) in zip(points, ranges, strict=True) if low < high
     ]
     if bars:
-        axes.vlines(*zip(*bars, strict=True), color=look.color, linewidth=1.0, zorder=2.5)
-        for place in (1, 2):
-            ends = [bar[place] for bar in bars]
-            axes.plot([bar[0] for bar in bars], ends, "_", color=look.color, markeredgewidth=1.0)
+        at, *ends = zip(*bars, strict=True)
+        axes.vlines(at, *ends, color=look.color, linewidth=1.0, zorder=2.5)
+        for end in ends:
+            axes.plot(at, end, "_", color=look.color, markeredgewidth=1.0)
+    joined = not all_known(curve)
     x, y = [x for x, _ in points], [y for _, y in points]
     axes.add_line(curve_line(look, x, y, joined=joined))
+    return curve_line(look, joined=joined), curve.label, ""
 
 
 def set_limits(axes: Axes, curves: Sequence[Curve], y_values: Sequence[float]) -> None:
-    """Limits that hold every batch size, reached or not, and the given values."""
+    """Set limits that hold every batch size, reached or not, and the given values."""
     rows = sum(bool(curve.unreached) for curve in curves)
     batch_sizes = [point.batch_size for curve in curves for point in curve.points]
     batch_sizes += [batch_size for curve in curves for batch_size in curve.unreached]
@@ -98,7 +100,7 @@ def set_limits(axes: Axes, curves: Sequence[Curve], y_values: Sequence[float]) -
 
 
 def draw_perfect_scaling(axes: Axes, curve: Curve, look: Look) -> None:
-    """The thin dashed line T = k / B over the curve's batch sizes, where the curve has one."""
+    """Draw the thin dashed line T = k / B over the curve's batch sizes, where it has one."""
     constant = perfect_scaling(curve)
     if constant is None:
         return
@@ -108,7 +110,7 @@ def draw_perfect_scaling(axes: Axes, curve: Curve, look: Look) -> None:
 
 
 def draw_unreached(axes: Axes, drawn: Sequence[tuple[Curve, Look]]) -> list[Entry]:
-    """Hollow markers along the top, one row per curve; returns their entry for the legend."""
+    """Draw hollow markers along the top, a row per curve; returns their entry for the legend."""
     rows = [(curve, look) for curve, look in drawn if curve.unreached]
     for i, (curve, look) in enumerate(rows):
         heights = [1.0 - (i + 0.5) * _ROW_SPACING] * len(curve.unreached)
@@ -125,7 +127,7 @@ def draw_unreached(axes: Axes, drawn: Sequence[tuple[Curve, Look]]) -> list[Entr
 
 
 def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
-    """The fitted power law as a wide pale line, and the note to write beside it.
+    """Draw the fitted power law as a wide pale line; returns the note to write beside it.
 
     The line goes on from the batch sizes fitted to the law's end, where a bar crosses it, or to the
     curve's end.

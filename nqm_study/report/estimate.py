@@ -1,4 +1,4 @@
-"""A number with what it may be off by."""
+"""Numbers with their uncertainty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Bound = Literal["", "<=", ">="]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with what it may be off by.
+    """A number with its range, or as a bound.
 
     Attributes:
         value: the number.

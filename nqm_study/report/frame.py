@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,12 +14,15 @@ from nqm_study.study.records import StudyRecord, TrialRecord
 
 Value = float | str
 
+COMPUTED = ("greedy", "optimal")
+"""Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
+
 # From plain to elaborate: curves are drawn and listed in this order, other names after these.
 _ORDER = (
     *("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop"),
     *("constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"),
     *("piecewise_constant", "step_decay", "warmup_stable_decay", "one_cycle"),
-    *("greedy", "optimal"),
+    *COMPUTED,
 )
 _ABSENT = ("momentum", "preconditioner_power", "ema_decay")
 _COLUMNS = {
@@ -39,7 +42,7 @@ _COLUMNS = {
     "excess": "float64",
     "max_steps": "int64",
     "max_growth": "float64",
-    **dict.fromkeys(("warm_start", "two_objectives"), "bool"),
+    **dict.fromkeys(("warm_start", "two_objectives", "fixed"), "bool"),
     **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
 }
 _OBJECTS = (
@@ -95,7 +98,8 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
 
     What groups rows: ``spectrum_digest`` with ``target`` (a problem, one figure), ``curve`` (alike
     but for batch size and seed), ``benchmark`` (but for the sampler, too), ``fingerprint`` (alike
-    in all), and ``two_objectives`` (the batch size is searched: a frontier, and no curve).
+    in all), ``two_objectives`` (the batch size is searched: a frontier, and no curve) and ``fixed``
+    (nothing is searched or computed: each study is one run).
 
     What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
     mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
@@ -146,14 +150,15 @@ def trials_frame(studies: DataFrame) -> DataFrame:
                     **{name: getattr(trial, name) for name in _OF_TRIAL},
                 }
             )
-    columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *_names(rows)]
+    names = _names(trial.hyperparameters for trials in studies.trials for trial in trials)
+    columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *names]
     columns += ["steps_to_target", "examples_to_target", "fewest_steps", *_OF_TRIAL]
     frame = DataFrame(rows, columns=list(dict.fromkeys(columns)))
     return frame.astype({"steps_to_target": "Int64", "risk_error": "float64"})
 
 
 def properties(definition: StudyDefinition) -> dict[str, Value]:
-    """What all studies of a curve share, by the keys of the configuration without their group.
+    """Properties that all studies of a curve share, by their keys in the configuration.
 
     A hyperparameter is a number, or ``searched``. What an optimizer of the kind of SGD has none of,
     it has 0 of.
@@ -225,6 +230,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "benchmark": definition.benchmark,
         "fingerprint": definition.fingerprint,
         "two_objectives": definition.two_objectives,
+        "fixed": not definition.searched and definition.schedule not in COMPUTED,
         "definition": definition,
         "hyperparameters": dict(found),
         "trials": record.trials,
@@ -244,7 +250,7 @@ def _examples(trial: TrialRecord | None, batch_size: float) -> float:
     return trial.steps * (trial.batch_size or batch_size)
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -255,7 +261,7 @@ def _value(value: Hyperparameter) -> Value:
 
 
 def _place(record: StudyRecord) -> tuple[object, ...]:
-    """Where a study stands: by spectrum, target, optimizer, schedule, what is given, batch size."""
+    """Sorting key of a study: spectrum, target, optimizer, schedule, given values, batch size."""
     definition = record.definition
     return (
         definition.spectrum,
@@ -274,7 +280,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
 
 
 def _size(value: Hyperparameter) -> float:
-    """What is searched comes before what is fixed, and small values before large ones."""
+    """Sorting key of a hyperparameter: searched ones first, then small values before large."""
     return -math.inf if isinstance(value, Range) else float(value)
 
 

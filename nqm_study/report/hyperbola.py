@@ -68,32 +68,25 @@ def fit_hyperbola(batch_sizes: Sequence[float], steps: Sequence[float]) -> Hyper
     center[0] += off.mean()
     off -= off.mean()
     relative = np.expm1(off)
-    rms, largest = math.sqrt(float(np.mean(relative**2))), float(np.max(np.abs(relative)))
+    misfit = math.sqrt(float(np.mean(relative**2))), float(np.max(np.abs(relative)))
     log_steps, log_size = (float(value) for value in center)
     if log_size > x[-1]:
-        # T >= 2 S at all batch sizes of the sweep, and E is all that can be told.
+        # T >= 2 S at all batch sizes of the sweep, and only E is known.
+        size = Estimate(float(batch_sizes[-1]), bound=">=", method="sweep ends")
+        least = Estimate(steps[-1] / 2.0, bound="<=", method="sweep ends")
         return Hyperbola(
-            Estimate(float(batch_sizes[-1]), bound=">=", method="sweep ends"),
-            Estimate(steps[-1] / 2.0, bound="<=", method="sweep ends"),
-            Estimate(math.exp(log_steps + log_size), method="fit"),
-            rms,
-            largest,
+            size, least, Estimate(math.exp(log_steps + log_size), method="fit"), *misfit
         )
     if log_size < x[0]:
-        return Hyperbola(
-            Estimate(float(batch_sizes[0]), bound="<=", method="sweep ends"),
-            Estimate(math.exp(log_steps), method="fit"),
-            Estimate(steps[0] * batch_sizes[0] / 2.0, bound="<=", method="sweep ends"),
-            rms,
-            largest,
-        )
+        size = Estimate(float(batch_sizes[0]), bound="<=", method="sweep ends")
+        least = Estimate(steps[0] * batch_sizes[0] / 2.0, bound="<=", method="sweep ends")
+        return Hyperbola(size, Estimate(math.exp(log_steps), method="fit"), least, *misfit)
     half_steps, half_size, half_examples = _half_widths(x, log_size, off)
     return Hyperbola(
         _interval(log_size, half_size),
         _interval(log_steps, half_steps),
         _interval(log_steps + log_size, half_examples),
-        rms,
-        largest,
+        *misfit,
     )
 
 
@@ -104,24 +97,16 @@ def product(steps: float, examples: float, fewest_steps: float, fewest_examples:
 
 def _nearest(x: Values, y: Values) -> Values:
     """The ln S and ln B_c of the least squares."""
-
-    def off(center: Values) -> Values:
-        return _fitted(x, center) - y
-
-    def slopes(center: Values) -> Values:
-        return _slopes(x, center[1])
-
     low, high = x[0] - _FARTHEST, x[-1] + _FARTHEST
     starts = []
     for size in np.linspace(low, high, _STARTS):
         residual = y - _fitted(x, np.array([0.0, size]))
         starts.append((float(np.var(residual)), float(residual.mean()), size))
     _, steps, size = min(starts)
-    size = min(max(size, low + 1e-3), high - 1e-3)  # a start is inside its bounds
     found = least_squares(
-        off,
-        [steps, size],
-        slopes,
+        lambda center: _fitted(x, center) - y,
+        [steps, min(max(size, low + 1e-3), high - 1e-3)],  # a start is inside its bounds
+        lambda center: _slopes(x, center[1]),
         bounds=([-np.inf, low], [np.inf, high]),
         xtol=1e-14,
         ftol=1e-14,

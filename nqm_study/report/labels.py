@@ -31,7 +31,7 @@ def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
 
 
 def told_apart(names: Sequence[str], definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
-    """The names, those that are alike completed by what tells their definitions apart.
+    """Unique names: those that are alike are completed by what differs in their definitions.
 
     It is the smallest set of properties that makes all unique, and of those the shortest to write.
     """

@@ -77,8 +77,8 @@ class SlopeFit:
         intercept: natural logarithm of the learning rate at B = 1.
         batch_sizes: smallest and largest batch size used.
         n_points: number of batch sizes used.
-        interval: what the slope may be off by, see ``fit_learning_rate``; None with two points of
-            which no more is known.
+        interval: uncertainty of the slope, see ``fit_learning_rate``; None with two points of which
+            no more is known.
         method: what the interval is made from.
         end: the batch size from which on the best rate is off the law by more than 20 %; None where
             it is not within the sweep.
@@ -163,7 +163,7 @@ def fit_learning_rate(curve: Curve) -> SlopeFit | None:
 
 
 def _with_interval(fit: SlopeFit, points: Sequence[Point]) -> SlopeFit:
-    """The fit with what its slope may be off by, and the true slope where it is known."""
+    """The fit with the uncertainty of its slope, and the true slope where it is known."""
     optima = [(p.batch_size, p.optimal_rate) for p in points if p.optimal_rate > 0.0]
     off = 0.0
     if len(optima) == len(points):

@@ -36,7 +36,7 @@ NEAR = 4.0
 LEVEL = 0.02
 """It is reached where examples, or steps, change by at most this share between these."""
 
-_TOLD = 0.01  # excess of examples over their least below which its logarithm tells little
+_CLEAR = 0.01  # excess of examples over their least below which its logarithm says little
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBat
 
 
 def _limit(sizes: Sequence[float], ends: Sequence[tuple[float, float, float]]) -> Estimate:
-    """What values that grow away from the limit tend to, from its end of the sweep on."""
+    """Limit of values that grow away from it, which come first."""
     low, found, high = np.array(ends).T
     least = _growing(low)
     far = next((v for b, v in zip(sizes, least, strict=True) if b >= NEAR * sizes[0]), math.inf)
@@ -143,9 +143,9 @@ def _crossing(sizes: Values, examples: Values, least: float) -> float | None:
     if above == 0:
         return float(sizes[0])
     x, ends = np.log(sizes), np.log(sizes[above - 1 : above + 1])
-    if excess[above - 1] > _TOLD:
-        told = excess > _TOLD
-        curve = PchipInterpolator(x[told], np.log(excess[told] / limit))
+    if excess[above - 1] > _CLEAR:
+        clear = excess > _CLEAR
+        curve = PchipInterpolator(x[clear], np.log(excess[clear] / limit))
     else:
         curve = PchipInterpolator(x, np.log1p(excess) - math.log(OVERHEAD))
     return math.exp(brentq(curve, *ends, xtol=1e-12))

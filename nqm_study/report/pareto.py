@@ -84,7 +84,7 @@ def spread(found: Sequence[TrialRecord], most: int) -> tuple[TrialRecord, ...]:
 
 
 def pareto_sentence(frontier: Any) -> str:
-    """What a row of ``frontiers`` found, and how near to the exact frontier it is."""
+    """Sentence on a row of ``frontiers``: trials on it, and its distance from the exact one."""
     lead = f"{frontier.label} over {words.batch_range(frontier.low, frontier.high)}: "
     seeds = "" if frontier.seeds == 1 else f" of {frontier.seeds} seeds"
     if not frontier.found:

@@ -70,7 +70,7 @@ def draw_reference(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -
 
 
 def excesses(curve: Curve) -> list[str]:
-    """How far the points are above the true optima, and those not exact, in words."""
+    """Phrases on the steps of a curve: their largest excess over its true optima, in per cent."""
     found = []
     for exact, name in ((True, "the true optimum"), (False, "the best of a dense search")):
         known = [p.excess for p in _with_optimum(curve, exact=exact) if p.excess is not None]
@@ -84,7 +84,7 @@ def excesses(curve: Curve) -> list[str]:
 
 
 def meaning(curves: Sequence[Curve]) -> list[str]:
-    """What ``excesses`` are of, explained where there are any."""
+    """Sentences that define the optima of ``excesses``, where there are any."""
     sentences = []
     if any(_with_optimum(curve, exact=True) for curve in curves):
         sentences.append(
@@ -144,7 +144,7 @@ def _line_of(curves: Sequence[Curve], name: str) -> Line:
 
 
 def _visible(points: Line, half: float) -> Line:
-    """The points, or in place of a single one a bar that reaches so many octaves to either side."""
+    """The points, or a bar around a single one, ``half`` octaves to either side."""
     if len(points) > 1:
         return points
     ((size, value),) = points
@@ -162,7 +162,7 @@ Style = tuple[Callable[[Sequence[Curve]], Line], str, dict[str, Any]]
 
 
 def _styles(n_problems: int) -> list[Style]:
-    """What is drawn: of several problems only the Bayes bounds."""
+    """The lines to draw: of several problems only the Bayes bounds."""
     return [style for style in _STYLES if n_problems == 1 or style[0] is bayes_line]
 
 

@@ -1,4 +1,4 @@
-"""How near the true optimum samplers come after so many trials: their regret.
+"""Regret of samplers: the excess of their steps over the true optimum, against trials.
 
 | symbol | name in code | meaning |
 |---|---|---|
@@ -72,8 +72,8 @@ def curve_regrets(studies: DataFrame) -> DataFrame:
     return _regrets(members.definition.iloc[0].sampler_text, members, members)
 
 
-def told(trials: int) -> list[int]:
-    """Numbers of trials after which regrets are told: a quarter, half and all of them."""
+def checkpoints(trials: int) -> list[int]:
+    """Numbers of trials after which a regret is shown: a quarter, half and all of them."""
     return list(dict.fromkeys(math.ceil(share * trials) for share in (0.25, 0.5, 1.0)))
 
 
@@ -83,7 +83,7 @@ def regret_sentence(regrets: DataFrame) -> str:
     It gives the median over studies, and the worst after all trials.
     """
     median, last = regrets.set_index("trials")["median"], regrets.iloc[-1]
-    parts = [f"{_said(median[count])} after {count:,}" for count in told(last.trials)]
+    parts = [f"{_said(median[count])} after {count:,}" for count in checkpoints(last.trials)]
     parts[0] += " trial" if parts[0].endswith(" 1") else " trials"
     name = "the true optimum" if last.exact else "the true optimum or the best of a dense search"
     text = f"The sampler, {last.sampler}, is above {name} by {', '.join(parts)}"

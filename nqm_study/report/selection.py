@@ -1,4 +1,4 @@
-"""Which studies a comparison is of, and what tells its curves apart.
+"""Filters that choose studies for a comparison, and keys that name its curves.
 
 A filter is a condition on the columns of the table of studies, as ``DataFrame.query`` has it:
 ``optimizer == "sgd" and batch_size >= 64``. Or it is terms with blanks between them, all of which
@@ -50,7 +50,7 @@ def select(studies: DataFrame, text: str) -> DataFrame:
 
 
 def named_by(studies: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """The studies with names of their curves, in ``label``, that say what these keys are.
+    """The studies with curves named by the values of these keys, in the column ``label``.
 
     Curves that have the same name then are told apart by what else differs, in the fewest words.
 
@@ -78,6 +78,8 @@ def _condition(text: str, studies: DataFrame) -> Series:
         found = studies.eval(text, engine="python", local_dict={}, global_dict={})
     except Exception as error:  # noqa: BLE001 (what a wrong expression raises is not documented)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, NameError):
+            reason += f"; there are {', '.join(studies)}"
     else:
         if isinstance(found, Series) and is_bool_dtype(found.dtype):
             return found.fillna(False)
@@ -89,7 +91,7 @@ def _condition(text: str, studies: DataFrame) -> Series:
 
 
 def _facts(studies: DataFrame) -> DataFrame:
-    """What terms choose by: a tuple of values for each key and study."""
+    """Table of what terms choose by: a tuple of values for each study and key."""
     rows = [
         {
             **{key: (value,) for key, value in properties(study.definition).items()},

@@ -1,4 +1,4 @@
-"""The tables of the terminal: what was found, regrets of samplers, and frontiers."""
+"""Tables of the terminal: results, regrets of samplers, and frontiers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from nqm_study.report import words
 from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.report.pareto import pareto_sentence, spread
-from nqm_study.report.regret import told
+from nqm_study.report.regret import checkpoints
 from nqm_study.study.records import OPTIMAL
 
 NAMING = ("spectrum", "target", "optimizer", "sampler", "curve", "from", "by")
@@ -36,7 +36,7 @@ _MOST_ROWS = 12
 
 
 def result_table(curves: Sequence[Curve]) -> Table:
-    """What was found, as a table of the terminal with a row for each curve and batch size.
+    """Result table of the terminal: a row for each curve and batch size.
 
     What all curves share (spectrum, target, schedule) is in the title. More than three ratios of a
     schedule's pieces are left out, and so is, from a table that would be too wide with it, what a
@@ -55,7 +55,7 @@ def result_table(curves: Sequence[Curve]) -> Table:
 
 
 def result_frame(curves: Sequence[Curve]) -> DataFrame:
-    """What was found, in texts: a row for each curve and batch size, all columns with a meaning.
+    """Result table in texts: a row for each curve and batch size, and every column there is.
 
     Steps are a count, the learning rate and other hyperparameters are in the user's units. With
     several seeds the median is given, and the range of steps in a column of its own. A spectrum or
@@ -102,7 +102,7 @@ def regret_table(regrets: DataFrame) -> Table:
     best_first = last.sort_values(["median", "upper_quartile", "worst", "sampler"]).sampler
     at = regrets.set_index(["sampler", "trials"])
     cells = {"sampler": list(best_first)}
-    for count in told(int(regrets.trials.max())):
+    for count in checkpoints(int(regrets.trials.max())):
         for name in ("median", "upper_quartile", "worst"):
             values = [words.percent(at.loc[(sampler, count), name]) for sampler in best_first]
             cells[f"{count:,}\n{name.partition('_')[0]}"] = values

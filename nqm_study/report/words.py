@@ -111,7 +111,7 @@ _SLOPES = {
 
 
 def slopes(fits: Iterable[SlopeFit]) -> str:
-    """What the texts of these slopes say of their uncertainty; empty where they say nothing."""
+    """Sentences that explain ± in the texts of these slopes; empty where none has it."""
     uncertain = [fit for fit in fits if fit.interval is not None]
     methods = {fit.method for fit in uncertain}
     scattered = [fit for fit in uncertain if fit.method == "scatter"]

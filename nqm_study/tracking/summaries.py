@@ -1,4 +1,4 @@
-"""What the runs that sum up several studies say in MLflow: of a curve, a frontier and a report."""
+"""Summary runs in MLflow: of a curve, a frontier and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nqm_study.tracking.pool import Summary
 
 
 def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Summary:
-    """The run of a curve in MLflow, which says nothing but what the curve itself decides.
+    """Summary run of a curve, with nothing but what the curve itself decides.
 
     Args:
         curve: a curve of the studies.
@@ -50,7 +50,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
         key=curve.key,
         name=f"{named} scaling, {curve.spectrum}, target={curve.target:g}",
         params={
-            **_what(curve),
+            **_naming(curve),
             "sampler": str(definition.sampler["name"]),
             **({"sampler.finish": str(finish)} if finish else {}),
             **{
@@ -76,7 +76,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
 
 
 def frontier_summary(frontier: Any, studies: DataFrame, files: Sequence[Path]) -> Summary:
-    """The run of a frontier in MLflow, with a point for each batch size on it.
+    """Summary run of a frontier, with a point for each batch size on it.
 
     Args:
         frontier: a row of ``frontiers`` of the studies.
@@ -87,7 +87,7 @@ def frontier_summary(frontier: Any, studies: DataFrame, files: Sequence[Path]) -
         key=frontier.key,
         name=f"{frontier.label} frontier, {frontier.spectrum}, target={frontier.target:g}",
         params={
-            **_what(frontier),
+            **_naming(frontier),
             "batch_size": f"{frontier.low:.15g}..{frontier.high:.15g}",
             "sampler": frontier.sampler,
         },
@@ -111,7 +111,7 @@ def frontier_summary(frontier: Any, studies: DataFrame, files: Sequence[Path]) -
 def report_summary(
     name: str, params: Mapping[str, str], studies: DataFrame, files: Sequence[Path]
 ) -> Summary:
-    """The run of a report in MLflow, which has several curves.
+    """Summary run of a report, which has several curves.
 
     Args:
         name: of its folder.
@@ -140,8 +140,8 @@ def report_summary(
     )
 
 
-def _what(shown: Any) -> dict[str, str]:
-    """The parameters that say of what a curve or a frontier is."""
+def _naming(shown: Any) -> dict[str, str]:
+    """Parameters that name a curve or a frontier: optimizer, spectrum, schedule, target."""
     return {
         "optimizer": shown.optimizer,
         "spectrum": shown.spectrum,
@@ -151,7 +151,7 @@ def _what(shown: Any) -> dict[str, str]:
 
 
 def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
-    """What MLflow's charts show beside a curve's steps and hyperparameters, where it is known."""
+    """Metrics of a point beside its steps and hyperparameters, for MLflow's charts."""
     values = {"examples_to_target": point.examples, "bayes_bound": float(point.bayes_bound)}
     if exact:
         # Of Adam there is no such rate.
@@ -162,7 +162,7 @@ def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
 
 
 def _studies(studies: DataFrame) -> dict[str, dict[str, str]]:
-    """A row for each batch size: the names of its studies, by what to call them there."""
+    """Names of the studies at each batch size, by the texts that link to them."""
     rows: dict[str, dict[str, str]] = {}
     for name, definition in zip(studies.study, studies.definition, strict=True):
         text = name if name != definition.default_name else f"seed {definition.seed}"

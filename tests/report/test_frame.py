@@ -10,6 +10,7 @@ import pytest
 from fake_records import adam, bounded, momentum, optimal, searched, sgd, study, trial, with_optima
 
 import nqm_study as nqm
+from nqm_study.report.curves import curves
 from nqm_study.study.definition import Range
 
 RECORDS = [*with_optima(bounded(sgd([4, 64])), lambda _: 0.25), *adam([64])]
@@ -53,6 +54,13 @@ def test_rows_keep_their_order_whatever_that_of_the_records() -> None:
     assert list(frame.columns[:7]) == list(nqm.studies_frame([]).columns[:7])
 
 
+def test_curves_are_those_of_the_rows_that_are_left_in_any_order() -> None:
+    frame = nqm.studies_frame([*RECORDS, *momentum([4, 16])])
+    assert curves(frame.sample(frac=1.0, random_state=0)) == curves(frame)
+    assert curves(frame.query("optimizer != 'sgd'")) == curves(frame)[1:]
+    assert curves(frame.query("batch_size > 64")) == ()
+
+
 def test_a_study_that_searches_the_batch_size_has_that_of_its_trials() -> None:
     one = dataclasses.replace(trial(100), hyperparameters={"learning_rate": 1.0, "batch_size": 8.0})
     records = [study(one, batch_size=Range(4, 64))]
@@ -67,6 +75,8 @@ def test_a_study_that_searches_the_batch_size_has_that_of_its_trials() -> None:
 def test_a_trial_is_a_row_with_the_fewest_steps_so_far() -> None:
     frame = nqm.trials_frame([searched({"name": "tpe"}, [None, 1500, 2000, 1100])])
     assert list(frame.trial) == [0, 1, 2, 3]
+    names = ["trial", "batch_size", "learning_rate", "momentum", "steps_to_target"]
+    assert list(frame)[8:13] == names
     assert frame.steps_to_target.tolist()[1:] == [1500, 2000, 1100]
     assert frame.fewest_steps.tolist() == [math.inf, 1500, 1500, 1100]
     assert set(frame.status) == {"reached", "floor_above_target"}

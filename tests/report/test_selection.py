@@ -70,7 +70,7 @@ def test_a_study_is_chosen_by_its_name_and_by_any_of_its_reports() -> None:
         ("optimizer=adam batch_size=4", "no study of 6 is so"),
         ("batch_size == 5", "no study of 6 is so"),
         ("batch_size + 5", "must be key=value, .* or a condition such as"),
-        ("optimiser == 'sgd'", "must be key=value, .*optimiser"),
+        ("optimiser == 'sgd'", "must be key=value, .*optimiser.* there are study, optimizer, "),
         ("batch_size >= and", "must be key=value"),
     ],
 )

@@ -14,10 +14,9 @@ from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, compared, curves, scheduled
 from nqm_study.report.drawing import (
     MOST_NOTES,
-    curve_line,
     curve_looks,
+    draw_curve,
     draw_fit,
-    draw_points,
     draw_unreached,
     law_end,
     name_beside,
@@ -26,7 +25,7 @@ from nqm_study.report.drawing import (
 )
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.placing import Note, place
-from nqm_study.report.reference import all_known, draw_optimum, optimum_entry, optimum_rates
+from nqm_study.report.reference import optimum_entry, optimum_rates
 
 
 def draw(studies: DataFrame) -> Figure | None:
@@ -66,13 +65,10 @@ def draw(studies: DataFrame) -> Figure | None:
             ranges = [point.effective_rate_range for point in reached]
             rates += [edge for pair in ranges for edge in pair]
             rates += [rate for _, rate in optimum_rates(curve)]
-            draw_optimum(axes, look, optimum_rates(curve))
-            joined = not all_known(curve)
-            draw_points(axes, look, found, ranges, joined=joined)
+            names.append(draw_curve(axes, curve, look, found, ranges, optimum_rates(curve)))
             slope = draw_fit(axes, curve, look)
             if slope is not None:
                 slopes[i] = slope
-            names.append((curve_line(look, joined=joined), curve.label, ""))
             notes += name_beside(curve, look, found, slope)
         set_limits(axes, shown, rates)
         entries = optimum_entry(shown)

@@ -12,10 +12,9 @@ from nqm_study.report.axes import BATCH_SIZE, GREY, Entry, log2_axes, nqm_style
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, compared, curves, one_problem_each
 from nqm_study.report.drawing import (
-    curve_line,
     curve_looks,
+    draw_curve,
     draw_perfect_scaling,
-    draw_points,
     draw_unreached,
     name_beside,
     set_limits,
@@ -25,9 +24,7 @@ from nqm_study.report.laws import perfect_scaling
 from nqm_study.report.placing import Note
 from nqm_study.report.reference import (
     CLASSICAL,
-    all_known,
     classical_line,
-    draw_optimum,
     draw_reference,
     optimum_entry,
     optimum_steps,
@@ -67,12 +64,9 @@ def draw(studies: DataFrame) -> Figure | None:
         for curve, look in drawn:
             if curve in dashed:
                 draw_perfect_scaling(axes, curve, look)
-            draw_optimum(axes, look, optimum_steps(curve))
-            joined = not all_known(curve)
             found = [(point.batch_size, point.steps) for point in curve.points]
             ranges = [(point.steps_low, point.steps_high) for point in curve.points]
-            draw_points(axes, look, found, ranges, joined=joined)
-            names.append((curve_line(look, joined=joined), curve.label, ""))
+            names.append(draw_curve(axes, curve, look, found, ranges, optimum_steps(curve)))
             notes += name_beside(curve, look, found)
         entries = optimum_entry(shown)
         if dashed:

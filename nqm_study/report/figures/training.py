@@ -130,7 +130,7 @@ def _draw_run(axes: Axes, run: Any, style: dict[str, Any]) -> None:
 
 
 def _label(run: Any, panel: DataFrame) -> str:
-    """The learning rate, what else tells the run from the others, and what it came to."""
+    """Label of a run: learning rate, what else differs from the others, steps to the target."""
     rate = f"{run.learning_rate:g}"
     name = f"lr = {rate}"
     if panel.kind.nunique() > 1 or sum(panel.learning_rate == run.learning_rate) > 1:
