@@ -204,7 +204,7 @@ def _plan(
         max_growth=study.max_growth,
     )
     _check_sampler(definition, study.n_trials)
-    backend = _backend(config)
+    backend, tracking = _backend(config), _tracking(config)
 
     from nqm_study.search.ranges import fit
 
@@ -217,7 +217,7 @@ def _plan(
         n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
         truth=study.truth,
         backend=backend,
-        tracking=_tracking(config),
+        tracking=tracking,
         named=study.name is not None,
         config=_as_yaml(composed, backend) if composed is not None else "",
         report=config.report.name,

@@ -115,12 +115,33 @@ Finish = Annotated[
 ]
 
 
-@group
-class Modelled:
-    """Random trials first, then a model of them."""
+Startup = Annotated[Integer, Field(ge=1, description="random trials before the model is used")]
 
-    name: Literal["tpe", "gp", "cmaes"]
-    n_startup_trials: Integer = Field(ge=1, description="random trials before the model is used")
+
+@group
+class Tpe:
+    """A tree-structured Parzen estimator."""
+
+    name: Literal["tpe"]
+    n_startup_trials: Startup
+    finish: Finish
+
+
+@group
+class Gp:
+    """A Gaussian process; needs PyTorch."""
+
+    name: Literal["gp"]
+    n_startup_trials: Startup
+    finish: Finish
+
+
+@group
+class Cmaes:
+    """Covariance matrix adaptation evolution strategy."""
+
+    name: Literal["cmaes"]
+    n_startup_trials: Startup
     finish: Finish
 
 
@@ -283,7 +304,7 @@ class Configuration:
     optimizer: dict[str, Any] = Field(description="its hyperparameters: numbers or ranges")
     spectrum: PowerLaw | File = Field(discriminator="kind")
     schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
-    sampler: Modelled | Random | Qmc | Grid | Nsgaii = Field(discriminator="name")
+    sampler: Tpe | Gp | Cmaes | Random | Qmc | Grid | Nsgaii = Field(discriminator="name")
     storage: Embedded | Postgresql = Field(discriminator="name")
     tracking: Local | Server | Untracked = Field(discriminator="name")
     report: Report
