@@ -7,17 +7,15 @@ whose objective is the steps, and in which the trials that missed have failed.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
 import optuna
+from optuna import visualization
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -26,20 +24,6 @@ from plotly.graph_objects import Figure, Scatter
 from nqm_study.report.html import chart, document
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.failures import first_line
-
-
-def _without_matplotlib(name: str) -> ModuleType:
-    """Import a module of Optuna's as where there is no Matplotlib, which takes 0.4 s to import."""
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    hidden = modules.setdefault("matplotlib", None) is None
-    try:
-        return importlib.import_module(name)
-    finally:
-        if hidden:
-            del modules["matplotlib"]
-
-
-visualization = _without_matplotlib("optuna.visualization")
 
 PAGE = "diagnostics.html"
 """The file with the figures."""

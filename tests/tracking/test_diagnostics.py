@@ -1,7 +1,5 @@
 """Optuna's figures of a study: which are drawn, of what, and what a failure of one does."""
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -166,14 +164,6 @@ def test_where_optuna_ranks_no_coordinates_that_is_told_in_one_line(
     found = diagnostics(study, study_record(study))
     assert found.failures == ("no diagnostics were drawn, ValueError: no importance",)
     assert found.files == {}
-
-
-def test_diagnostics_do_without_matplotlib_and_leave_it_to_others() -> None:
-    code = (
-        "import sys; import nqm_study.tracking.diagnostics;"
-        "assert 'matplotlib' not in sys.modules; import matplotlib.figure"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_same_study_gives_the_same_page_which_loads_nothing() -> None:
