@@ -20,20 +20,6 @@ SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
 BATCH_SIZE = "batch_size"
 """The name of the batch size among the hyperparameters, where it is searched."""
 
-SAMPLER_SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "tpe": ("n_startup_trials", "finish"),
-    "gp": ("n_startup_trials", "finish"),
-    "cmaes": ("n_startup_trials", "finish"),
-    "random": ("finish",),
-    "qmc": ("qmc_type", "finish"),
-    "grid": ("size",),
-    "nsgaii": ("population_size",),
-}
-"""The settings of each sampler, in Optuna's names but for the grid's size and the finish.
-
-The finish is the share of trials that a local search has; a grid is nothing but a grid.
-"""
-
 ONE_OBJECTIVE = ("cmaes",)
 """The samplers that know one objective only."""
 

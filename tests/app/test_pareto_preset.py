@@ -60,7 +60,10 @@ def test_m_compares_optimizers_and_samplers_and_sweeps_no_batch_sizes(tmp_path: 
     ("arguments", "message"),
     [
         (["sampler=tpe"], "sampler.finish=0.6: must be 0 where batch_size is searched"),
-        (["sampler=cmaes"], "sampler=cmaes: must be one of tpe, gp, random, qmc, grid, nsgaii"),
+        (
+            ["sampler=cmaes"],
+            "sampler=cmaes: must be one of gp, grid, nsgaii, qmc, random, tpe, tpe_alone where",
+        ),
         (["sampler.population_size=1", "sampler=nsgaii"], "sampler.population_size=1: must be"),
         (["batch_size={low: 0, high: 8}"], "batch_size.low=0: must be greater than 0"),
         (

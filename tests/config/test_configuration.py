@@ -454,7 +454,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["+study.foo=1"], "study.foo=1: no such key; there are n_trials, seed, name, max_steps"),
         (
             ["+sampler.foo=3"],
-            "sampler.foo=3: no such key; there are n_startup_trials, name, finish",
+            "sampler.foo=3: no such key; there are name, n_startup_trials, finish",
         ),
         (
             ["sampler=random", "+sampler.foo=3"],

@@ -33,7 +33,7 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nqm_study.study.definition import SAMPLER_SETTINGS, grid_points
+from nqm_study.study.definition import grid_points
 from nqm_study.study.samplers.local_search import LocalSearch, is_local
 from nqm_study.study.space import Search, SearchSpace
 
@@ -49,7 +49,7 @@ def make_sampler(
     """Make the sampler of a study.
 
     Args:
-        settings: ``name`` (one of ``SAMPLER_SETTINGS``) and that sampler's own settings.
+        settings: ``name``, as its configuration has it, and that sampler's own settings.
         search: what is searched, and the first trials.
         seed: the study's seed.
         finished: how many trials the study has that the sampler's own count leaves out.
@@ -69,7 +69,8 @@ def make_sampler(
         behind = sum(not is_local(number, share) for number in first)
         once = _quietly(_Sobol, space, seed, behind, **options)
     elif name not in _ANEW:
-        raise ValueError(f"sampler.name={name}: must be one of {', '.join(SAMPLER_SETTINGS)}")
+        known = ", ".join((*_ANEW, "qmc", "grid"))
+        raise ValueError(f"sampler.name={name}: must be one of {known}")
 
     def make(number: int) -> BaseSampler:
         if once is not None:
@@ -238,8 +239,8 @@ def _quietly(make: Callable[..., BaseSampler], *values: Any, **options: Any) -> 
 
 _ANEW: Mapping[str, Callable[..., BaseSampler]] = {
     "tpe": TPESampler,
-    "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
     "gp": functools.partial(_quietly, GPSampler, deterministic_objective=True),
+    "cmaes": functools.partial(CmaEsSampler, warn_independent_sampling=False),
     "random": RandomSampler,
     "nsgaii": _Generations,
 }
