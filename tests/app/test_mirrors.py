@@ -10,6 +10,7 @@ import pytest
 from program import TINY, children, kill, require_whole, run
 
 from nqm_study.app.publish import publish, stored_records
+from nqm_study.report.frame import studies_frame
 from nqm_study.study.storage.backends import Backend
 from nqm_study.tracking.follower import Follower
 from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors, MirrorState
@@ -46,7 +47,7 @@ class Watched:
     def __init__(self, folder: Path) -> None:
         root = folder / "mlruns"
         self.mirrors = Mirrors(lambda _: None, whole(folder), cores=1)
-        self.summaries = publish(root, stored_records(root)).summaries
+        self.summaries = publish(root, studies_frame(stored_records(root))).summaries
 
     def finish(self) -> MirrorState:
         return self.mirrors.finish(self.summaries)

@@ -116,13 +116,13 @@ def test_a_definition_of_a_power_law_is_hashed_as_before(folder: Path) -> None:
         (["spectrum.path=net.csv", "spectrum.rescale=2"], "spectrum.rescale=2: must be true or"),
         (
             ["spectrum.path=net.csv", "+spectrum.dim=3"],
-            "spectrum.dim=3: the settings of kind file are path, rescale",
+            "spectrum.dim=3: no such key; there are path, rescale",
         ),
         (["spectrum.path=net.csv", "~spectrum.rescale"], "spectrum.rescale: is missing"),
-        (["spectrum.kind=files"], "spectrum.kind=files: must be one of power_law, file"),
+        (["spectrum.kind=files"], "spectrum.kind=files: must be one of file, power_law"),
         (
             ["spectrum=paper", "+spectrum.path=net.csv"],
-            "spectrum.path=net.csv: the settings of kind power_law are dim, exponent",
+            "spectrum.path=net.csv: no such key; there are dim, exponent",
         ),
         (["spectrum=paper", "~spectrum.dim"], "spectrum.dim: is missing"),
         (
