@@ -1,8 +1,8 @@
 """The groups of a configuration as types: which keys each has, and what is allowed under them.
 
 A field is a key. Its type is what a value is checked against, what a refusal says is allowed, and
-what ``--help`` shows before the field's description. The keys of an optimizer and of a schedule are
-those of its class, which ``config.optimizer`` and ``config.schedule`` look at.
+what ``--help`` shows after the field's description. The keys of an optimizer and of a schedule are
+those of their classes, which ``config.parts`` looks at.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from nqm_study.config.hyperparameters import MOST_BATCH_SIZE, batch_size_of
-from nqm_study.config.refusals import allowed, line_of, report_name
+from nqm_study.config.refusals import allowed, line_of, readable, report_name
 from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.study.definition import Range
 from nqm_study.study.records import Tracked
@@ -39,16 +39,10 @@ MOST_PIECES = 1000
 C = TypeVar("C")
 
 
-def _readable(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError
-    return value
-
-
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Strict()]
-Text = Annotated[str, Strict(), AfterValidator(_readable)]
+Text = Annotated[str, Strict(), AfterValidator(functools.partial(readable, "text"))]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))

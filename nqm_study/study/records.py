@@ -75,7 +75,6 @@ class TrialRecord:
 
 Tracked = Literal["all", "best", "none"]
 """Which trials of a study have runs of their own in MLflow."""
-TRACKED: tuple[Tracked, ...] = ("all", "best", "none")
 
 
 @dataclass(frozen=True)
