@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from statistics import median
 from typing import Any
 
-from pandas import DataFrame, Series
+from pandas import DataFrame
 
 from nqm_study.report.frame import COMPUTED, effective_rate, known
 from nqm_study.report.labels import labels
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 
-_FIRST_KNOWN = ["bayes_bound", "classical_bound", "optimal_steps", "optimal_gap"]
-_FIRST_KNOWN += ["hyperparameters", "rates"]  # of the seed with the fewest steps
+_BOUNDS = ("classical_bound", "optimal_steps", "optimal_gap")
+_OF_CURVE = ("label", "optimizer", "spectrum", "schedule", "target", "spectrum_digest")
 _OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size", "fixed")
 
 
 @dataclass(frozen=True)
 class Point:
-    """The best found at one batch size, over its seeds: a row of ``points_frame``.
+    """The best found at one batch size, over its seeds.
 
     Attributes:
         batch_size: examples per step.
@@ -157,32 +159,10 @@ def curves(studies: DataFrame) -> tuple[Curve, ...]:
     Their names are those of the column ``label`` where there is one (see ``labelled``), else made
     of what differs. Studies that search the batch size are on no curve.
     """
-    members = labelled(on_curves(studies))
-    by_curve = dict(list(points_frame(members).groupby("curve", sort=False)))
-    found = []
-    for key, group in members.groupby("curve", sort=False):
-        first, rows = group.iloc[0], by_curve[key].to_dict("records")
-        definition: StudyDefinition = first.definition
-        found.append(
-            Curve(
-                key=first.curve,
-                label=first.label,
-                optimizer=first.optimizer,
-                spectrum=first.spectrum,
-                schedule=first.schedule,
-                target=definition.target,
-                searched=definition.searched,
-                points=tuple(_point(row) for row in rows if row["seeds"]),
-                unreached=tuple(row["batch_size"] for row in rows if not row["seeds"]),
-                spectrum_digest=first.spectrum_digest,
-                spectrum_text=definition.spectrum_text,
-                variant=_variant(definition),
-                optima=tuple(
-                    (row["batch_size"], row["optimum"]) for row in rows if known(row["optimum"])
-                ),
-            )
-        )
-    return tuple(found)
+    return tuple(
+        _curve(rows)
+        for rows in _grouped(labelled(on_curves(studies)).to_dict("records"), "curve").values()
+    )
 
 
 def on_curves(studies: DataFrame) -> DataFrame:
@@ -204,34 +184,14 @@ def labelled(studies: DataFrame) -> DataFrame:
     return studies.assign(label=studies.curve.map(names))
 
 
-def points_frame(studies: DataFrame) -> DataFrame:
-    """The best found at each batch size of each curve: a row for each, over the seeds.
+def best_optimum(optima: Iterable[Optimum | None]) -> Optimum | None:
+    """The true optimum of studies of one batch size that differ in seed and sampler at most.
 
-    Of ``steps_to_target``, ``effective_learning_rate`` and the hyperparameters there are median and
-    range: ``momentum``, ``momentum_low``, ``momentum_high``. The rest is as ``Point`` has it.
+    They all have the same one, unless it is not exact: then it is the best of theirs. None where it
+    is not known.
     """
-    keys = ["curve", "batch_size"]
-    names = dict.fromkeys(name for found in studies.hyperparameters for name in found)
-    groups = studies.sort_values("steps_to_target", kind="stable").groupby(keys)
-    found = groups[["steps_to_target", "effective_learning_rate", *names]]
-    rows = found.median().join([found.min().add_suffix("_low"), found.max().add_suffix("_high")])
-    rows[_FIRST_KNOWN] = groups[_FIRST_KNOWN].first()
-    rows["trials"], rows["seeds"] = groups.n_trials.sum(), groups.reached.sum()
-    rows["studies"] = groups.size()
-    rows["seed_rates"] = groups.effective_learning_rate.agg(lambda rates: tuple(rates.dropna()))
-    return rows.assign(optimum=best_optima(studies, keys)).reset_index()
-
-
-def best_optima(studies: DataFrame, keys: list[str]) -> Series:
-    """The true optimum of the studies that have these keys in common, where it is known.
-
-    They all have the same one, unless it is not exact: then it is the best of theirs.
-    """
-    known_ones = studies[studies.optimum_steps.notna()]
-    best_first = known_ones.sort_values(
-        ["optimum_exact", "optimum_steps"], ascending=[False, True], kind="stable"
-    )
-    return best_first.drop_duplicates(keys).set_index(keys).optimum
+    found = [each for each in optima if each is not None]
+    return min(found, key=lambda optimum: (not optimum.exact, optimum.steps), default=None)
 
 
 def runs_frame(studies: DataFrame) -> DataFrame:
@@ -296,31 +256,74 @@ def _one_each(studies: DataFrame) -> DataFrame:
     return longest_last.drop_duplicates("fingerprint", keep="last").sort_index()
 
 
-def _point(row: Mapping[str, Any]) -> Point:
-    names = row["hyperparameters"]
-    return Point(
-        batch_size=row["batch_size"],
-        steps=float(row["steps_to_target"]),
-        steps_low=float(row["steps_to_target_low"]),
-        steps_high=float(row["steps_to_target_high"]),
-        hyperparameters={name: row[name] for name in names},
-        trials=row["trials"],
-        seeds=row["seeds"],
-        bayes_bound=row["bayes_bound"],
-        hyperparameter_ranges={n: (row[f"{n}_low"], row[f"{n}_high"]) for n in names},
-        seeds_unreached=row["studies"] - row["seeds"],
-        effective_rate=row["effective_learning_rate"],
-        effective_rate_range=(
-            row["effective_learning_rate_low"],
-            row["effective_learning_rate_high"],
+def _curve(studies: list[dict[str, Any]]) -> Curve:
+    first = studies[0]
+    definition: StudyDefinition = first["definition"]
+    sizes = sorted(_grouped(studies, "batch_size").items())
+    optima = [(size, best_optimum(each["optimum"] for each in seeds)) for size, seeds in sizes]
+    return Curve(
+        **{name: first[name] for name in _OF_CURVE},
+        key=first["curve"],
+        searched=definition.searched,
+        points=tuple(
+            _point(size, seeds) for size, seeds in sizes if any(each["reached"] for each in seeds)
         ),
-        classical_bound=known(row["classical_bound"]),
-        optimal_steps=known(row["optimal_steps"]),
-        optimal_gap=known(row["optimal_gap"]),
-        rates=row["rates"],
-        optimum=known(row["optimum"]),
-        seed_rates=row["seed_rates"],
+        unreached=tuple(
+            size for size, seeds in sizes if not any(each["reached"] for each in seeds)
+        ),
+        spectrum_text=definition.spectrum_text,
+        variant=_variant(definition),
+        optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
     )
+
+
+def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
+    """The point of the studies of one batch size, of which some reached the target."""
+    reached = (each for each in studies if each["reached"])
+    found = sorted(reached, key=itemgetter("steps_to_target"))
+    best = found[0]
+    steps, steps_range = _median_and_range(each["steps_to_target"] for each in found)
+    rate, rate_range = _median_and_range(each["effective_learning_rate"] for each in found)
+    over_seeds = {
+        name: _median_and_range(each["hyperparameters"].get(name, math.nan) for each in found)
+        for name in best["hyperparameters"]
+    }
+    return Point(
+        batch_size=batch_size,
+        steps=steps,
+        steps_low=steps_range[0],
+        steps_high=steps_range[1],
+        hyperparameters={name: median for name, (median, _) in over_seeds.items()},
+        trials=sum(each["n_trials"] for each in studies),
+        seeds=len(found),
+        bayes_bound=best["bayes_bound"],
+        hyperparameter_ranges={name: ends for name, (_, ends) in over_seeds.items()},
+        seeds_unreached=len(studies) - len(found),
+        effective_rate=rate,
+        effective_rate_range=rate_range,
+        **{name: _first_known(name, [best, *studies]) for name in _BOUNDS},
+        rates=best["rates"],
+        optimum=best_optimum(each["optimum"] for each in studies),
+        seed_rates=tuple(each["effective_learning_rate"] for each in found),
+    )
+
+
+def _grouped(rows: Iterable[dict[str, Any]], name: str) -> dict[Any, list[dict[str, Any]]]:
+    """Rows by the value of a column, in the order in which the values come."""
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row[name], []).append(row)
+    return groups
+
+
+def _median_and_range(values: Iterable[float]) -> tuple[float, tuple[float, float]]:
+    """Median, and lowest and highest, of the values that are known; NaN where none is."""
+    given = [float(value) for value in values if not math.isnan(value)] or [math.nan]
+    return median(given), (min(given), max(given))
+
+
+def _first_known(name: str, rows: Iterable[Mapping[str, Any]]) -> Any:
+    return next((row[name] for row in rows if known(row[name]) is not None), None)
 
 
 def _variant(definition: StudyDefinition) -> str:

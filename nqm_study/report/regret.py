@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, concat
 
 from nqm_study.report import words
-from nqm_study.report.curves import best_optima, on_curves
+from nqm_study.report.curves import best_optimum, on_curves
 from nqm_study.report.labels import labels, told_apart
 from nqm_study.study.records import regret
 
@@ -109,7 +109,11 @@ def _contenders(studies: DataFrame) -> DataFrame:
 
 def _regrets(sampler: str, studies: DataFrame, others: DataFrame) -> DataFrame:
     """The regrets of a sampler over its studies, after as many trials as all others have."""
-    optima = best_optima(others, ["batch_size"])
+    optima = {
+        size: optimum
+        for size, each in others.groupby("batch_size")
+        if (optimum := best_optimum(each.optimum)) is not None
+    }
     n_trials = others.n_trials.min()
     table = np.sort(
         [regret(each.trials[:n_trials], optima[each.batch_size]) for each in studies.itertuples()],
