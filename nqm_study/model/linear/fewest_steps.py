@@ -173,7 +173,13 @@ class Tuning:
 
     def _inside(self, place: Place) -> bool:
         _, log_gap = self._at(place)
-        return place[1] == 0 or (LEAST_LOG_GAP <= log_gap < 0.0 and self.family.decay is not None)
+        return place[1] == 0 or LEAST_LOG_GAP <= log_gap < 0.0
+
+    def _around(self, place: Place, spacing: int) -> Iterator[Place]:
+        """The place and its neighbours, along the rates alone where there is no decay."""
+        i, j = place
+        decays = (j - spacing, j, j + spacing) if self.family.decay is not None else (j,)
+        return itertools.product((i - spacing, i, i + spacing), decays)
 
     def _place(self, point: Point) -> Place:
         return round((point[0] - self.bottom) * COARSE / RATE), round(point[1] * COARSE / GAP)
@@ -191,12 +197,12 @@ class Tuning:
         self._look(risks, near, steps, level)
         for spacing in SPACINGS:
             lowest = sorted(risks, key=lambda place: (risks[place], place))[:REFINED]
-            around = {each for centre in lowest for each in _around(centre, spacing)}
+            around = {each for centre in lowest for each in self._around(centre, spacing)}
             self._look(risks, filter(self._inside, around - risks.keys()), steps, level)
         finest = SPACINGS[-1]
         minima = []
         for place, risk in risks.items():
-            rises = [risks.get(each, math.inf) - risk for each in _around(place, finest)]
+            rises = [risks.get(each, math.inf) - risk for each in self._around(place, finest)]
             # Where it rises by less than what is missing, no dip between can make up for it.
             if min(rises) >= 0.0 and risk <= max(rises):
                 minima.append((risk, place))
@@ -247,12 +253,6 @@ def _between(
         return (steps + failed + 1) // 2
     crossing = failed + (above[0] - failed) * missed / (missed - above[1])
     return min(max(math.ceil(crossing), failed + 1), steps - 1)
-
-
-def _around(place: Place, spacing: int) -> Iterator[Place]:
-    i, j = place
-    for di, dj in itertools.product((-spacing, 0, spacing), repeat=2):
-        yield i + di, j + dj
 
 
 def largest_rate(problem: NoisyQuadratic, family: Family, target: float) -> float:
