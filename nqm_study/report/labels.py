@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from itertools import combinations
+from typing import Any
 
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+
+_LEADING = ("optimizer", "schedule", "seed")
+"""The fields that begin each name, or vary along a curve."""
+
+_NAMED = [field.name for field in fields(StudyDefinition) if field.name not in _LEADING]
 
 
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
@@ -66,39 +74,34 @@ def _length(row: Sequence[tuple[str, ...]]) -> int:
 
 
 def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
-    """The texts of each property over all definitions."""
-
-    def each(text: Callable[[StudyDefinition], str]) -> tuple[str, ...]:
-        return tuple(map(text, definitions))
-
-    def settings(group: str, *without: str) -> list[tuple[str, ...]]:
-        found = [getattr(definition, group) for definition in definitions]
-        names = [name for name in _names(found) if name not in without]
-        return [tuple(_setting_text(name, values) for values in found) for name in names]
-
-    hyperparameters = [definition.hyperparameters for definition in definitions]
-    return [
-        *(
-            _hyperparameter_texts(name, [values.get(name) for values in hyperparameters])
-            for name in _names(hyperparameters)
-        ),
-        each(lambda d: f"B {d.batch_text}" if d.two_objectives else ""),
-        each(lambda d: f"target {d.target:g}"),
-        each(lambda d: d.spectrum),
-        each(lambda d: f"spectrum {d.spectrum_digest[:8]}"),
-        *(
-            tuple(_spectrum_text(name, definition) for definition in definitions)
-            for name in _names([definition.spectrum_settings for definition in definitions])
-        ),
-        *settings("schedule_settings"),
-        *settings("optimizer_settings"),
-        each(lambda d: d.sampler_text),
-        *settings("sampler", "name", *([] if _finish_varies(definitions) else ["finish"])),
-        each(lambda d: "first guess" if d.warm_start else "no first guess"),
-        each(_enqueued_text),
-        each(lambda d: f"max_steps {d.max_steps:g}"),
-        each(lambda d: "any growth" if d.max_growth is None else f"max_growth {d.max_growth:g}"),
-    ]
+    """The texts of each property over all definitions: of each field, and of each key of one."""
+    found: list[tuple[str, ...]] = []
+    for name in _NAMED:
+        values = [getattr(definition, name) for definition in definitions]
+        if name == "hyperparameters":
+            found += [
+                _hyperparameter_texts(key, [each.get(key) for each in values])
+                for key in _names(values)
+            ]
+        elif name == "spectrum_settings":
+            found += [
+                tuple(_spectrum_text(key, definition) for definition in definitions)
+                for key in _names(values)
+            ]
+        elif name == "sampler":
+            found.append(tuple(definition.sampler_text for definition in definitions))
+            known = {"name"} if _finish_varies(definitions) else {"name", "finish"}
+            found += [
+                tuple(_setting_text(key, each) for each in values)
+                for key in _names(values)
+                if key not in known
+            ]
+        elif name.endswith("_settings"):
+            found += [tuple(_setting_text(key, each) for each in values) for key in _names(values)]
+        else:
+            word = _WORDS.get(name, partial(_field_text, name))
+            found.append(tuple(map(word, values)))
+    return found
 
 
 def _finish_varies(definitions: Sequence[StudyDefinition]) -> bool:
@@ -149,12 +152,17 @@ def _spectrum_text(name: str, definition: StudyDefinition) -> str:
     return value if isinstance(value, str) else f"{name} {value:.15g}"
 
 
-def _enqueued_text(definition: StudyDefinition) -> str:
-    given = (
-        " ".join(f"{name} {value:g}" for name, value in each.items())
-        for each in definition.enqueued
-    )
-    return f"enqueued {'; '.join(given)}" if definition.enqueued else "nothing enqueued"
+def _field_text(name: str, value: float | str) -> str:
+    return f"{name} {value if isinstance(value, str) else format(value, 'g')}"
+
+
+def _batch_size_text(value: float | Range) -> str:
+    return f"B {value.low:.15g}..{value.high:.15g}" if isinstance(value, Range) else ""
+
+
+def _enqueued_text(value: Sequence[Mapping[str, float]]) -> str:
+    given = (" ".join(f"{name} {value:g}" for name, value in each.items()) for each in value)
+    return f"enqueued {'; '.join(given)}" if value else "nothing enqueued"
 
 
 def _setting_text(name: str, settings: Mapping[str, object]) -> str:
@@ -162,3 +170,14 @@ def _setting_text(name: str, settings: Mapping[str, object]) -> str:
     if value is None:
         return f"no {name}"
     return f"{name} {value:.15g}" if isinstance(value, float) else f"{name} {value}"
+
+
+_WORDS: Mapping[str, Callable[[Any], str]] = {
+    "batch_size": _batch_size_text,
+    "spectrum": str,
+    "spectrum_digest": lambda digest: f"spectrum {digest[:8]}",
+    "warm_start": lambda on: "first guess" if on else "no first guess",
+    "enqueued": _enqueued_text,
+    "max_growth": lambda most: "any growth" if most is None else f"max_growth {most:g}",
+}
+"""The words for a field's value; for other fields it is the name with the value."""
