@@ -28,7 +28,8 @@ from nqm_study.report.reference import (
     classical_line,
     optimal_line,
 )
-from nqm_study.report.tables import NAMING, result_frame
+from nqm_study.report.sheet import NAMING
+from nqm_study.report.tables import result_frame
 from nqm_study.study.records import OPTIMAL
 
 _POWERS = ("batch_size", "steps", "examples")  # on axes with ticks at powers of two

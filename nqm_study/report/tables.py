@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from pandas import DataFrame
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from nqm_study.report import words
 from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.report.pareto import pareto_sentence, spread
 from nqm_study.report.regret import checkpoints
+from nqm_study.report.sheet import Sheet
 from nqm_study.study.records import OPTIMAL
-
-NAMING = ("spectrum", "target", "optimizer", "sampler", "curve", "from", "by")
-"""The columns that name a row; all others are numbers, and set flush right."""
 
 _NONE = "-"
 _UNREACHED = "target not reached"
@@ -30,28 +25,37 @@ _DEFINING = ("momentum", "beta1", "beta2")
 _KEPT = ("learning_rate", *_DEFINING)
 _RATIO_OF = re.compile(r"ratio_\d+")  # of a piece of a schedule
 _MOST_RATIO_OFS = 3
-_TERMINAL = 80  # characters
-_TRIALS, _SEEDS, _BOUND = "trials", "over seeds", "ratio to Bayes bound"
+_TRIALS, _SEEDS, _OVER = "trials", "over seeds", "over optimum"
+_BOUND, _OPTIMAL = "ratio to Bayes bound", f"ratio to {OPTIMAL}"
 _MOST_ROWS = 12
 
 
-def result_table(curves: Sequence[Curve]) -> Table:
+def result_table(curves: Sequence[Curve]) -> Sheet:
     """Result table of the terminal: a row for each curve and batch size.
 
     What all curves share (spectrum, target, schedule) is in the title. More than three ratios of a
-    schedule's pieces are left out, and so is, from a table that would be too wide with it, what a
-    reader misses least: the number of trials where it is the same in all rows, as the title has it
-    then; hyperparameters that only some of the curves have; the ratio to the Bayes bound where the
-    true optimum tells how good the steps are; the range over seeds where all of them reached the
-    target.
+    schedule's pieces are left out. A line that is too short leaves out what a reader misses least:
+    the number of trials where it is the same in all rows, as the title has it then; hyperparameters
+    that only some of the curves have; the ratio to the Bayes bound where the true optimum tells how
+    good the steps are; the range over seeds where all of them reached the target; the others.
     """
-    tries = list(_attempts(curves))
-    # Two spaces between columns read better than one. That is worth the first step and no more.
-    roomy = [cells for cells in tries[:2] if _spaces(cells) > 1]
-    fitting = [cells for cells in tries if room(cells) >= cells.shape[1] - 1]
-    cells = [*roomy, *fitting, tries[-1]][0]
-    ends = accumulate(len(curve.points) + len(curve.unreached) for curve in curves)
-    return rich_table(cells, _result_title(curves, cells), narrow=True, ends=ends)
+    points = [point for curve in curves for point in curve.points]
+    names = _hyperparameter_names(curves)
+    headings = {name: _heading(name, curves) for name in names}
+    in_all = {name for name in names if all(name in point.hyperparameters for point in points)}
+    few = [headings[name] for name in names if name not in {*_KEPT, *in_all}]
+    trials = _shared_trials(curves)
+    unlike = any(point.seeds_unreached for point in points)
+    judged = any(point.excess is not None for point in points)
+    first = [_TRIALS] * (trials is not None) + few + [_BOUND] * judged + [_SEEDS] * (not unlike)
+    rest = [_TRIALS, _BOUND, _OPTIMAL, *reversed(headings.values()), _OVER, _SEEDS]
+    return Sheet(
+        _result_title(curves),
+        result_frame(curves),
+        spare=tuple(dict.fromkeys([*first, *rest])),
+        instead={} if trials is None else {_TRIALS: f"trials {trials}"},
+        ends=set(accumulate(len(curve.points) + len(curve.unreached) for curve in curves)),
+    )
 
 
 def result_frame(curves: Sequence[Curve]) -> DataFrame:
@@ -82,16 +86,16 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     if any(point.seeds + point.seeds_unreached > 1 for point in points if point):
         cells[_SEEDS] = column(_over_seeds)
     if any(point.excess is not None for point in points if point):
-        cells["over optimum"] = column(lambda point: _known(point.excess, words.percent))
+        cells[_OVER] = column(lambda point: _known(point.excess, words.percent))
     for name in _hyperparameter_names(curves):
         cells[_heading(name, curves)] = column(partial(_hyperparameter, name=name))
     cells[_TRIALS] = column(lambda point: words.count(point.trials))
     cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
-    cells[f"ratio to {OPTIMAL}"] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
+    cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
     return DataFrame(cells)
 
 
-def regret_table(regrets: DataFrame) -> Table:
+def regret_table(regrets: DataFrame) -> Sheet:
     """The regrets of one comparison: a row for each sampler, the least median at the end first.
 
     After a quarter, half and all of the trials it has the median, the upper quartile and the worst
@@ -114,10 +118,13 @@ def regret_table(regrets: DataFrame) -> Table:
         f"and worst of {_several(of.studies, 'study', 'studies')} "
         f"({_several(sizes, 'batch size', 'batch sizes')}, {_several(seeds, 'seed', 'seeds')})"
     )
-    return rich_table(DataFrame(cells), title)
+    # The medians at the end are what the samplers are compared by.
+    least_missed = ("worst", "upper", "median")
+    spare = [each for name in least_missed for each in cells if each.endswith(f"\n{name}")]
+    return Sheet(title, DataFrame(cells), spare=spare[:-1], narrow=False)
 
 
-def pareto_table(frontier: Any) -> Table:
+def pareto_table(frontier: Any) -> Sheet:
     """At most twelve trials along a row of ``frontiers``, from the fewest examples on.
 
     ``over exact`` is the excess of the steps over the exact frontier at the same batch size; a dash
@@ -136,81 +143,11 @@ def pareto_table(frontier: Any) -> Table:
         over = [frontier.exact.excess(trial) for trial in trials]
         cells["over exact"] = [_known(value, words.percent) for value in over]
     title = f"Frontier of steps and examples, {frontier.label}"
-    return rich_table(DataFrame(cells), title, caption=pareto_sentence(frontier))
+    spare = [heading for heading in reversed(cells) if heading not in ("batch size", "steps")]
+    return Sheet(title, DataFrame(cells), spare, note=pareto_sentence(frontier), narrow=False)
 
 
-def rich_table(
-    cells: DataFrame,
-    title: str,
-    *,
-    caption: str | None = None,
-    narrow: bool = False,
-    ends: Iterable[int] = (),
-) -> Table:
-    """Texts as a table of the terminal.
-
-    Args:
-        cells: a row of texts for each row; its columns are the headings.
-        title: what stands above.
-        caption: what stands below.
-        narrow: whether headings are broken into words, and spaces are one where two are too many.
-        ends: the numbers of rows that a line is below.
-    """
-    result = Table(
-        title=Text(title),
-        title_justify="left",
-        caption=None if caption is None else Text(caption),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, _spaces(cells) - 1 if narrow else 1, 0, 0),
-        pad_edge=False,
-    )
-    for heading in cells:
-        # As narrow as its cells, so that most tables fit 80 characters. Where they do not, names
-        # are folded, and no number is: half of one is a wrong number.
-        width = _width(cells, heading, narrow=narrow)
-        if heading in NAMING:
-            result.add_column(heading, max_width=width, overflow="fold")
-        else:
-            result.add_column(heading, justify="right", width=width)
-    last = set(ends)
-    for i, row in enumerate(cells.itertuples(index=False), start=1):
-        result.add_row(*map(Text, row), end_section=i in last)
-    return result
-
-
-def _width(cells: DataFrame, heading: str, *, narrow: bool = True) -> int:
-    """The longest cell, or word of the heading (or line of it), in characters."""
-    parts = heading.split() if narrow else heading.splitlines()
-    return max(len(text) for text in [*parts, *cells[heading]])
-
-
-def room(cells: DataFrame) -> int:
-    """Characters that a terminal's line has left for the spaces between columns."""
-    return _TERMINAL - sum(_width(cells, heading) for heading in cells)
-
-
-def _spaces(cells: DataFrame) -> int:
-    """Two between columns, or one where a line of a terminal has no room for two."""
-    return 2 if room(cells) >= 2 * (cells.shape[1] - 1) else 1
-
-
-def _attempts(curves: Sequence[Curve]) -> Iterator[DataFrame]:
-    """The result in ever fewer columns."""
-    points = [point for curve in curves for point in curve.points]
-    names = _hyperparameter_names(curves)
-    in_all = {name for name in names if all(name in point.hyperparameters for point in points)}
-    trials = {_TRIALS} if _shared_trials(curves) is not None else set()
-    few = trials | {_heading(name, curves) for name in names if name not in {*_KEPT, *in_all}}
-    bound = {_BOUND} if any(point.excess is not None for point in points) else set()
-    seeds = set() if any(point.seeds_unreached for point in points) else {_SEEDS}
-    cells = result_frame(curves)
-    for dropped in (set(), trials, few, few | bound, few | seeds, few | bound | seeds):
-        yield cells.drop(columns=list(dropped), errors="ignore")
-
-
-def _result_title(curves: Sequence[Curve], cells: DataFrame) -> str:
+def _result_title(curves: Sequence[Curve]) -> str:
     if not curves:
         return "no finished trials"
     shared = {
@@ -219,8 +156,6 @@ def _result_title(curves: Sequence[Curve], cells: DataFrame) -> str:
         "schedule": {curve.schedule for curve in curves},
     }
     parts = [f"{name} {min(found)}" for name, found in shared.items() if len(found) == 1]
-    if _TRIALS not in cells:
-        parts.append(f"trials {_shared_trials(curves)}")
     return ", ".join(["Fewest steps", *parts])
 
 

@@ -310,8 +310,8 @@ def test_table_has_a_row_for_each_sampler_the_best_at_the_end_first() -> None:
 
 def test_table_fits_eighty_columns() -> None:
     paces = {"random": 0.01, "cmaes + finish": 1.0, "tpe + finish": 1.0}
-    wide = only(contest(paces, n_trials=200, n_seeds=2))
-    assert max(len(line.rstrip()) for line in rendered(wide, width=200)[2:]) <= 80
+    wide = only(contest(paces, n_trials=80, n_seeds=2))
+    assert max(len(line.rstrip()) for line in rendered(wide, width=80)[2:]) <= 80
     assert all("…" not in line for line in rendered(wide))
 
 

@@ -12,19 +12,17 @@ from typing import Any, Literal, NamedTuple
 
 from pandas import DataFrame, concat
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.estimate import Estimate
-from nqm_study.report.tables import NAMING, rich_table, room
+from nqm_study.report.sheet import NAMING, Sheet
 
 NONE = "-"
 _PRECISE = 0.003  # relative uncertainty below which a number has four digits
 _COUNTED = 1e5  # from here on numbers have a power of ten
 _METHODS = {"curvature": "bend", "bootstrap": "seeds", "scatter": "scatter"}
-_LONGEST = 14  # characters of a label's line, at least
 _LEAST_MISSED = ("max", "product", "k", "S")
 _ENDINGS = {"estimate": ("", "_low", "_high", "_bound", "_method"), "range": ("_low", "_high")}
 
@@ -278,19 +276,14 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
     both. Columns that a line has no room for are left out, the least missed first; the files have
     all.
     """
-    tables = [_terminal_table(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
-    tables[-1].caption = Text("What the columns mean: analysis.md, beside the figures.")
-    return Group(*(part for table in tables for part in (Text(), table)))
+    tables = [_sheet(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
+    meaning = Text("What the columns mean: analysis.md, beside the figures.")
+    return Group(*(part for table in tables for part in (Text(), table)), meaning)
 
 
-def _terminal_table(section: Section, frame: DataFrame) -> Table:
-    """Make a terminal's table, with fewer columns where it has no room even if labels fold."""
-    labels = [max(label.split(), key=len)[:_LONGEST] for label in frame["curve"]]
-    narrowest = frame.assign(curve=labels)
-    for heading in _LEAST_MISSED:
-        if room(narrowest) < narrowest.shape[1] - 1:
-            narrowest = narrowest.drop(columns=heading, errors="ignore")
-    shown = frame[list(narrowest)]
-    twice = shown.duplicated([heading for heading in shown if heading != "from"], keep=False)
-    merged = shown.assign(**{"from": shown["from"].mask(twice, "both")}).drop_duplicates()
-    return rich_table(merged, f"{section.title}: {section.brief}", narrow=True)
+def _sheet(section: Section, frame: DataFrame) -> Sheet:
+    twice = frame.duplicated([heading for heading in frame if heading != "from"], keep=False)
+    merged = frame.assign(**{"from": frame["from"].mask(twice, "both")}).drop_duplicates()
+    numbers = [heading for heading in reversed(list(frame)) if heading not in NAMING]
+    spare = tuple(dict.fromkeys([*_LEAST_MISSED, *numbers]))
+    return Sheet(f"{section.title}: {section.brief}", merged, spare)

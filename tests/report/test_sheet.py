@@ -1,0 +1,103 @@
+import io
+
+import pytest
+from fake_records import adam, bounded, curves, momentum, sgd, study, trial, with_optima
+from pandas import DataFrame
+from rich.cells import cell_len
+from rich.console import Console
+
+from nqm_study.report.analysis.measure import analyses
+from nqm_study.report.analysis.tables import analysis_table
+from nqm_study.report.sheet import NAMING, Sheet
+from nqm_study.report.tables import result_table
+from nqm_study.report.words import printable
+
+WIDTHS = range(20, 201)
+HOSTILE = "\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r"
+
+
+def render(sheet: object, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(sheet, crop=False)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.splitlines()
+
+
+def sheets() -> list[Sheet]:
+    drawn = curves(with_optima(bounded(sgd() + momentum() + adam())))
+    several = curves([r for seed in (0, 1) for r in bounded(sgd(seed=seed))])
+    tables = analysis_table(analyses(drawn)).renderables
+    return [
+        result_table(drawn),
+        result_table(several),
+        *(each for each in tables if isinstance(each, Sheet)),
+    ]
+
+
+def body(sheet: Sheet, width: int) -> list[str]:
+    lines = render(sheet, width)
+    (start,) = [i for i, line in enumerate(lines) if line.startswith("──")]
+    ends = [i for i, line in enumerate(lines) if line.startswith("No room")]
+    return lines[start + 1 : (ends or [None])[0]]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_every_number_is_whole_at_every_width(number: int) -> None:
+    sheet = sheets()[number]
+    words = {word for row in sheet.cells.to_numpy() for text in row for word in text.split()}
+    numbers = [heading for heading in sheet.cells if heading not in NAMING]
+    for width in WIDTHS:
+        lines = body(sheet, width)
+        found = {word for line in lines for word in line.split() if any(map(str.isdigit, word))}
+        assert found <= words, width
+        for heading in sheet.fitting(width):
+            if heading in numbers:
+                text = " ".join(lines)
+                assert all(cell in text for cell in sheet.cells[heading]), (width, heading)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_column_that_is_left_out_is_named(number: int) -> None:
+    sheet = sheets()[number]
+    for width in WIDTHS:
+        text = " ".join(" ".join(render(sheet, width)).split())
+        for heading in set(sheet.cells) - set(sheet.fitting(width)):
+            assert sheet.instead.get(heading, heading) in text, (width, heading)
+    assert sheet.fitting(200) == list(sheet.cells)
+
+
+@pytest.mark.parametrize("width", [40, 44, 60, 72, 80, 120, 200])
+def test_no_line_is_longer_than_the_terminal(width: int) -> None:
+    for sheet in sheets():
+        assert max(cell_len(line.rstrip()) for line in render(sheet, width)) <= width
+
+
+def test_a_name_of_any_length_leaves_the_numbers_at_eighty_columns() -> None:
+    for name in ("learning_rate_" * 30, "a b " * 90, "\N{CJK UNIFIED IDEOGRAPH-5B66}" * 60):
+        sizes = (4**k for k in range(1, 11))
+        drawn = curves(study(trial(10**7 // b), optimizer=name, batch_size=b) for b in sizes)
+        table = result_table(drawn)
+        assert table.fitting(80) == list(table.cells)
+        lines = render(table, 80)
+        assert max(map(cell_len, lines)) <= 80
+        text = " ".join(lines)
+        assert all(cell in text for cell in table.cells["steps"])
+
+
+def test_what_steers_a_terminal_is_shown_and_does_nothing() -> None:
+    lines = render(result_table(curves([study(trial(100), optimizer=HOSTILE)])), 200)
+    text = "\n".join(lines)
+    assert not {*"\x1b\x07\r\u202e"} & {*text}
+    assert r"\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r" in text
+
+
+def test_printable_keeps_what_can_be_shown() -> None:
+    assert printable("± \N{GREEK SMALL LETTER MU} 学 a\nb", keep="\n") == "± μ 学 a\nb"
+    assert printable("a\nb\tc\udc80") == r"a\nb\tc\udc80"
+
+
+def test_a_title_says_what_a_column_would_where_that_gives_room() -> None:
+    cells = DataFrame({"optimizer": ["sgd"], "steps": ["1,000,000"], "trials": ["100"]})
+    sheet = Sheet("T", cells, spare=("trials",), instead={"trials": "trials 100"})
+    assert render(sheet, 80)[0].strip() == "T"
+    assert render(sheet, 20)[0].strip() == "T, trials 100"
