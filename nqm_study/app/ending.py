@@ -10,10 +10,11 @@ from dataclasses import replace
 from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
-from nqm_study.app.exit_status import FAILED, complain
+from nqm_study.app.exit_status import FAILED
 from nqm_study.app.progress import Board
 from nqm_study.app.publish import Published, publish, reported, show, stored_records, unmirrored
 from nqm_study.app.sweep import CALL
+from nqm_study.app.terminal import complain
 from nqm_study.app.worker import progress_of
 from nqm_study.report.frame import studies_frame
 from nqm_study.study.records import StudyRecord

@@ -1,8 +1,4 @@
-"""The exit statuses beside 0, and the line on the terminal that says why."""
-
-from __future__ import annotations
-
-import sys
+"""The exit statuses beside 0."""
 
 FAILED = 1
 """A study failed, or the call did; the presets after it are called all the same."""
@@ -12,8 +8,3 @@ REFUSED = 2
 
 INTERRUPTED = 130
 """The call was interrupted, as by Ctrl-C."""
-
-
-def complain(text: str) -> None:
-    """Say on the terminal what went wrong."""
-    print(f"nqm_study: {text}", file=sys.stderr)  # noqa: T201 (this is the terminal)

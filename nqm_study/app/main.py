@@ -14,10 +14,11 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nqm_study.app.exit_status import FAILED, INTERRUPTED, complain
+from nqm_study.app.exit_status import FAILED, INTERRUPTED
 from nqm_study.app.job import reason
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.sweep import CALL, JOB
+from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
 
 CLUSTERS = ("submitit", "ray")
@@ -26,6 +27,7 @@ CLUSTERS = ("submitit", "ray")
 
 def main() -> None:
     """Run the command line."""
+    begin()
     # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

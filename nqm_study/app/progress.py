@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from nqm_study.app.terminal import say
 from nqm_study.study.records import error_text
 from nqm_study.tracking.pool import MirrorState
 
@@ -213,4 +214,4 @@ class Board:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from pandas import DataFrame
 from rich.console import Console
 
+from nqm_study.app.terminal import say
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.curves import by_problem, curves
@@ -22,10 +22,9 @@ from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
 from nqm_study.study.storage.studies import read_records
+from nqm_study.study.text import file_name
 from nqm_study.tracking.pool import MirrorState, Summary
 from nqm_study.tracking.summaries import curve_summary, frontier_summary, report_summary
-
-_LONGEST_NAME = 100  # characters of a folder's name
 
 PAGE = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves unless told otherwise."""
@@ -88,7 +87,7 @@ def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) 
         summaries += [frontier_summary(each, group, files) for each in found.itertuples()]
     for name in sorted({name for names in chosen.reports for name in names}):
         members = studies[[name in names for names in studies.reports]]
-        folders.append(root / "figures" / name)
+        folders.append(root / "figures" / file_name(name))
         summaries.append(_report(folders[-1], {"report": name}, members))
     return Published(chosen, tuple(folders), tuple(summaries))
 
@@ -119,13 +118,13 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
     """Print the tables of the studies, what is at an edge, and where figures and runs are."""
     for group in by_problem(published.chosen):
         if drawn := curves(group):
-            console.print(result_table(drawn))
+            console.print(result_table(drawn), crop=False)
             if found := analyses(drawn):
-                console.print(analysis_table(found))
+                console.print(analysis_table(found), crop=False)
         for _, comparison in regrets(group).groupby("comparison", sort=False):
-            console.print(regret_table(comparison))
+            console.print(regret_table(comparison), crop=False)
         for frontier in frontiers(group).itertuples():
-            console.print(pareto_table(frontier))
+            console.print(pareto_table(frontier), crop=False)
     lines = [
         f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
@@ -140,7 +139,7 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
             lines.append(f"runs, once the server is up: {PAGE}{mirror.page}")
             lines.append(f"mlflow ui --backend-store-uri {shlex.quote(mirror.uri)}")
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
 
 
 def unmirrored(state: MirrorState) -> str:
@@ -157,12 +156,11 @@ def unmirrored(state: MirrorState) -> str:
 
 def _folder(group: DataFrame) -> str:
     first = group.iloc[0]
-    return f"{group.spectrum.min()}-{first.spectrum_digest[:6]}-C{first.target:.15g}"
+    return f"{file_name(group.spectrum.min())}-{first.spectrum_digest[:6]}-C{first.target:.15g}"
 
 
 def _slug(text: str, by: Sequence[str]) -> str:
-    words = re.findall(r"[A-Za-z0-9.]+", f"{text} by {' '.join(by)}" if by else text)
-    return "-".join(["compared", *words])[:_LONGEST_NAME]
+    return file_name(f"compared {text} by {' '.join(by)}" if by else f"compared {text}")
 
 
 def _report(folder: Path, params: Mapping[str, str], studies: DataFrame) -> Summary:

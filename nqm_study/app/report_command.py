@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nqm_study.app.exit_status import FAILED, REFUSED
+from nqm_study.app.terminal import begin, complain
 from nqm_study.study.storage.backends import SHARED, Backend, embedded, require_writable
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Rebuild the report of a directory; running it again changes nothing."""
+    begin()
     arguments = _parser().parse_args()
     root = arguments.mlruns.absolute()
     try:
@@ -156,4 +158,4 @@ def _ignore(_: MirrorState) -> None:
 
 
 def _complain(text: str) -> None:
-    print(f"nqm_study.report: {text}", file=sys.stderr)  # noqa: T201 (this is the terminal)
+    complain(text, "nqm_study.report")

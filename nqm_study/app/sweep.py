@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from nqm_study.app.exit_status import FAILED, REFUSED, complain
+from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.job import Job, marks
 from nqm_study.app.presets import Presets, presets_of
+from nqm_study.app.terminal import complain
 from nqm_study.study.storage.backends import EMBEDDED, embedded, require_writable
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ class Call:
 
 CALL = Call()
 
-_ByOverrides = dict[tuple[str, ...], DictConfig]
+_Typed = tuple[str, ...]
+"""Overrides, one value for each key."""
+
+_ByOverrides = dict[_Typed, DictConfig]
 
 
 JOB = Job()
@@ -75,24 +79,30 @@ class Planner(Callback):
             )
             # Of a key that is given twice, the last one counts.
             values = {each.get_key_element(): _values(each) for each in parsed}
+            _require_once(parsed, values)
             overrides = list(itertools.product(*values.values()))
             jobs = [loader.load_sweep_config(config, list(job)) for job in overrides]
         except HydraException as error:
             # No such option or key. Hydra would say the same, after it made its folders.
             print(error, file=sys.stderr)  # noqa: T201 (this is the terminal)
             raise SystemExit(FAILED) from None
-        self._begin(config, jobs)
+        except ValueError as error:
+            complain(str(error))
+            raise SystemExit(REFUSED) from None
+        self._begin(config, jobs, overrides)
         # The sweeper composes them all again, to see that it can.
         remembered = _Composed(loader.load_sweep_config, dict(zip(overrides, jobs, strict=True)))
         loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
-    def _begin(self, config: DictConfig, jobs: Sequence[DictConfig]) -> None:
+    def _begin(
+        self, config: DictConfig, jobs: Sequence[DictConfig], typed: Sequence[_Typed] = ()
+    ) -> None:
         from nqm_study.config.plan import study_plan
 
         root = Path(config.hydra.runtime.cwd) / "mlruns"
         try:
             plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
-            check_plans(root, plans)
+            check_plans(root, plans, typed)
         except ValueError as error:
             complain(str(error))
             raise SystemExit(REFUSED) from None
@@ -166,12 +176,26 @@ def _values(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
+def _require_once(parsed: Iterable[Override], values: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a sweep over one value twice, whether or not it is typed alike: 0.1 and 0.10."""
+    for key, each in {each.get_key_element(): each for each in parsed}.items():
+        (text, times), *_ = Counter(values[key]).most_common(1)
+        if times > 1:
+            value = text.partition("=")[2]
+            raise ValueError(f"{each.input_line}: has {value} twice; list each value once")
+
+
 def _without_hydra(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
+def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()) -> None:
     """Refuse what would fail only later, or spoil what is stored.
+
+    Args:
+        root: the directory mlruns/.
+        plans: the studies of a call.
+        typed: the overrides that each was composed with.
 
     Raises:
         ValueError: in one line that says what is wrong and what is allowed.
@@ -191,11 +215,8 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             raise ValueError(
                 f"study.name={name}: names several studies of the sweep; leave it out, or run one"
             )
-        definition = same[0].definition
         raise ValueError(
-            f"optimizer={definition.optimizer}{_policy(same[0])}{_schedule(same[0], ' schedule=')} "
-            f"batch_size={definition.batch_text}: is listed twice in the sweep; list each "
-            "study once"
+            _listed_twice(*(each for plan, each in zip(plans, typed, strict=True) if plan in same))
         )
     for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
         if not backend.exists(root):
@@ -219,36 +240,38 @@ def check_plans(root: Path, plans: Sequence[StudyPlan]) -> None:
             check_definition(stored, plan.definition if plan is not None else None)
 
 
+def _listed_twice(first: _Typed, second: _Typed, *_: _Typed) -> str:
+    """A refusal of overrides that make the same study."""
+    here = " ".join(each for each in first if each not in second)
+    there = " ".join(each for each in second if each not in first)
+    return f"{here} and {there}: are the same study; list each study once"
+
+
 def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
-    """A short name for each study of a call, by its full name; different for each."""
-    several = len({plan.definition.sampler_text for plan in plans}) > 1
+    """A short name for each study of a call, by its full name; different for each.
+
+    A study that its user named has that name. The others are told apart by what differs.
+    """
+    from nqm_study.report.labels import told_apart
+
+    unnamed = [plan for plan in plans if not plan.named]
+    several = len({plan.definition.sampler_text for plan in unnamed}) > 1
 
     def label(plan: StudyPlan) -> str:
         made = plan.definition
-        if plan.named:
-            return plan.name
         return (
-            f"{made.optimizer_text}{_schedule(plan, ' ')} B={made.batch_text} "
+            f"{made.optimizer_text}{_schedule(plan)} B={made.batch_text} "
             f"C={made.target:g} seed={made.seed}"
             f"{f' {made.sampler_text}' if several else ''}"
         )
 
-    times = Counter(label(plan) for plan in plans)
-    return {
-        plan.name: label(plan)
-        if times[label(plan)] == 1
-        else f"{label(plan)} ({plan.definition.fingerprint[:8]})"
-        for plan in plans
+    texts = told_apart(list(map(label, unnamed)), [plan.definition for plan in unnamed])
+    return {plan.name: plan.name for plan in plans} | {
+        plan.name: text for plan, text in zip(unnamed, texts, strict=True)
     }
 
 
-def _policy(plan: StudyPlan) -> str:
-    """The policy of beta2, where it is not the plain one."""
-    policy = plan.definition.optimizer_settings.get("beta2_policy")
-    return f" optimizer.beta2_policy={policy}" if policy else ""
-
-
-def _schedule(plan: StudyPlan, before: str) -> str:
+def _schedule(plan: StudyPlan) -> str:
     """The schedule's name, where it is not the plain one."""
     name = plan.definition.schedule
-    return "" if name == "constant" else f"{before}{name}"
+    return "" if name == "constant" else f" {name}"

@@ -111,6 +111,21 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """A batch size at which no trial reached the target.
+
+    Attributes:
+        batch_size: examples per step.
+        trials: finished trials, summed over seeds.
+        hyperparameters: those that are given, in the user's units.
+    """
+
+    batch_size: float
+    trials: int
+    hyperparameters: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Curve:
     """Studies that differ only in batch size and seed.
 
@@ -121,7 +136,7 @@ class Curve:
         target: expected loss to reach.
         searched: names of the searched hyperparameters.
         points: by batch size, smallest first.
-        unreached: batch sizes with finished trials of which none reached the target.
+        missed: batch sizes with finished trials of which none reached the target.
         spectrum_digest: hash of the spectrum's arrays.
         spectrum_text: the spectrum's name with its settings.
         variant: what curves of several optimizers have in common: problem, schedule, what is fixed.
@@ -136,11 +151,16 @@ class Curve:
     target: float
     searched: tuple[str, ...]
     points: tuple[Point, ...]
-    unreached: tuple[float, ...]
+    missed: tuple[Missed, ...]
     spectrum_digest: str = ""
     spectrum_text: str = ""
     variant: str = ""
     optima: tuple[tuple[float, Optimum], ...] = ()
+
+    @property
+    def unreached(self) -> tuple[float, ...]:
+        """The batch sizes at which no trial reached the target."""
+        return tuple(each.batch_size for each in self.missed)
 
     @property
     def computed(self) -> bool:
@@ -268,8 +288,10 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
         points=tuple(
             _point(size, seeds) for size, seeds in sizes if any(each["reached"] for each in seeds)
         ),
-        unreached=tuple(
-            size for size, seeds in sizes if not any(each["reached"] for each in seeds)
+        missed=tuple(
+            Missed(size, sum(each["n_trials"] for each in seeds), _given(seeds[0]["definition"]))
+            for size, seeds in sizes
+            if not any(each["reached"] for each in seeds)
         ),
         spectrum_text=definition.spectrum_text,
         variant=_variant(definition),
@@ -306,6 +328,11 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         optimum=best_optimum(each["optimum"] for each in studies),
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
     )
+
+
+def _given(definition: StudyDefinition) -> dict[str, float]:
+    """The hyperparameters that are numbers."""
+    return {n: float(v) for n, v in definition.hyperparameters.items() if not isinstance(v, Range)}
 
 
 def _grouped(rows: Iterable[dict[str, Any]], name: str) -> dict[Any, list[dict[str, Any]]]:

@@ -12,12 +12,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nqm_study.report.words import printable
+from nqm_study.study.text import printable
 
 NAMING = ("spectrum", "target", "optimizer", "sampler", "curve", "from", "by")
 """The columns that name a row; all others are numbers, and set flush right."""
 
-_FOLDED = 20
+_FOLDED = 24
 """Characters of a name's line, at least, while there are columns to leave out."""
 
 _SHORTEST = 6

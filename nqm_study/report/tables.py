@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import accumulate
 from typing import Any
 
 from pandas import DataFrame
 
 from nqm_study.report import words
-from nqm_study.report.curves import Curve, Point, scheduled
+from nqm_study.report.curves import Curve, Missed, Point, scheduled
 from nqm_study.report.pareto import pareto_sentence, spread
 from nqm_study.report.regret import checkpoints
 from nqm_study.report.sheet import Sheet
@@ -65,11 +64,11 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     several seeds the median is given, and the range of steps in a column of its own. A spectrum or
     target that differs has a column.
     """
-    rows = [(curve, size, point) for curve in curves for size, point in _rows(curve)]
-    points = [point for *_, point in rows]
+    rows = [(curve, row) for curve in curves for row in _rows(curve)]
+    points = [row for _, row in rows if isinstance(row, Point)]
 
     def column(read: Callable[[Point], str], missing: str = _NONE) -> list[str]:
-        return [missing if point is None else read(point) for point in points]
+        return [read(row) if isinstance(row, Point) else missing for _, row in rows]
 
     names: dict[str, Callable[[Curve], str]] = {
         "spectrum": lambda curve: curve.spectrum_text,
@@ -77,19 +76,20 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
         "optimizer": lambda curve: curve.label,
     }
     cells = {
-        name: [read(curve) for curve, *_ in rows]
+        name: [read(curve) for curve, _ in rows]
         for name, read in names.items()
         if name == "optimizer" or len(set(map(read, curves))) > 1
     }
-    cells["batch size"] = [words.typed(size) for _, size, _ in rows]
+    cells["batch size"] = [words.typed(row.batch_size) for _, row in rows]
     cells["steps"] = column(lambda point: words.count(point.steps), _UNREACHED)
-    if any(point.seeds + point.seeds_unreached > 1 for point in points if point):
+    if any(point.seeds + point.seeds_unreached > 1 for point in points):
         cells[_SEEDS] = column(_over_seeds)
-    if any(point.excess is not None for point in points if point):
+    if any(point.excess is not None for point in points):
         cells[_OVER] = column(lambda point: _known(point.excess, words.percent))
     for name in _hyperparameter_names(curves):
-        cells[_heading(name, curves)] = column(partial(_hyperparameter, name=name))
-    cells[_TRIALS] = column(lambda point: words.count(point.trials))
+        values = [row.hyperparameters.get(name) for _, row in rows]
+        cells[_heading(name, curves)] = [_known(value, words.hyperparameter) for value in values]
+    cells[_TRIALS] = [words.count(row.trials) for _, row in rows]
     cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
     cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
     return DataFrame(cells)
@@ -160,16 +160,14 @@ def _result_title(curves: Sequence[Curve]) -> str:
 
 
 def _shared_trials(curves: Sequence[Curve]) -> int | None:
-    """The number of trials that all rows have in common; None where they differ or are unknown."""
-    numbers = {None if point is None else point.trials for c in curves for _, point in _rows(c)}
+    """The number of trials that all rows have in common; None where they differ."""
+    numbers = {row.trials for curve in curves for row in _rows(curve)}
     return numbers.pop() if len(numbers) == 1 else None
 
 
-def _rows(curve: Curve) -> list[tuple[float, Point | None]]:
-    """Every batch size of the curve in order; with None where the target was not reached."""
-    found: list[tuple[float, Point | None]] = [(point.batch_size, point) for point in curve.points]
-    found += [(batch_size, None) for batch_size in curve.unreached]
-    return sorted(found, key=lambda row: row[0])
+def _rows(curve: Curve) -> list[Point | Missed]:
+    """Every batch size of the curve, smallest first."""
+    return sorted([*curve.points, *curve.missed], key=lambda row: row.batch_size)
 
 
 def _hyperparameter_names(curves: Sequence[Curve]) -> list[str]:
@@ -186,10 +184,6 @@ def _heading(name: str, curves: Sequence[Curve]) -> str:
     if name == "learning_rate" and scheduled(curves):
         return "peak learning rate"
     return name.replace("_", " ")
-
-
-def _hyperparameter(point: Point, name: str) -> str:
-    return _known(point.hyperparameters.get(name), words.hyperparameter)
 
 
 def _known(value: float | None, text: Callable[[float], str]) -> str:

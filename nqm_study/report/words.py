@@ -9,20 +9,6 @@ from collections.abc import Iterable
 from nqm_study.report.laws import Method, SlopeFit
 
 
-def printable(text: str, keep: str = "") -> str:
-    r"""A text with what cannot be shown in escapes: ``\x1b[31m``, as Python would write it.
-
-    These are the characters that steer a terminal or the direction of writing, broken ones and,
-    but for those to ``keep``, ends of lines.
-    """
-    return "".join(
-        each
-        if each.isprintable() or each in keep
-        else each.encode("unicode_escape", "surrogatepass").decode()
-        for each in text
-    )
-
-
 def count(value: float) -> str:
     """A count with thousands separated: ``378,197``; a half where a median has one."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

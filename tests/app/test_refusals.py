@@ -12,9 +12,17 @@ from program import ONE, TINY, run, stored
         (["batch_size=0"], "batch_size=0: must be an integer of at least 1"),
         (["batch_size=64,0", "-m"], "batch_size=0: must be an integer of at least 1"),
         (["target=5", "-m"], "target=5: must be below the initial risk, 4.8938"),
-        (["batch_size=64,64", "-m"], "optimizer=sgd batch_size=64: is listed twice in the sweep"),
+        (["batch_size=64,64", "-m"], "batch_size=64,64: has 64 twice; list each value once"),
+        (
+            ["optimizer.learning_rate=0.1,0.10", "-m"],
+            "optimizer.learning_rate=0.1,0.10: has 0.1 twice; list each value once",
+        ),
+        (
+            ["sampler.finish=0,0.0", "-m"],
+            "sampler.finish=0 and sampler.finish=0.0: are the same study; list each study once",
+        ),
         (["schedule=optimal,linear", "optimizer=adam", "-m"], "schedule=optimal: is computed for"),
-        (["schedule=cosine,cosine", "-m"], "optimizer=sgd schedule=cosine batch_size=4: is listed"),
+        (["schedule=cosine,cosine", "-m"], "schedule=cosine,cosine: has cosine twice; list each"),
         (
             ["optimizer=adam", "optimizer.beta2_policy=halving", "-m"],
             "optimizer.beta2_policy=halving: must be one of fixed, half_life",

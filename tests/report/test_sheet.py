@@ -10,7 +10,6 @@ from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.sheet import NAMING, Sheet
 from nqm_study.report.tables import result_table
-from nqm_study.report.words import printable
 
 WIDTHS = range(20, 201)
 HOSTILE = "\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r"
@@ -89,11 +88,6 @@ def test_what_steers_a_terminal_is_shown_and_does_nothing() -> None:
     text = "\n".join(lines)
     assert not {*"\x1b\x07\r\u202e"} & {*text}
     assert r"\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r" in text
-
-
-def test_printable_keeps_what_can_be_shown() -> None:
-    assert printable("± \N{GREEK SMALL LETTER MU} 学 a\nb", keep="\n") == "± μ 学 a\nb"
-    assert printable("a\nb\tc\udc80") == r"a\nb\tc\udc80"
 
 
 def test_a_title_says_what_a_column_would_where_that_gives_room() -> None:

@@ -274,9 +274,12 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
 
     What was found has no row of its own where it says the same as the exact optima: the row is of
     both. Columns that a line has no room for are left out, the least missed first; the files have
-    all.
+    all. Rows and tables in which nothing is known are left out.
     """
-    tables = [_sheet(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
+    found = [_sheet(*each) for each in text_frames(analyses)[: len(SECTIONS)]]
+    tables = [sheet for sheet in found if not sheet.cells.empty]
+    if not tables:
+        return Group()
     meaning = Text("What the columns mean: analysis.md, beside the figures.")
     return Group(*(part for table in tables for part in (Text(), table)), meaning)
 
@@ -285,5 +288,6 @@ def _sheet(section: Section, frame: DataFrame) -> Sheet:
     twice = frame.duplicated([heading for heading in frame if heading != "from"], keep=False)
     merged = frame.assign(**{"from": frame["from"].mask(twice, "both")}).drop_duplicates()
     numbers = [heading for heading in reversed(list(frame)) if heading not in NAMING]
+    merged = merged[(merged[numbers] != NONE).any(axis=1)]
     spare = tuple(dict.fromkeys([*_LEAST_MISSED, *numbers]))
     return Sheet(f"{section.title}: {section.brief}", merged, spare)
