@@ -16,6 +16,7 @@ from nqm_study.report.frame import COMPUTED, effective_rate, known
 from nqm_study.report.labels import labels
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
+from nqm_study.study.text import printable
 
 _BOUNDS = ("classical_bound", "optimal_steps", "optimal_gap")
 _OF_CURVE = ("label", "optimizer", "spectrum", "schedule", "target", "spectrum_digest")
@@ -200,7 +201,7 @@ def labelled(studies: DataFrame) -> DataFrame:
     if "label" in studies:
         return studies
     first = studies.drop_duplicates("curve")
-    names = dict(zip(first.curve, labels(list(first.definition)), strict=True))
+    names = dict(zip(first.curve, map(printable, labels(list(first.definition))), strict=True))
     return studies.assign(label=studies.curve.map(names))
 
 
@@ -293,7 +294,7 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
             for size, seeds in sizes
             if not any(each["reached"] for each in seeds)
         ),
-        spectrum_text=definition.spectrum_text,
+        spectrum_text=printable(definition.spectrum_text),
         variant=_variant(definition),
         optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
     )

@@ -14,8 +14,7 @@ from nqm_study.report.axes import FORMATS, nqm_style, rendered
 from nqm_study.report.captions import problem_text
 from nqm_study.report.curves import curves
 from nqm_study.report.page import report_page
-
-_COUNTS = ("batch_size", "examples", "steps")
+from nqm_study.report.values import csv_bytes
 
 
 def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
@@ -53,15 +52,6 @@ def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
     for name, content in contents.items():
         _replace(folder / name, content)
     return tuple(folder / name for name in contents)
-
-
-def csv_bytes(table: DataFrame) -> bytes:
-    """Comma-separated values in full; counts that are whole are written without a point."""
-    for name in {*_COUNTS} & {*table}:
-        whole = [int(n) if n % 1 == 0 else n for n in table[name].tolist()]
-        table = table.assign(**{name: DataFrame({name: whole}, dtype=object)[name].to_numpy()})
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text.encode()
 
 
 def _replace(path: Path, content: bytes) -> None:

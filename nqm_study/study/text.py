@@ -19,6 +19,11 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def markdown(text: str) -> str:
+    """A text on one line of Markdown that shows as it is, in a table as well."""
+    return re.sub(r"([\\`*_|<>\[\]$&~])", r"\\\1", printable(" ".join(text.split())))
+
+
 def file_name(text: str, most: int = 100) -> str:
     """A text as the name of one file or folder on any system: letters, digits, ``.``, _ and -."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip(".-")[:most] or "unnamed"

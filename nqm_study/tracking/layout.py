@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.frontier import exact_frontier, non_dominated
 from nqm_study.study.records import OPTIMAL, StudyRecord, TrialRecord, error_text
+from nqm_study.study.text import markdown
 from nqm_study.tracking.store import DIGEST, KIND, Draft, Point, digest, number
 
 STUDY_NAME = "optuna.study_name"
@@ -229,10 +230,8 @@ def note(record: StudyRecord) -> str:
     if definition.two_objectives:
         return _frontier_note(record)
     text = (
-        f"Optuna study `{record.name}`: steps {definition.optimizer} needs to reach an expected "
-        f"loss of {number(definition.target)} on the spectrum {definition.spectrum_text}, with "
-        f"batch size {_batch_size(definition)} and the schedule {definition.schedule}. "
-        f"{_bounds_text(record)}"
+        f"{_subject(record, 'steps')}, with batch size {_batch_size(definition)} and the schedule "
+        f"{definition.schedule}. {_bounds_text(record)}"
     )
     if not record.trials:
         return text
@@ -257,6 +256,15 @@ def note(record: StudyRecord) -> str:
             "size, so the steps may not be exact."
         )
     return text
+
+
+def _subject(record: StudyRecord, what: str) -> str:
+    definition = record.definition
+    return (
+        f"Optuna study {markdown(record.name)}: {what} {markdown(definition.optimizer)} needs to "
+        f"reach an expected loss of {number(definition.target)} on the spectrum "
+        f"{markdown(definition.spectrum_text)}"
+    )
 
 
 def _batch_size(definition: StudyDefinition) -> str:
@@ -290,10 +298,9 @@ def _frontier_note(record: StudyRecord) -> str:
     """The description of a study's run where the batch size is searched."""
     definition = record.definition
     text = (
-        f"Optuna study `{record.name}`: steps and examples {definition.optimizer} needs to reach "
-        f"an expected loss of {number(definition.target)} on the spectrum "
-        f"{definition.spectrum_text}, with batch sizes {definition.batch_text} and the schedule "
-        f"{definition.schedule}. {_bounds_text(record)} That is at the largest batch size."
+        f"{_subject(record, 'steps and examples')}, with batch sizes {definition.batch_text} and "
+        f"the schedule {definition.schedule}. {_bounds_text(record)} That is at the largest batch "
+        "size."
     )
     exact, known = exact_frontier(record), _frontier(record)
     if exact is not None and exact.critical_batch_size is not None:

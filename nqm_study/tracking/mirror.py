@@ -7,7 +7,6 @@ takes a second or two.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from tempfile import TemporaryDirectory
 from mlflow.entities import Run
 
 from nqm_study.study.records import StudyRecord, TrialRecord
+from nqm_study.study.text import markdown
 from nqm_study.tracking import layout
 from nqm_study.tracking.layout import ORIGINS, RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
 from nqm_study.tracking.pool import Summary
@@ -87,7 +87,7 @@ class Mirror:
         tags = {KIND: summary.kind, CURVE: summary.key}
         draft = Draft(
             name=summary.name,
-            tags={**tags, NOTE: summary.note + self._rows(studies)},
+            tags={**tags, NOTE: markdown(summary.note) + self._rows(studies)},
             params=summary.params,
             points=tuple(
                 Point(metric, value, batch_size)
@@ -113,7 +113,7 @@ class Mirror:
     def _rows(self, studies: Mapping[str, Mapping[str, str]]) -> str:
         """A list of links for the end of a summary's description."""
         rows = [
-            f"- {row}: " + ", ".join(self._link(*link) for link in links.items())
+            f"- {markdown(row)}: " + ", ".join(self._link(*link) for link in links.items())
             for row, links in studies.items()
             if links
         ]
@@ -128,8 +128,7 @@ class Mirror:
 
     def _link(self, text: str, run_id: str) -> str:
         """A link to a run's page, from another page: it holds wherever the server is mounted."""
-        shown = re.sub(r"([\\\[\]])", r"\\\1", text)
-        return f"[{shown}](#/experiments/{self.store.experiment_id}/runs/{run_id}{VIEW})"
+        return f"[{markdown(text)}](#/experiments/{self.store.experiment_id}/runs/{run_id}{VIEW})"
 
 
 class StudyRun:

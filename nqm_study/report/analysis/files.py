@@ -11,6 +11,8 @@ from typing import Any
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.analysis.tables import analysis_frame, products_frame, sides, text_frames
 from nqm_study.report.captions import caption
+from nqm_study.report.values import csv_bytes
+from nqm_study.study.text import markdown
 
 SCHEMA = 1
 """Version of the JSON. Grows where a key changes its meaning or goes; new keys may come without."""
@@ -34,13 +36,15 @@ def analysis_files(analyses: Sequence[Analysis]) -> dict[str, bytes]:
         return {}
     numbers, products = analysis_frame(analyses), products_frame(analyses)
     texts = {
-        "analysis.csv": numbers.to_csv(index=False, lineterminator="\n"),
-        "analysis_products.csv": products.to_csv(index=False, lineterminator="\n"),
         "analysis.tex": analysis_latex(analyses),
         "analysis.md": analysis_markdown(analyses),
         "analysis.json": analysis_json(analyses),
     }
-    return {name: text.encode() for name, text in texts.items()}
+    return {
+        "analysis.csv": csv_bytes(numbers),
+        "analysis_products.csv": csv_bytes(products),
+        **{name: text.encode() for name, text in texts.items()},
+    }
 
 
 def analysis_json(analyses: Sequence[Analysis]) -> str:
@@ -112,11 +116,11 @@ def _object(value: Any) -> dict[str, Any]:
 
 def analysis_markdown(analyses: Sequence[Analysis]) -> str:
     """Write the tables in Markdown, each with a heading and what it shows."""
-    parts = [f"# Scaling analysis\n\n{_markdown_text(caption([a.curve for a in analyses]))}\n"]
+    parts = [f"# Scaling analysis\n\n{markdown(caption([a.curve for a in analyses]))}\n"]
     for section, frame in text_frames(analyses):
-        table = frame.map(_markdown_text).rename(columns=_markdown_text)
+        table = frame.map(markdown).rename(columns=markdown)
         lines = table.to_markdown(index=False, colalign=sides(frame), disable_numparse=True)
-        parts.append(f"## {section.title}\n\n{_markdown_text(section.note)}\n\n{lines}\n")
+        parts.append(f"## {section.title}\n\n{markdown(section.note)}\n\n{lines}\n")
     return "\n".join(parts)
 
 
@@ -139,10 +143,6 @@ def analysis_latex(analyses: Sequence[Analysis]) -> str:
         )
         parts.append(latex.replace(r"\centering", r"\centering\small"))
     return "".join(parts)
-
-
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
 _ESCAPES = {
