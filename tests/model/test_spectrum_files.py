@@ -88,8 +88,10 @@ def test_the_suffix_may_be_in_capitals_and_the_path_a_text(tmp_path):
         ("# curvature,noise\n1,2\n", "row 2: must be a header"),
         ("h\n1\n", "row 1, column h: must be one of curvature, noise, multiplicity, initial_mean"),
         ("Curvature\n1\n", "row 1, column Curvature: must be one of curvature"),
-        ("curvature;noise\n1;2\n", "row 1, column curvature;noise: must be one of"),
-        ("curvature,\n1,2\n", "row 1, column '': must be one of"),
+        ("curvature;noise\n1;2\n", "row 1, column 1: must have one of the names curvature"),
+        ("curvature,\n1,2\n", "row 1, column 2: must have one of the names curvature"),
+        ("root:x:0:0:root:/root:/bin/bash\nbin:x:1\n", "row 1, column 1: must have one of the"),
+        ("curvature\n1\nsk-secret-1234567\n", "row 3, column curvature=sk-secret-12...: must be"),
         ("curvature,noise,noise\n1,1,1\n", "row 1, column noise: must be there once"),
         ("noise\n1\n", "row 1, column curvature: is missing"),
         ("curvature,noise\n1,1\n1\n", "row 3: has 1 values, must have 2: curvature, noise"),
@@ -254,7 +256,7 @@ WHOLE = archive(("curvature.npy", npy(np.linspace(1.0, 2.0, 1000))))
         (archive(("curvature.npy", npy(np.ones(99))[:-8])), "column curvature: must be an array"),
         (archive(("curvature.npy", HUGE.getvalue())), "column curvature: must be an array of"),
         (archive(*2 * [("curvature.npy", npy(np.ones(2)))]), "column curvature: must be there"),
-        (archive(("readme.txt", b"hello")), "column readme.txt: must be one of curvature"),
+        (archive(("readme.txt", b"hello")), "column 1: must have one of the names curvature"),
     ],
 )  # fmt: skip
 def test_broken_archives_are_refused_in_one_line(tmp_path, content, message):

@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from nqm_study.model.problems.spectrum import Spectrum
 COLUMNS = ("curvature", "noise", "multiplicity", "initial_mean", "initial_variance")
 """The columns a file may have; all but the first are optional."""
 
-_MOST_SHOWN = 40
+_MOST_SHOWN = 12  # characters of a value: whatever file this is, its contents are not for a log
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
 def load_spectrum(path: str | os.PathLike[str]) -> Spectrum:
@@ -274,8 +276,13 @@ def _require_columns(names: Sequence[str], where: str) -> None:
         where: what a refusal begins with.
     """
     for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{where}column {names.index(name) + 1}: must have one of the names "
+                f"{', '.join(COLUMNS)}"
+            )
         if name not in COLUMNS:
-            raise ValueError(f"{where}column {_shown(name)}: must be one of {', '.join(COLUMNS)}")
+            raise ValueError(f"{where}column {name}: must be one of {', '.join(COLUMNS)}")
         if names.count(name) > 1:
             raise ValueError(f"{where}column {name}: must be there once, it is there twice")
     if COLUMNS[0] not in names:
