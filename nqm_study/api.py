@@ -145,7 +145,7 @@ def trials_frame(source: Source = "mlruns") -> DataFrame:
 class Benchmark:
     """An objective for ``optuna.Study.optimize``: minimise the logarithm of the steps to a target.
 
-        benchmark = nqm.Benchmark("momentum", batch_size=1024)
+        benchmark = nqm.Benchmark(problem, "momentum", target=0.01)
         study = optuna.create_study(sampler=sampler)
         study.optimize(benchmark, n_trials=100)
         benchmark.regret(study)  # how far above the true optimum, after each trial
@@ -158,9 +158,11 @@ class Benchmark:
     in the trial's attribute ``hyperparameters``, with ``steps``, ``status`` and ``risk``.
 
     Args:
+        problem: spectrum and batch size. It may be left out, as in ``Benchmark("momentum",
+            batch_size=1024)``: then it is of ``spectrum`` and ``batch_size``.
         family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...
-        batch_size: examples per step, a real number > 0.
-        spectrum: the modes; None for the paper's, 1/i with 10,000 modes.
+        batch_size: examples per step, a real number > 0; 1024 where no problem is given.
+        spectrum: the modes; where no problem is given, the paper's, 1/i with 10,000 modes.
         target: expected loss to reach, above 0 and below the initial risk.
         schedule: name of a schedule's configuration.
         hyperparameters: numbers or ranges that replace those of the configurations.
@@ -176,20 +178,28 @@ class Benchmark:
 
     def __init__(
         self,
-        family: str = "momentum",
-        batch_size: float = 1024,
+        problem: NoisyQuadratic | str | None = None,
+        family: str | float | None = None,
         *,
+        batch_size: float | None = None,
         spectrum: Spectrum | None = None,
         target: float = 0.01,
         schedule: str = "constant",
         hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
         max_growth: float | None = MAX_GROWTH,
     ) -> None:
-        modes = _paper() if spectrum is None else spectrum
-        self.problem = NoisyQuadratic(modes, batch_size)
+        if isinstance(problem, str):  # the family comes first, and then its batch size
+            batch_size = family if batch_size is None else batch_size  # type: ignore[assignment]
+            problem, family = None, problem
+        if problem is None:
+            modes = _paper() if spectrum is None else spectrum
+            problem = NoisyQuadratic(modes, 1024 if batch_size is None else batch_size)
+        elif batch_size is not None or spectrum is not None:
+            raise ValueError("batch_size, spectrum: must be left out where a problem is given")
+        self.problem = problem
         self._plan = python_plan(
-            self.problem,
-            family,
+            problem,
+            "momentum" if family is None else family,  # type: ignore[arg-type]  # refused there
             target=target,
             schedule=schedule,
             hyperparameters=hyperparameters,

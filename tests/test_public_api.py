@@ -142,3 +142,55 @@ def test_numpy_numbers_are_numbers():
     )
     assert found == nqm.steps_to_target(PROBLEM, nqm.SGD(0.1), target=0.5, max_steps=100)
     assert type(found.steps) is int
+
+
+SMALL = nqm.NoisyQuadratic(nqm.power_law(1000), 64)
+BEST = nqm.optimal_schedule(SMALL, target=0.1, pieces=8)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (nqm.power_law(1000), "1,000 modes, curvature 0.001 to 1, initial risk 3.74"),
+        (nqm.power_law(10**9, 1.1), "PowerLaw(dim=1000000000, exponent=1.1"),
+        (SMALL, "batch_size=64"),
+        (BEST, f"{BEST.steps} steps, 8 pieces"),
+        (BEST.schedule, "factors 8 from"),
+        (nqm.PiecewiseConstant((1.0, 0.5)), "factors 1, 0.5"),
+        (nqm.greedy_schedule(SMALL, target=0.1), "steps, learning rates"),
+        (nqm.simulate(SMALL, nqm.SGD(0.1), n_steps=5), "5 steps, last loss"),
+    ],
+)
+def test_a_value_of_many_numbers_is_shown_on_one_line(value, text):
+    assert text in repr(value)
+    assert len(repr(value)) < 200
+    assert "\n" not in repr(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "size"),
+    [
+        ((SMALL, "momentum"), {"target": 0.1}, 64),
+        ((), {"problem": SMALL, "family": "sgd", "target": 0.1}, 64),
+        ((SMALL,), {"target": 0.1}, 64),
+        (("sgd",), {"batch_size": 16, "spectrum": SMALL.spectrum}, 16),
+        (("sgd", 16), {"spectrum": SMALL.spectrum}, 16),
+        ((), {"spectrum": SMALL.spectrum}, 1024),
+    ],
+)
+def test_a_benchmark_takes_a_problem_as_every_other_function_does(arguments, keywords, size):
+    assert nqm.Benchmark(*arguments, **keywords).problem == nqm.NoisyQuadratic(SMALL.spectrum, size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        ((SMALL, "sgd"), {"batch_size": 3}, "^batch_size, spectrum: must be left out"),
+        ((SMALL, 3), {}, "^family=3: must be one of"),
+        ((3,), {}, "^problem=3: must be a NoisyQuadratic"),
+        (("sgd", "sgd"), {}, "^batch_size='sgd': must be a finite number"),
+    ],
+)
+def test_a_benchmark_of_anything_else_is_refused(arguments, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        nqm.Benchmark(*arguments, **keywords)

@@ -118,6 +118,8 @@ def python_plan(
     Raises:
         ValueError: naming argument, value and what is allowed.
     """
+    if not isinstance(problem, NoisyQuadratic):
+        raise ValueError(f"problem={problem!r}: must be a NoisyQuadratic")
     choice("family", family, options("optimizer"))
     choice("schedule", schedule, SCHEDULES)
     choice("sampler", sampler, options("sampler"))

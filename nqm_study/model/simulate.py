@@ -208,6 +208,12 @@ class Simulation:
     mean: Array
     standard_error: Array
 
+    def __repr__(self) -> str:
+        return (
+            f"<Simulation: {len(self.mean) - 1:,} steps, last loss {self.mean[-1]:.6g} +- "
+            f"{self.standard_error[-1]:.2g}>"
+        )
+
 
 def simulate(
     problem: NoisyQuadratic,

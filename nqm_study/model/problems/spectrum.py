@@ -134,6 +134,14 @@ class Spectrum:
         object.__setattr__(spectrum, "law", law)
         return spectrum
 
+    def __repr__(self) -> str:
+        law = "" if self.law is None else f"by {self.law}, "
+        return (
+            f"<Spectrum: {self.multiplicity.sum():,.6g} modes, {law}curvature "
+            f"{self.curvature.min():.6g} to {self.curvature.max():.6g}, initial risk "
+            f"{self.initial_risk:.6g}>"
+        )
+
     def __len__(self) -> int:
         return self.curvature.size
 

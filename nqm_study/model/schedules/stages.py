@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.arrays import Array, shown
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.schedules.base import Shaped, between, half_wave
 
@@ -42,6 +42,13 @@ class PiecewiseConstant(Shaped):
     factors: tuple[float, ...]
     boundaries: tuple[float, ...] | None = None
     warmup_fraction: float = 0.0
+
+    def __repr__(self) -> str:
+        pieces = "" if self.boundaries is None else f", boundaries {shown(self.boundaries)}"
+        return (
+            f"<PiecewiseConstant: factors {shown(self.factors)}{pieces}, "
+            f"warmup_fraction {self.warmup_fraction:g}>"
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()

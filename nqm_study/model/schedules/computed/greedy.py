@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from nqm_study.model.noise_scale import noise_over
-from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
@@ -92,6 +92,13 @@ class GreedySchedule:
     learning_rates: Array
     at_steps: Integers
     error: float
+
+    def __repr__(self) -> str:
+        steps = "target not reached" if self.steps is None else f"{self.steps:,} steps"
+        return (
+            f"<GreedySchedule: {steps}, learning rates {shown(self.learning_rates)}, "
+            f"risk {self.risk:.6g}>"
+        )
 
 
 def greedy_schedule(

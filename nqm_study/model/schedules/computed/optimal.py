@@ -54,7 +54,7 @@ from threadpoolctl import ThreadpoolController
 
 from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
-from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
@@ -125,6 +125,13 @@ class OptimalSchedule:
     error: float
     pieces: int
     gap: float | None = None
+
+    def __repr__(self) -> str:
+        gap = "" if self.gap is None else f", gap {self.gap:.2g}"
+        return (
+            f"<OptimalSchedule: {self.steps:,} steps, {self.pieces} pieces, learning rates "
+            f"{shown(self.learning_rates)}, risk {self.risk:.6g}{gap}>"
+        )
 
     @property
     def peak_learning_rate(self) -> float:
