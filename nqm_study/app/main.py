@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nqm_study.app.exit_status import FAILED, INTERRUPTED
 from nqm_study.app.job import reason
 from nqm_study.app.presets import call_in_turn
+from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
@@ -28,9 +28,7 @@ CLUSTERS = ("submitit", "ray")
 def main() -> None:
     """Run the command line."""
     begin()
-    # A scheduler's or a closing terminal's signal ends a call as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    listen()
     # For presets: what is swept only where a package is there.
     OmegaConf.register_new_resolver(
         "if_installed", lambda package, text: text if find_spec(package) else "", replace=True
@@ -44,8 +42,8 @@ def main() -> None:
     status, changed = 0, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else FAILED
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else FAILED
     except KeyboardInterrupt:
         status = INTERRUPTED
     except Exception as error:  # noqa: BLE001 (shown, and the call ends)
@@ -58,9 +56,15 @@ def main() -> None:
             del os.environ["HYDRA_FULL_ERROR"]
         sys.exit(call_in_turn(CALL.presets))
     if CALL.board is not None:
-        from nqm_study.app.ending import conclude
+        try:
+            if status != INTERRUPTED:
+                from nqm_study.app.ending import conclude
 
-        status = conclude(CALL.board, status, changed=changed)
+                status = conclude(CALL.board, status, changed=changed)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        if status == INTERRUPTED:
+            status = stop(CALL.board, CALL.mirror, sweep=len(CALL.plans) > 1)
     sys.exit(status)
 
 

@@ -127,6 +127,16 @@ class Board:
         return [name for name in self._labels if name not in self._over]
 
     @property
+    def complete(self) -> int:
+        """The number of studies that have said that they are over."""
+        return len(self._over)
+
+    @property
+    def studies(self) -> int:
+        """The number of studies of the call."""
+        return len(self._labels)
+
+    @property
     def failed(self) -> dict[str, str]:
         """Why studies failed, by their labels."""
         return {self._labels.get(name, name): reason for name, reason in self._failed.items()}

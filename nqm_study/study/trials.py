@@ -146,19 +146,26 @@ def directions(definition: StudyDefinition) -> list[StudyDirection]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done: a write that is cut in half helps nobody."""
+    """Hold signals back until the block is done: a write that is cut in half helps nobody.
+
+    They are those that Python code handles, such as Ctrl-C.
+    """
     if threading.current_thread() is not threading.main_thread():
         # Python interrupts the main thread only.
         yield
         return
     held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: each for number, each in handlers.items() if callable(each)}
+    for number in ours:
+        signal.signal(number, lambda number, _: held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    for late in held:
+        ours[signal.Signals(late)](late, None)
 
 
 def stopwatch() -> Callable[[], float]:

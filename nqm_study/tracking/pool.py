@@ -180,6 +180,11 @@ class Mirrors:
         first.join()
         return self.state
 
+    def kill(self) -> None:
+        """End them at once; what they have not written is written by the next call."""
+        for process in self._processes:
+            process.kill()
+
     @property
     def state(self) -> MirrorState:
         """The news of all of them, as one."""
@@ -233,6 +238,12 @@ class MirrorProcess:
         """The processes that have the other parts, once it has shared its job or ended."""
         self._shared.wait()
         return self._helpers
+
+    def kill(self) -> None:
+        """End it at once, and those that share its job."""
+        self._process.kill()
+        for helper in self._helpers:
+            helper.kill()
 
     def join(self) -> None:
         """Wait for its end. One that was killed is started again."""

@@ -263,24 +263,37 @@ def test_a_killed_sweep_ends_with_exactly_its_budget_at_the_next_start(tmp_path:
     assert {study.info.status for study in runs(tmp_path, "study")} == {"FINISHED"}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_reports_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        (signal.SIGINT, ()),
+        pytest.param(signal.SIGTERM, ("batch_size=4,16,64", "-m"), marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, ("batch_size=4,16,64", "-m"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_it_within_seconds_and_loses_nothing(
+    tmp_path: Path, number: signal.Signals, arguments: tuple[str, ...]
+) -> None:
     command = [sys.executable, "-m", "nqm_study", *TINY, "optimizer=momentum", "study.n_trials=900"]
     with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [*command, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
     ) as study:  # fmt: skip
         journal = tmp_path / "mlruns" / "optuna.journal"
         while not journal.exists() or journal.stat().st_size < 20_000:
             assert study.poll() is None
             time.sleep(0.02)
-        os.killpg(study.pid, signal.SIGINT)
-        output, errors = study.communicate(timeout=120)
+        os.killpg(study.pid, number)
+        # On a machine with nothing else to do it is one second; a container is given ten.
+        output, errors = study.communicate(timeout=10)
     assert study.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert "mlflow ui" in output
+    assert output == ""
+    assert errors.startswith("nqm_study: stopped, with 0 of ")
     assert "the same command continues" in errors
+    assert errors.count("\n") == 1
+    assert 0 < sum(stored(tmp_path).values()) < 2700
+    run(tmp_path, module="nqm_study.report")
     assert mirrored(tmp_path) == stored(tmp_path)
-    assert 0 < sum(stored(tmp_path).values()) < 900
 
 
 def test_one_study_runs_without_a_sweep_and_without_tracking(tmp_path: Path) -> None:

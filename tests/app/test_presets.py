@@ -103,7 +103,7 @@ def test_a_signal_ends_the_preset_that_runs_and_no_other_begins(tmp_path: Path) 
     assert process.returncode == 130, err
     assert "experiment=ema (1 of 2)" in out
     assert "experiment=targets" not in out
-    assert "not finished: " in err
+    assert "stopped, with 0 of 2 studies complete" in err
 
 
 def test_a_failed_preset_takes_no_other_down(monkeypatch: pytest.MonkeyPatch) -> None:
