@@ -276,6 +276,26 @@ def test_labels_tell_policies_apart_and_leave_the_plain_one_out() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "word"),
+    [
+        (["optimizer.learning_rate=0.03", "optimizer.learning_rate=1.9"], "learning_rate 1.9"),
+        (["optimizer.learning_rate.high=1", "optimizer.learning_rate.high=2"], "fitted..2"),
+        (["spectrum.dim=100", "spectrum.dim=200"], "dim 200"),
+        (["study.max_steps=1000", "study.max_steps=2000"], "max_steps 2000"),
+        (["study.max_growth=2", "study.max_growth=null"], "any growth"),
+        (["study.warm_start=true", "study.warm_start=false"], "no first guess"),
+        (["sampler.finish=0", "sampler.finish=0.5"], "tpe + finish"),
+        (["sampler.n_startup_trials=5", "sampler.n_startup_trials=7"], "n_startup_trials 7"),
+    ],
+)
+def test_studies_of_a_call_are_named_by_what_differs(overrides: list[str], word: str) -> None:
+    names = list(labels([study_plan(composed(each)) for each in overrides]).values())
+    assert len(set(names)) == 2
+    assert names[1].endswith(word)
+    assert all(name.startswith("sgd B=256 C=0.01 seed=0") for name in names)
+
+
 def test_an_experiment_sets_what_an_override_can_still_change() -> None:
     plan = study_plan(composed("experiment=optimal_schedule"))
     assert (plan.definition.optimizer, plan.definition.schedule) == ("sgd", "optimal")

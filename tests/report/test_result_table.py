@@ -67,6 +67,18 @@ def test_unreached_batch_size_says_so() -> None:
     assert row(text, "sgd", "4")[2:5] == ["target", "not", "reached"]
 
 
+def test_a_row_that_missed_the_target_has_what_was_given_and_its_trials() -> None:
+    fixed = {"hyperparameters": {"learning_rate": 1.9}}
+    records = [
+        study(trial(None), batch_size=4, **fixed),
+        study(trial(100, learning_rate=1.9), batch_size=64, **fixed),
+    ]
+    text = render(records)
+    assert row(text, "sgd", "4") == ["sgd", "4", "target", "not", "reached", "1.9", "1", "-", "-"]
+    assert row(text, "sgd", "64")[2:5] == ["100", "1.9", "1"]
+    assert "trials 1" in render(records, width=60), "the number is the same in all rows"
+
+
 def test_range_over_seeds_is_shown_with_several_seeds_only() -> None:
     seeds = [study(trial(1000 + seed), seed=seed) for seed in range(3)]
     assert "1,000 to 1,002" in render(seeds)
