@@ -26,6 +26,7 @@ from rich.progress import (
 
 from nqm_study.app.terminal import say
 from nqm_study.study.records import error_text
+from nqm_study.study.text import printable
 from nqm_study.tracking.pool import MirrorState
 
 ADDRESS = "NQM_STUDY_PROGRESS"
@@ -101,7 +102,7 @@ class Board:
     def __init__(self, console: Console, labels: Mapping[str, str]) -> None:
         """Draw on a console what the studies with these names send, under these labels."""
         self._console = console
-        self._labels = labels
+        self._labels = {name: printable(label) for name, label in labels.items()}
         self._over: set[str] = set()
         self._tasks: dict[str, TaskID] = {}
         self._failed: dict[str, str] = {}
@@ -110,7 +111,7 @@ class Board:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
