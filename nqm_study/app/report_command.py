@@ -26,13 +26,12 @@ def main() -> None:
     except ValueError as error:
         _complain(str(error))
         status = REFUSED
-    except OSError as error:
-        if arguments.traceback:
+    except Exception as error:
+        from nqm_study.study.storage.failures import failures, first_line
+
+        if arguments.traceback or not isinstance(error, failures()):
             raise
-
-        from nqm_study.study.storage.failures import first_line
-
-        _complain(f"{error.filename or root}: {first_line(error)}")
+        _complain(f"{getattr(error, 'filename', None) or root}: {first_line(error)}")
         status = FAILED
     sys.exit(status)
 
@@ -87,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(root: Path, arguments: argparse.Namespace) -> int:
+    from nqm_study.config.refusals import readable
+
     require_writable(root)
+    readable("--experiment", arguments.experiment)
     backends = list(embedded(root))
     if arguments.storage:
         from nqm_study.study.storage.database import server_url

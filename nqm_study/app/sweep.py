@@ -98,15 +98,21 @@ class Planner(Callback):
         self, config: DictConfig, jobs: Sequence[DictConfig], typed: Sequence[_Typed] = ()
     ) -> None:
         from nqm_study.config.plan import study_plan
+        from nqm_study.study.storage.failures import failures, first_line
 
-        root = Path(config.hydra.runtime.cwd) / "mlruns"
+        root, plans = Path(config.hydra.runtime.cwd) / "mlruns", ()
         try:
             plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
             check_plans(root, plans, typed)
         except ValueError as error:
             complain(str(error))
             raise SystemExit(REFUSED) from None
-        except Exception:  # noqa: BLE001 (shown whole, and the call ends)
+        except Exception as error:  # noqa: BLE001 (shown, and the call ends)
+            # What the storage's errors are is known once it is in use.
+            if isinstance(error, failures()):
+                place = plans[0].backend.where if plans else root
+                complain(f"{getattr(error, 'filename', None) or place}: {first_line(error)}")
+                raise SystemExit(REFUSED) from None
             # A defect of ours. Hydra would make a warning of it and start the jobs.
             traceback.print_exc()
             raise SystemExit(FAILED) from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nqm_study.config.refusals import RefusedError, listed, typed, under
-from nqm_study.study.definition import Hyperparameter, Range, Scale
+from nqm_study.study.definition import Hyperparameter, Range, Scale, as_float
 
 FITTED: Mapping[str, tuple[float, Scale]] = {
     "learning_rate": (1.0, "log"),
@@ -29,14 +29,16 @@ def hyperparameter(key: str, value: Any) -> Hyperparameter:
     """
     if isinstance(value, Mapping):
         if not {"low", "high"} <= set(value) <= {"low", "high", "scale"}:
-            raise ValueError(f"{key}={dict(value)}: a range is {{low: ..., high: ..., scale: ...}}")
+            raise ValueError(
+                f"{key}={typed(value)}: a range is {{low: ..., high: ..., scale: ...}}"
+            )
         value = under(key, functools.partial(Range, **value))
     if isinstance(value, Range):
         return _fittable(key, value)
     if not isinstance(value, (int, float)):
         raise ValueError(f"{key}={typed(value)}: must be a number or a range")
     # 0 and 0.0 are one value, and must make one fingerprint.
-    return value if isinstance(value, bool) else float(value)
+    return value if isinstance(value, bool) else as_float(value)
 
 
 def _fittable(key: str, each: Range) -> Range:

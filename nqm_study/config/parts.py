@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nqm_study.config.hyperparameters import ends, hyperparameter
-from nqm_study.config.refusals import choice, listed, present, readable, typed, under
+from nqm_study.config.refusals import LONGEST_PART, choice, listed, present, readable, typed, under
 from nqm_study.config.schema import SETTINGS, given_settings
 from nqm_study.model.numerics.require import require_number
 from nqm_study.study.definition import Hyperparameter, Range
@@ -57,7 +57,7 @@ def optimizer_part(section: Mapping[str, Any], batch_size: float) -> Part:
     """
     present("optimizer", section, "name", "algorithm", "learning_rate")
     algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
-    name = readable("optimizer.name", section["name"])
+    name = readable("optimizer.name", section["name"], LONGEST_PART)
     given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
     settings = _given_settings("optimizer", algorithm, given)
     if settings.get("beta2_policy") != "half_life":

@@ -245,6 +245,10 @@ def _spectrum(group: PowerLaw | File) -> tuple[Spectrum, dict[str, float | str]]
         spectrum, scale = loaded(file, rescale=group.rescale)
     except ValueError as error:
         raise ValueError(f"spectrum.path={error}") from error
+    except OSError as error:
+        raise ValueError(
+            f"spectrum.path={typed(path)}: cannot be read, {error.strerror}"
+        ) from error
     # Nine digits are enough to know a spectrum by; its digest is of every bit.
     modes = float(f"{spectrum.multiplicity.sum():.9g}")
     scaled = {} if scale == 1.0 else {"scale": float(f"{scale:.9g}")}

@@ -15,17 +15,28 @@ _NOUNS = {
     "integer": "an integer",
     "number": "a finite number",
     "boolean": "true or false",
-    "string": "a text, not empty",
+    "string": "a text, not empty,",
     "null": "null",
     "array": "a list",
     "object": "values by name",
 }
 _BOUNDS = {
-    "exclusiveMinimum": "greater than",
-    "minimum": "of at least",
-    "exclusiveMaximum": "less than",
-    "maximum": "at most",
+    "exclusiveMinimum": "greater than {}",
+    "minimum": "of at least {}",
+    "exclusiveMaximum": "less than {}",
+    "maximum": "at most {}",
+    "maxLength": "of at most {} characters",
 }
+
+_SHOWN = 200
+"""Characters of a refused value that are shown."""
+
+LONGEST_NAME = 250
+"""Characters that the name of a study, a run or an experiment may have: MLflow keeps no more of a
+run's on PostgreSQL, 256 of an experiment's, and Optuna 512 of a study's."""
+
+LONGEST_PART = 80
+"""Characters of a name that runs, studies and folders are named by together with others."""
 
 
 class RefusedError(ValueError):
@@ -38,10 +49,16 @@ def listed(names: Iterable[str]) -> str:
 
 
 def typed(value: object) -> str:
-    """A value as it would be typed on the command line."""
+    """A value as it would be typed on the command line, on one line and not at any length."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return _on_one_line(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
+def _on_one_line(text: str) -> str:
+    """A text whose characters can all be shown: the others as Python writes them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def choice(key: str, value: object, allowed: Sequence[str]) -> str:
@@ -51,19 +68,25 @@ def choice(key: str, value: object, allowed: Sequence[str]) -> str:
     return str(value)
 
 
-def readable(key: str, value: object) -> str:
-    """The value, if it is a text that can be shown; else a ValueError."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError(f"{key}={typed(value)}: must be a text, not empty")
+def readable(key: str, value: object, most: int = LONGEST_NAME) -> str:
+    """The value, if it is a text that can be shown and kept; else a ValueError."""
+    shown = isinstance(value, str) and value.strip() and value.isprintable()
+    if not isinstance(value, str) or not shown or len(value) > most:
+        raise ValueError(
+            f"{key}={typed(value)}: must be a text, not empty, of at most {most} characters"
+        )
     return value
 
 
 def report_name(key: str, value: object) -> str | None:
     """The name of a report, which is a folder's, or None for none; else a RefusedError."""
     # The folders of problems have hyphens in their names.
-    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_]+", value)):
+    allowed = f"[A-Za-z0-9_]{{1,{LONGEST_PART}}}"
+    if value is None or (isinstance(value, str) and re.fullmatch(allowed, value)):
         return value
-    raise RefusedError(f"{key}={typed(value)}: must be letters, digits and _, or null")
+    raise RefusedError(
+        f"{key}={typed(value)}: must be at most {LONGEST_PART} letters, digits and _, or null"
+    )
 
 
 def present(group: str, section: Mapping[str, Any], *keys: str) -> None:
@@ -78,7 +101,7 @@ def under(prefix: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{prefix}.{error}") from error
+        raise ValueError(_on_one_line(f"{prefix}.{error}")) from error
 
 
 def line_of(error: ValidationError, schema: Schema) -> str:
@@ -94,6 +117,8 @@ def line_of(error: ValidationError, schema: Schema) -> str:
         return str(cause)
     keys, node = _place(first["loc"], schema)
     key = ".".join(keys)
+    if first["loc"][-1] == "[key]":
+        node = {"type": "string"}
     if first["type"] == "missing":
         return f"{key}: is missing"
     if first["type"] == "unexpected_keyword_argument":
@@ -119,7 +144,9 @@ def _place(path: Sequence[str | int], schema: Schema) -> tuple[list[str], Schema
             node = _resolved(node["properties"].get(step, node), schema)
         elif "items" in node or "additionalProperties" in node:
             keys.append(step)
-            node = _resolved(node.get("items") or node["additionalProperties"], schema)
+            below = node.get("items") or node["additionalProperties"]
+            # True where whatever is there is looked at later.
+            node = _resolved(below if isinstance(below, Mapping) else {}, schema)
     return keys, node
 
 
@@ -141,6 +168,6 @@ def allowed(node: Schema) -> str:
         return str(node["const"])
     if "properties" in node:
         return f"a group with {listed(node['properties'])}"
-    bounds = [f"{text} {node[name]}" for name, text in _BOUNDS.items() if name in node]
+    bounds = [text.format(node[name]) for name, text in _BOUNDS.items() if name in node]
     examples = [f", such as {each}" for each in node.get("examples", ())]
-    return f"{_NOUNS[node['type']]} {' and '.join(bounds)}".strip() + "".join(examples)
+    return f"{_NOUNS[node['type']]} {' and '.join(bounds)}".strip(" ,") + "".join(examples)

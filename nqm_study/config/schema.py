@@ -25,7 +25,14 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from nqm_study.config.hyperparameters import MOST_BATCH_SIZE, batch_size_of
-from nqm_study.config.refusals import allowed, line_of, readable, report_name
+from nqm_study.config.refusals import (
+    LONGEST_NAME,
+    LONGEST_PART,
+    allowed,
+    line_of,
+    readable,
+    report_name,
+)
 from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.study.definition import Range
 from nqm_study.study.records import Tracked
@@ -36,13 +43,25 @@ MOST_SEED = 2**32 - 1
 MOST_PIECES = 1000
 """More rates than this are not searched in any time that anyone would wait."""
 
+MOST_SECONDS = 10**9
+"""More than this no clock of a thread or a server counts."""
+
+_ADDRESS = r"^https?://([^\s/@]*@)?([^\s/?#:@\[\]]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[^\s]*)?$"
+
 C = TypeVar("C")
 
 
 Integer = Annotated[int, Strict()]
+Count = Annotated[Integer, Field(le=MOST_BATCH_SIZE)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Strict()]
-Text = Annotated[str, Strict(), AfterValidator(functools.partial(readable, "text"))]
+Text = Annotated[
+    str,
+    Strict(),
+    Field(max_length=LONGEST_NAME),
+    AfterValidator(functools.partial(readable, "text")),
+]
+Part = Annotated[Text, Field(max_length=LONGEST_PART)]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
@@ -55,7 +74,7 @@ def group(cls: type[C]) -> Any:
 class Study:
     """What is searched, and for how long."""
 
-    n_trials: Integer = Field(ge=1, description="total of finished trials over all calls")
+    n_trials: Count = Field(ge=1, description="total of finished trials over all calls")
     seed: Integer = Field(ge=0, le=MOST_SEED, description="seed of the sampler")
     name: Text | None = Field(description="name in the storage; null: made of what is studied")
     max_steps: Integer = Field(ge=1, le=MOST_STEPS, description="a run that takes more has failed")
@@ -85,7 +104,7 @@ class Report:
 class PowerLaw:
     """Curvatures i^-exponent, i = 1..dim."""
 
-    name: Text
+    name: Part
     kind: Literal["power_law"]
     dim: Integer = Field(ge=1, le=MOST_BATCH_SIZE, description="number of modes")
     exponent: Number = Field(ge=0, description="how fast the curvatures fall")
@@ -95,7 +114,7 @@ class PowerLaw:
 class File:
     """Curvatures from a file."""
 
-    name: Text
+    name: Part
     kind: Literal["file"]
     path: Annotated[Any, WithJsonSchema({"type": "string"})] = Field(
         description="a .csv or .npz file, from the folder you start in"
@@ -109,7 +128,7 @@ Finish = Annotated[
 ]
 
 
-Startup = Annotated[Integer, Field(ge=1, description="random trials before the model is used")]
+Startup = Annotated[Count, Field(ge=1, description="random trials before the model is used")]
 
 
 @group
@@ -161,7 +180,7 @@ class Grid:
     """A grid, visited in random order."""
 
     name: Literal["grid"]
-    size: Integer = Field(ge=1, description="points at most")
+    size: Count = Field(ge=1, description="points at most")
 
 
 @group
@@ -169,7 +188,7 @@ class Nsgaii:
     """A genetic algorithm for several objectives."""
 
     name: Literal["nsgaii"]
-    population_size: Integer = Field(ge=2, description="trials in a generation")
+    population_size: Count = Field(ge=2, description="trials in a generation")
 
 
 @group
@@ -185,9 +204,13 @@ class Postgresql:
 
     name: Literal["postgresql"]
     url: str | None = Field(description="postgresql://user:password@host:port/database")
-    heartbeat_interval: Integer = Field(ge=1, description="seconds between two signs of life")
+    heartbeat_interval: Integer = Field(
+        ge=1, le=MOST_SECONDS, description="seconds between two signs of life"
+    )
     grace_period: Integer = Field(
-        ge=1, description="seconds without a sign of life until another process gets the trial"
+        ge=1,
+        le=MOST_SECONDS,
+        description="seconds without a sign of life until another process gets the trial",
     )
 
 
@@ -213,7 +236,7 @@ class Server:
     """Runs on an MLflow server."""
 
     name: Literal["server"]
-    uri: Annotated[str, Field(pattern="^https?://", examples=["http://host:port"])] = Field(
+    uri: Annotated[str, Field(pattern=_ADDRESS, examples=["http://host:port"])] = Field(
         description="the server's address"
     )
     experiment: Experiment
@@ -324,16 +347,20 @@ def given_settings(group: str, kind: str, given: Mapping[str, Any]) -> dict[str,
 
 
 def _checked(cls: Any, data: Mapping[str, Any], prefix: str = "") -> Any:
-    adapter = TypeAdapter(cls)
     try:
-        return adapter.validate_python(data)
+        return _adapter(cls).validate_python(data)
     except ValidationError as error:
-        raise ValueError(prefix + line_of(error, adapter.json_schema())) from None
+        raise ValueError(prefix + line_of(error, _schema(cls))) from None
 
 
 @functools.cache
-def _schema() -> Mapping[str, Any]:
-    return TypeAdapter(Configuration).json_schema()
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+@functools.cache
+def _schema(cls: Any) -> Mapping[str, Any]:
+    return _adapter(cls).json_schema()
 
 
 def described() -> str:
@@ -341,9 +368,9 @@ def described() -> str:
     settings = (
         line
         for kind, cls in SETTINGS.items()
-        for line in (f"{kind}: {cls.__doc__}", *_described("  ", TypeAdapter(cls).json_schema()))
+        for line in (f"{kind}: {cls.__doc__}", *_described("  ", _schema(cls)))
     )
-    return "\n".join((*_described("", _schema()), *settings))
+    return "\n".join((*_described("", _schema(Configuration)), *settings))
 
 
 def _described(group: str, node: Mapping[str, Any]) -> Iterator[str]:
@@ -353,7 +380,7 @@ def _described(group: str, node: Mapping[str, Any]) -> Iterator[str]:
         key = f"{group}{name}"
         options = [each for each in (field, *field.get("oneOf", ())) if "$ref" in each]
         for each in options:
-            found = _schema()["$defs"][each["$ref"].rpartition("/")[2]]
+            found = _schema(Configuration)["$defs"][each["$ref"].rpartition("/")[2]]
             chosen = found["properties"].get("name", {})
             names = chosen.get("enum", [chosen["const"]] if "const" in chosen else [])
             yield f"{'='.join(filter(None, (key, '|'.join(names))))}: {found['description']}"

@@ -49,10 +49,10 @@ class Range:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{name}={value}: must be a number")
-            if not math.isfinite(value):
-                raise ValueError(f"{name}={value}: must be finite")
             # 0 and 0.0 are one bound, and must make one fingerprint.
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, as_float(value))
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)}: must be finite")
         low, high = self.low, self.high
         if low is not None and high is not None and not low < high:
             raise ValueError(f"low={low:g}: must be less than high={high:g}")
@@ -75,6 +75,15 @@ class Range:
 
 
 Hyperparameter = float | Range
+
+
+def as_float(number: float) -> float:
+    """The number as a float; infinite for an integer that no float can hold."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
 
 _LEFT_OUT = ("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth")
 """The fields that are left out of a definition's JSON values where they are empty or off."""

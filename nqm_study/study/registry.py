@@ -9,6 +9,7 @@ beta2 given is that at one batch size B_0, and at B it is beta2^(B / B_0).
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Mapping
 
@@ -81,6 +82,11 @@ def make_schedule(
     for key, value in given.items():
         require_number(key, value, least=0.0)
     factors = tuple(itertools.accumulate((1.0, *given.values()), operator.mul))
+    for ratio, factor in zip(given, factors[1:], strict=True):
+        if factor == math.inf > given[ratio]:
+            raise ValueError(
+                f"{ratio}={given[ratio]:g}: must be less, the rate of its piece is infinite"
+            )
     return PiecewiseConstant(factors, warmup_fraction=values.get("warmup_fraction", 0.0))
 
 

@@ -29,7 +29,7 @@ from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers.optuna_samplers import StudySampler, make_sampler
 from nqm_study.study.space import Search, SearchSpace
-from nqm_study.study.storage.failures import UnreachableError, first_line
+from nqm_study.study.storage.failures import UnreachableError, first_line, passes
 from nqm_study.study.storage.locks import Lock
 from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
@@ -241,14 +241,18 @@ def patiently(action: Callable[[], _T]) -> _T:
     """The result of an action that needs the server; tried again as long as that is away.
 
     Raises:
-        NotStoredError: if the server is away for longer than ``PATIENCE``.
+        NotStoredError: if the server refuses, or is away for longer than ``PATIENCE``.
     """
     until = time.monotonic() + PATIENCE
-    pause = 0.1
+    pause, refused = 0.1, False
     while True:
         try:
             return action()
         except (DBAPIError, StorageInternalError, UnreachableError) as error:
+            # Twice: a server that came back between an error and a look at it has not refused.
+            before, refused = refused, not passes(error)
+            if before and refused:
+                raise NotStoredError(f"the storage refused: {first_line(error)}") from error
             if time.monotonic() >= until:
                 raise NotStoredError(
                     f"the storage could not be reached for {PATIENCE:g} s: {first_line(error)}"

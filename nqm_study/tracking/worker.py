@@ -22,6 +22,7 @@ from typing import Any
 
 import optuna
 
+from nqm_study.study.storage.failures import refused
 from nqm_study.tracking.follower import OUTAGES, Follower, reason
 from nqm_study.tracking.pool import MirrorJob, Summary
 
@@ -113,7 +114,8 @@ def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
             text = f"{follower.where}: {reason(error)}"
             since = since or time.monotonic()
             tell(problem=text)
-            if finish and ("damaged" in text or time.monotonic() - since > follower.patience):
+            lasting = "damaged" in text or refused(error)
+            if finish and (lasting or time.monotonic() - since > follower.patience):
                 return False
             pause = next(wait)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import warnings
 from pathlib import Path
@@ -47,14 +48,30 @@ def server_url(text: str) -> sqlalchemy.URL:
     """
     try:
         url = sqlalchemy.make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # The latter is of a port that is no number.
         url = None
-    if url is None or url.get_backend_name() != "postgresql" or not url.database:
+    whole = url is not None and url.get_backend_name() == "postgresql" and url.database
+    if url is None or not whole or not 0 < (url.port or 1) < 2**16:
         raise ValueError(
-            "storage.url: must be postgresql://user:password@host:port/database, or the "
-            "environment variable NQM_STUDY_STORAGE must hold such an address"
+            f"storage.url={_masked(text) or 'null'}: must be "
+            "postgresql://user:password@host:port/database, or the environment variable "
+            "NQM_STUDY_STORAGE must hold such an address"
         )
+    if "password" in url.query:
+        # Where it is left out of what is shown.
+        url = url.set(password=str(url.query["password"])).difference_update_query(["password"])
     return url.set(drivername="postgresql+psycopg")
+
+
+def _masked(text: str) -> str:
+    """An address, whole or not, on one line and less all that may be a password."""
+    shown = re.sub(r"(?s)^([a-z+]+://)?.*@", r"\1***@", text)
+    if shown == text:
+        # After a colon and no @ it is a port, or a password.
+        shown = re.sub(r"(?<=:)[^/:]*[^/:0-9][^/:]*", "***", text)
+    shown = re.sub(r"(?s)[?#].*", "", shown)
+    return shown if shown.isprintable() else repr(shown)
 
 
 def connect(url: sqlalchemy.URL) -> sqlalchemy.Engine:
@@ -77,7 +94,7 @@ def connect(url: sqlalchemy.URL) -> sqlalchemy.Engine:
         raise ValueError(
             "storage=postgresql: needs psycopg; pip install 'nqm-study[postgresql]'"
         ) from error
-    except OperationalError as error:
+    except SQLAlchemyError as error:
         raise UnreachableError(f"storage.url={url}: {first_line(error)}") from error
 
 
@@ -107,6 +124,8 @@ def open_postgresql(url: sqlalchemy.URL, heartbeat_interval: int, grace_period: 
                 grace_period=grace_period,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
             )
+    except SQLAlchemyError as error:
+        raise UnreachableError(f"storage.url={url}: {first_line(error)}") from error
     finally:
         engine.dispose()
 
