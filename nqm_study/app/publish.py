@@ -10,7 +10,7 @@ from pathlib import Path
 from pandas import DataFrame
 from rich.console import Console
 
-from nqm_study.app.terminal import say
+from nqm_study.app.terminal import complain, say
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.curves import by_problem, curves
@@ -51,7 +51,7 @@ def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRec
         record
         for backend in dict.fromkeys((*embedded(root), *others))
         if backend.exists(root)
-        for record in read_records(backend.open(root))
+        for record in read_records(backend.open(root), complain)
     )
 
 

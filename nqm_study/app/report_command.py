@@ -110,7 +110,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    records = {backend: read_records(backend.open(root)) for backend in backends}
+    records = {backend: read_records(backend.open(root), _complain) for backend in backends}
     studies = studies_frame(record for found in records.values() for record in found)
     if studies.empty:
         raise ValueError(nothing)

@@ -100,7 +100,8 @@ class Planner(Callback):
         from nqm_study.config.plan import study_plan
         from nqm_study.study.storage.failures import failures, first_line
 
-        root, plans = Path(config.hydra.runtime.cwd) / "mlruns", ()
+        root = Path(config.hydra.runtime.cwd) / "mlruns"
+        plans: tuple[StudyPlan, ...] = ()
         try:
             plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
             check_plans(root, plans, typed)
@@ -241,9 +242,9 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
                     f"storage={plan.backend.kind}: the study {name} is in {backend.where}; "
                     f"continue it there with storage={backend.kind}"
                 )
-            # The report at the end reads them all.
-            stored = optuna.load_study(study_name=name, storage=storage)
-            check_definition(stored, plan.definition if plan is not None else None)
+            if plan is not None:
+                stored = optuna.load_study(study_name=name, storage=storage)
+                check_definition(stored, plan.definition)
 
 
 def _listed_twice(first: _Typed, second: _Typed, *_: _Typed) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nqm_study.study.text import on_one_line
+
 Schema = Mapping[str, Any]
 """A JSON schema, as pydantic makes it of a type."""
 
@@ -53,12 +55,7 @@ def typed(value: object) -> str:
     if value is None:
         return "null"
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return _on_one_line(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
-
-
-def _on_one_line(text: str) -> str:
-    """A text whose characters can all be shown: the others as Python writes them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return on_one_line(text, _SHOWN)
 
 
 def choice(key: str, value: object, allowed: Sequence[str]) -> str:
@@ -101,7 +98,7 @@ def under(prefix: str, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except (TypeError, ValueError) as error:
-        raise ValueError(_on_one_line(f"{prefix}.{error}")) from error
+        raise ValueError(on_one_line(f"{prefix}.{error}")) from error
 
 
 def line_of(error: ValidationError, schema: Schema) -> str:

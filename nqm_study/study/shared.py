@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -174,7 +174,10 @@ def _fail_abandoned(study: Study, trials: Sequence[FrozenTrial]) -> int:
         for trial in trials
         if trial.state == TrialState.RUNNING
         # A trial that is given to another comes with the attributes it had.
-        and trial.user_attrs.get(WORKER, {}).get("trial") != trial.number
+        and not (
+            isinstance(worker := trial.user_attrs.get(WORKER), Mapping)
+            and worker.get("trial") == trial.number
+        )
     ]
     for trial in abandoned:
         failed = study.tell(trial.number, state=TrialState.FAIL)

@@ -19,6 +19,11 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
+def on_one_line(text: str, longest: int = 300) -> str:
+    """A text that can be shown, cut off after a number of characters."""
+    return printable(text if len(text) <= longest else f"{text[:longest]}...")
+
+
 def markdown(text: str) -> str:
     """A text on one line of Markdown that shows as it is, in a table as well."""
     return re.sub(r"([\\`*_|<>\[\]$&~])", r"\\\1", printable(" ".join(text.split())))

@@ -16,7 +16,7 @@ from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.storage.failures import failures, first_line
 from nqm_study.study.storage.locks import Lock
-from nqm_study.study.storage.studies import ATTRIBUTE, study_record
+from nqm_study.study.storage.studies import ATTRIBUTE, UnreadableError, study_record
 from nqm_study.study.trials import trial_record
 from nqm_study.tracking.layout import diagnostics_digest
 from nqm_study.tracking.mirror import Mirror, StudyRun
@@ -75,6 +75,15 @@ class Followed:
             mirror: where to.
             finish: whether no more will be written to the storage.
         """
+        try:
+            return self._step(mirror, finish=finish)
+        except UnreadableError as error:
+            # Someone changed it since the call began.
+            self._tell(note=error.passed_over)
+            self.leave()
+            return False
+
+    def _step(self, mirror: Mirror, *, finish: bool) -> bool:
         study = self._find()
         if study is None:
             self.done = finish

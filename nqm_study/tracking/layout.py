@@ -62,11 +62,11 @@ def continues(run: Run, record: StudyRecord) -> bool:
     """
     if run.data.tags.get(DIGEST) != definition_digest(record):
         return False
-    count = int(run.data.metrics.get("n_trials", 0))
+    count = run.data.metrics.get("n_trials", 0)
     if count == 0:
         return True
-    return count <= len(record.trials) and run.data.tags.get(RESULTS) == results_digest(
-        record, count
+    return 0 < count <= len(record.trials) and run.data.tags.get(RESULTS) == results_digest(
+        record, int(count)
     )
 
 

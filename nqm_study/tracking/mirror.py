@@ -107,7 +107,9 @@ class Mirror:
     def study_runs(self) -> dict[str, str]:
         """The identifiers of the studies' runs, by the studies' names."""
         return {
-            run.data.tags[STUDY_NAME]: run.info.run_id for run in self.store.find({KIND: "study"})
+            run.data.tags[STUDY_NAME]: run.info.run_id
+            for run in self.store.find({KIND: "study"})
+            if STUDY_NAME in run.data.tags
         }
 
     def _rows(self, studies: Mapping[str, Mapping[str, str]]) -> str:
@@ -267,7 +269,9 @@ class StudyRun:
     def _find_trials(self) -> dict[int, list[Run]]:
         found: defaultdict[int, list[Run]] = defaultdict(list)
         for run in self._store.find({KIND: "trial", STUDY_NAME: self._name}):
-            found[int(run.data.tags[TRIAL_NUMBER])].append(run)
+            number = run.data.tags.get(TRIAL_NUMBER, "")
+            # Someone may have changed it; then it stands for no trial.
+            found[int(number) if number.isdecimal() else -1].append(run)
         return dict(found)
 
     def _write(self, trial: TrialRecord) -> None:

@@ -173,8 +173,7 @@ def test_a_study_stored_by_another_version_is_refused_in_one_line(
     study.set_user_attr("nqm_study", _without(missing))
     for asked in (
         lambda: run_in(journal(tmp_path), definition(), 2),
-        lambda: read_records(journal(tmp_path)),
-        lambda: check_definition(study),
+        lambda: check_definition(study, definition()),
     ):
         with pytest.raises(StudyMismatchError) as refusal:
             asked()

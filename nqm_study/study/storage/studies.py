@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, Training
 from nqm_study.study.space import Search
+from nqm_study.study.storage.forms import misfit
+from nqm_study.study.text import on_one_line
 from nqm_study.study.trials import directions, trial_records
 
 ATTRIBUTE = "nqm_study"
@@ -44,6 +48,28 @@ value where there is none, and how it is read."""
 
 class StudyMismatchError(ValueError):
     """A stored study of this name was made from another definition, or by another program."""
+
+
+class UnreadableError(StudyMismatchError):
+    """What is stored of a study has not the form that this version stores.
+
+    Attributes:
+        passed_over: one line for a call that goes on without the study.
+    """
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(
+            on_one_line(
+                f"study.name={name}: was stored by another version of nqm_study, which this one "
+                f"does not read ({why}); choose another study.name or another mlruns folder, or "
+                "delete the study",
+                longest=1000,
+            )
+        )
+        self.passed_over = on_one_line(
+            f"study {name}: is passed over, it was stored by another version of nqm_study, or "
+            f"changed since ({why})"
+        )
 
 
 def open_study(
@@ -113,25 +139,25 @@ def note_report(study: Study, name: str) -> None:
         note(study, "reports", (*names, name))
 
 
-def check_definition(study: Study, definition: StudyDefinition | None = None) -> None:
+def check_definition(study: Study, definition: StudyDefinition) -> None:
     """Refuse a stored study that cannot be continued.
 
     Args:
         study: the stored study.
-        definition: what it is to be continued with; None where that does not matter.
+        definition: what it is to be continued with.
 
     Raises:
         StudyMismatchError: naming what differs.
     """
     if ATTRIBUTE not in study.user_attrs:
-        if definition is not None and study.get_trials(deepcopy=False):
+        if study.get_trials(deepcopy=False) or study.directions != directions(definition):
             raise StudyMismatchError(
                 f"study.name={study.study_name}: the storage holds a study of this name that "
                 "nqm_study did not make; choose another name"
             )
         return
-    made_from = study_record(study, trials=False).definition
-    if definition is not None and made_from.fingerprint != definition.fingerprint:
+    made_from = study_record(study).definition
+    if made_from.fingerprint != definition.fingerprint:
         differences = _differences(made_from.to_json(), definition.to_json())
         raise StudyMismatchError(
             f"study.name={study.study_name}: the stored study of this name was made with "
@@ -152,17 +178,25 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
     return [] if stored == asked else [f"{path}={stored} (now {asked})"]
 
 
-def read_records(storage: BaseStorage) -> tuple[StudyRecord, ...]:
-    """Every study of this program in a storage, by name.
+def read_records(
+    storage: BaseStorage, tell: Callable[[str], object] = warnings.warn
+) -> tuple[StudyRecord, ...]:
+    """Every study of this program in a storage, by name, as far as they can be read.
 
-    Raises:
-        StudyMismatchError: if one of them cannot be read.
+    Args:
+        storage: where they are kept.
+        tell: called with one line for each that cannot be read: a peer's version of this program
+            may be another one.
     """
-    studies = (
-        optuna.load_study(study_name=name, storage=storage)
-        for name in sorted(optuna.study.get_all_study_names(storage))
-    )
-    return tuple(study_record(study) for study in studies if ATTRIBUTE in study.user_attrs)
+    records = []
+    for name in sorted(optuna.study.get_all_study_names(storage)):
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+            if ATTRIBUTE in study.user_attrs:
+                records.append(study_record(study))
+        except UnreadableError as error:
+            tell(error.passed_over)
+    return tuple(records)
 
 
 def stored_search(study: Study) -> Search:
@@ -170,43 +204,48 @@ def stored_search(study: Study) -> Search:
     return Search.from_json(study.user_attrs[ATTRIBUTE]["search"])
 
 
-def study_record(study: Study, *, trials: bool = True) -> StudyRecord:
-    """A stored study as a record.
-
-    Args:
-        study: the stored study.
-        trials: whether its trials are read as well.
+def study_record(study: Study) -> StudyRecord:
+    """A stored study as a record: the one place where what is stored becomes one.
 
     Raises:
-        StudyMismatchError: if what this version stores of every study is not there.
+        UnreadableError: if what this version stores of every study is not there, or of another
+            form.
     """
-    kept, finished = study.user_attrs, study.get_trials(deepcopy=False) if trials else []
-    facts = kept[ATTRIBUTE]
+    kept, finished = study.user_attrs, study.get_trials(deepcopy=False)
     try:
-        definition = StudyDefinition.from_json(facts["definition"])
-        space = Search.from_json(facts["search"]).space
-        names = ["bayes_bound", "initial_risk"]
-        if not definition.two_objectives:
-            names += ["classical_bound", "optimal_steps", "optimal_gap"]
-        record = StudyRecord(
-            study.study_name,
-            definition,
-            trials=trial_records(finished),
-            coordinates={each.name: (each.low, each.high) for each in space.coordinates},
-            **{name: facts[name] for name in names},
-            **{field: _read(kept, field) for field in _LATER},
-        )
-    except (KeyError, TypeError) as error:
-        why = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise StudyMismatchError(
-            f"study.name={study.study_name}: was stored by another version of nqm_study, which "
-            f"this one does not read ({why}); choose another study.name or another mlruns "
-            "folder, or delete the study"
-        ) from error
+        return _record(study.study_name, kept, finished)
+    except KeyError as error:
+        raise UnreadableError(study.study_name, f"it has no {error}") from error
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
+        # Of another form, it may fail wherever it is looked at.
+        raise UnreadableError(study.study_name, str(error)) from error
+
+
+def _record(name: str, kept: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> StudyRecord:
+    """What is kept of a study as a record; whatever error comes of it if that has no such form."""
+    facts = kept[ATTRIBUTE]
+    definition = StudyDefinition.from_json(facts["definition"])
+    space = Search.from_json(facts["search"]).space
+    names = ["bayes_bound", "initial_risk"]
+    if not definition.two_objectives:
+        names += ["classical_bound", "optimal_steps", "optimal_gap"]
+    record = StudyRecord(
+        name,
+        definition,
+        trials=trial_records(trials),
+        coordinates={each.name: (each.low, each.high) for each in space.coordinates},
+        **{name: facts[name] for name in names},
+        **{field: _read(kept, field) for field in _LATER},
+    )
+    # These fail for what is of the right types and makes no sense.
+    field = misfit(definition) or misfit(record)
+    least = min(definition.target, *(trial.steps for trial in record.trials if trial.steps), 1)
+    if field is not None or not (least > 0 and definition.fingerprint and definition.sampler_text):
+        raise ValueError(f"its {field or 'target or steps'} has another form")
     if record.best is None:
         return record
     # Of what was searched: with a half-life, a trial's own beta2 is another one.
-    best = next(trial for trial in finished if trial.number == record.best.number)
+    best = next(trial for trial in trials if trial.number == record.best.number)
     return dataclasses.replace(record, at_edge=space.at_edge(space.values(best.params)))
 
 
