@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pandas import DataFrame
+from pandas import DataFrame, concat
 from rich.console import Console
 
 from nqm_study.app.terminal import complain, say
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
-from nqm_study.report.curves import by_problem, curves
+from nqm_study.report.curves import by_problem, curves, labelled
 from nqm_study.report.pareto import frontiers
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
@@ -35,12 +35,14 @@ class Published:
     """Results made of the stored studies.
 
     Attributes:
-        chosen: the table of the studies that were asked for.
+        chosen: the table of the studies that were asked for, with the names of their curves.
+        drawn: how many studies the figures are of.
         folders: where the figures are.
         summaries: the runs of their curves in MLflow.
     """
 
     chosen: DataFrame
+    drawn: int = 0
     folders: tuple[Path, ...] = ()
     summaries: tuple[Summary, ...] = ()
 
@@ -71,13 +73,18 @@ def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) 
         studies: the table of all stored ones.
         only: names of the studies to report; None for all.
     """
-    chosen = reported(studies, only)
     folders: list[Path] = []
     summaries: list[Summary] = []
-    for group in by_problem(studies):
-        wanted = set(chosen.curve[chosen.index.isin(group.index)])
+    parts: list[DataFrame] = []
+    drawn = 0
+    # Table and figure have one name for a curve, which is that among all of its problem.
+    for group in map(labelled, by_problem(studies)):
+        chosen = reported(group, only)
+        wanted = set(chosen.curve)
         if not wanted:
             continue
+        parts.append(chosen)
+        drawn += len(group)
         folder = root / "figures" / _folder(group)
         files = write_figures(group, folder)
         folders.append(folder)
@@ -85,11 +92,12 @@ def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) 
         found = frontiers(group)
         found = found[found.key.isin(wanted)]
         summaries += [frontier_summary(each, group, files) for each in found.itertuples()]
-    for name in sorted({name for names in chosen.reports for name in names}):
+    for name in sorted({name for part in parts for names in part.reports for name in names}):
         members = studies[[name in names for names in studies.reports]]
         folders.append(root / "figures" / file_name(name))
         summaries.append(_report(folders[-1], {"report": name}, members))
-    return Published(chosen, tuple(folders), tuple(summaries))
+    chosen = concat(parts) if parts else studies.iloc[:0]
+    return Published(chosen, drawn, tuple(folders), tuple(summaries))
 
 
 def compare(
@@ -110,8 +118,8 @@ def compare(
     chosen = select(studies[~studies.two_objectives], text)
     folder = root / "figures" / (name or _slug(text, by))
     params = {"filter": text or "all", "by": ",".join(by) or "what differs"}
-    report = _report(folder, params, named_by(chosen, by) if by else chosen)
-    return Published(chosen, (folder,), (report,))
+    chosen = named_by(chosen, by) if by else labelled(chosen)
+    return Published(chosen, len(chosen), (folder,), (_report(folder, params, chosen),))
 
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
@@ -130,6 +138,11 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
         if edges
     ]
+    n_shown, n_drawn = len(published.chosen), published.drawn
+    if n_shown < n_drawn:
+        lines.append(
+            f"The tables show this call's studies, {n_shown} of the {n_drawn} in the figures."
+        )
     lines += [f"figures: {folder}" for folder in published.folders]
     if mirror is not None and mirror.uri:
         lines += mirror.notes

@@ -23,7 +23,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 GREY = "0.45"
 BATCH_SIZE = "batch size, B (examples)"
 Entry = tuple[Line2D, str, str]  # of a legend: a line, its label, a remark below it
-_MARKERS = "os^DvPX*"
 LINES = ("-", "--", ":", "-.")
 _MOST_TICKS = 12
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -69,27 +68,6 @@ def nqm_style() -> Iterator[None]:
         style.context(["default", path]),
     ):
         yield
-
-
-def looks(n_curves: int) -> list[Look]:
-    """Colours and markers by a curve's place; past one round the markers shift, so none repeats."""
-    colors = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
-    return [
-        Look(
-            f"{colors[i % len(colors)]}",
-            _MARKERS[(i + i // len(colors)) % len(_MARKERS)],
-        )
-        for i in range(n_curves)
-    ]
-
-
-def crossed_looks(rows: int, columns: int) -> list[list[Look]]:
-    """Looks of curves in two directions: a colour for each column, marker and line by the row."""
-    colors = [look.color for look in looks(columns)]
-    return [
-        [Look(color, _MARKERS[row % len(_MARKERS)], LINES[row % len(LINES)]) for color in colors]
-        for row in range(rows)
-    ]
 
 
 def shades(values: Iterable[float]) -> dict[float, str]:

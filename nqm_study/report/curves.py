@@ -13,7 +13,7 @@ from typing import Any
 from pandas import DataFrame
 
 from nqm_study.report.frame import COMPUTED, effective_rate, known
-from nqm_study.report.labels import labels
+from nqm_study.report.labels import labels, variant
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 from nqm_study.study.text import printable
@@ -132,7 +132,7 @@ class Curve:
 
     Attributes:
         key: the definition's hash less batch size and seed.
-        label: the optimizer, and what tells this curve from the others it was built with.
+        label: its name, which it has whatever else is drawn (see ``labels``).
         optimizer, spectrum, schedule: names of the configurations.
         target: expected loss to reach.
         searched: names of the searched hyperparameters.
@@ -140,7 +140,7 @@ class Curve:
         missed: batch sizes with finished trials of which none reached the target.
         spectrum_digest: hash of the spectrum's arrays.
         spectrum_text: the spectrum's name with its settings.
-        variant: what curves of several optimizers have in common: problem, schedule, what is fixed.
+        variant: what was chosen by hand, beside optimizer and schedule; empty for nothing.
         optima: true optima by batch size, where they are known; also where none was reached.
     """
 
@@ -177,8 +177,8 @@ class Curve:
 def curves(studies: DataFrame) -> tuple[Curve, ...]:
     """The scaling curves of a table of studies, in its order.
 
-    Their names are those of the column ``label`` where there is one (see ``labelled``), else made
-    of what differs. Studies that search the batch size are on no curve.
+    Their names are those of the column ``label`` (see ``labelled``). Studies that search the batch
+    size are on no curve.
     """
     return tuple(
         _curve(rows)
@@ -197,11 +197,13 @@ def on_frontiers(studies: DataFrame) -> DataFrame:
 
 
 def labelled(studies: DataFrame) -> DataFrame:
-    """The studies with the names of their curves in the column ``label``, if they have none yet."""
+    """The studies with the names of their curves in the column ``label``, unless they have them."""
     if "label" in studies:
         return studies
-    first = studies.drop_duplicates("curve")
-    names = dict(zip(first.curve, map(printable, labels(list(first.definition))), strict=True))
+    names: dict[str, str] = {}
+    for each in (on_curves(studies), on_frontiers(studies)):  # which are never drawn together
+        first = each.drop_duplicates("curve")
+        names |= zip(first.curve, map(printable, labels(list(first.definition))), strict=True)
     return studies.assign(label=studies.curve.map(names))
 
 
@@ -295,7 +297,7 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
             if not any(each["reached"] for each in seeds)
         ),
         spectrum_text=printable(definition.spectrum_text),
-        variant=_variant(definition),
+        variant=variant(definition),
         optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
     )
 
@@ -352,14 +354,3 @@ def _median_and_range(values: Iterable[float]) -> tuple[float, tuple[float, floa
 
 def _first_known(name: str, rows: Iterable[Mapping[str, Any]]) -> Any:
     return next((row[name] for row in rows if known(row[name]) is not None), None)
-
-
-def _variant(definition: StudyDefinition) -> str:
-    """Text of what curves of several optimizers may share: problem, schedule, fixed values."""
-    fixed = [
-        f"{name} {value:g}"
-        for name, value in sorted(definition.hyperparameters.items())
-        if not isinstance(value, Range)
-    ]
-    problem = (definition.spectrum_digest, f"{definition.target:g}", definition.schedule)
-    return ", ".join([*problem, *fixed])

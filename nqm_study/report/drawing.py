@@ -15,10 +15,8 @@ from nqm_study.report.axes import (
     GREY,
     Entry,
     Look,
-    crossed_looks,
     label_text,
     legend,
-    looks,
     set_powers,
 )
 from nqm_study.report.curves import Curve
@@ -31,21 +29,6 @@ MOST_NOTES = 4
 
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.3}
 _ROW_SPACING = 0.04  # share of the axis between the rows of hollow markers of different curves
-
-
-def curve_looks(curves: Sequence[Curve]) -> list[Look]:
-    """A look for each curve.
-
-    Where several optimizers have the same several variants, such as preconditioner powers, a colour
-    is a variant, and marker and line are the optimizer's. Else all colours differ.
-    """
-    optimizers = list(dict.fromkeys(curve.optimizer for curve in curves))
-    variants = list(dict.fromkeys(curve.variant for curve in curves))
-    crossed = len({(curve.optimizer, curve.variant) for curve in curves})
-    if min(len(optimizers), len(variants)) < 2 or crossed != len(optimizers) * len(variants):
-        return looks(len(curves))
-    table = crossed_looks(len(optimizers), len(variants))
-    return [table[optimizers.index(c.optimizer)][variants.index(c.variant)] for c in curves]
 
 
 def curve_line(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,13 +17,16 @@ Value = float | str
 COMPUTED = ("greedy", "optimal")
 """Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
 
-# From plain to elaborate: curves are drawn and listed in this order, other names after these.
-_ORDER = (
+OPTIMIZERS = (
     *("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop"),
+)
+SCHEDULES = (
     *("constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"),
     *("piecewise_constant", "step_decay", "warmup_stable_decay", "one_cycle"),
     *COMPUTED,
 )
+"""From plain to elaborate: curves are drawn and listed in this order, other names after these."""
+
 _ABSENT = ("momentum", "preconditioner_power", "ema_decay")
 _COLUMNS = {
     **dict.fromkeys(("study", "optimizer", "spectrum", "schedule", "sampler"), "str"),
@@ -266,9 +269,9 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
     return (
         definition.spectrum,
         definition.target,
-        _rank(definition.optimizer),
+        _rank(definition.optimizer, OPTIMIZERS),
         definition.optimizer,
-        _rank(definition.schedule),
+        _rank(definition.schedule, SCHEDULES),
         definition.schedule,
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
         tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
@@ -284,5 +287,5 @@ def _size(value: Hyperparameter) -> float:
     return -math.inf if isinstance(value, Range) else float(value)
 
 
-def _rank(name: str) -> int:
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+def _rank(name: str, known: Sequence[str]) -> int:
+    return known.index(name) if name in known else len(known)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -15,27 +17,127 @@ _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""
 
 _NAMED = [field.name for field in fields(StudyDefinition) if field.name not in _LEADING]
+_OF_PROBLEM = ("spectrum", "spectrum_settings", "spectrum_digest", "target")
+
+_USUAL: Mapping[str, Mapping[str, float | str]] = {
+    "": {
+        **dict.fromkeys(("momentum", "preconditioner_power", "ema_decay", "warmup_fraction"), 0.0),
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "beta2_policy": "fixed",
+    },
+    "nesterov": {"nesterov": 1.0},
+    "preconditioned": {"preconditioner_power": math.nan},  # none is usual, all are named
+    "rmsprop": {"beta1": 0.0, "beta2": 0.99},
+    "cosine": {"exponent": 1.0},
+    "polynomial": {"final_fraction": 0.0},
+    "one_cycle": {"final_fraction": 0.0, "div_factor": 25.0},
+    "warmup_stable_decay": {"final_fraction": 0.0, "decay": "linear"},
+    "step_decay": {"drops": 3.0},
+    "piecewise_constant": {"pieces": 6.0},
+    "optimal": {"pieces": 50.0},
+}
+"""Values that names leave out: of every curve, and of an optimizer or schedule."""
+
+_SEARCHED: Mapping[str, tuple[str, ...]] = {
+    "": ("learning_rate",),
+    "momentum": ("momentum",),
+    "nesterov": ("momentum",),
+    "ema": ("ema_decay",),
+    "adam_full": ("beta1", "beta2"),
+    "warmup_stable_decay": ("warmup_fraction",),
+}
+"""Hyperparameters of ``_USUAL`` whose search names leave out, in the same way."""
+
+
+def own_label(definition: StudyDefinition) -> str:
+    """Name of a curve by its definition alone: optimizer, schedule unless constant, variant.
+
+    Target, spectrum, batch size and seed are no part of it.
+    """
+    schedule = "" if definition.schedule == "constant" else definition.schedule
+    return ", ".join(filter(None, (definition.optimizer, schedule, variant(definition))))
+
+
+def variant(definition: StudyDefinition) -> str:
+    """What was chosen by hand, in a curve's name: ``momentum 0.9``; empty for nothing.
+
+    It is values that are given where they are searched or another one is usual, searches where a
+    value is usual, the policy of beta2 and the sampler unless they are the plain ones.
+    """
+    kinds = ("", definition.optimizer, definition.schedule)
+    usual = {name: value for kind in kinds for name, value in _USUAL.get(kind, {}).items()}
+    given = {
+        **definition.hyperparameters,
+        **definition.schedule_settings,
+        **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
+    }
+    parts = []
+    expected = {name for kind in kinds for name in _SEARCHED.get(kind, ())}
+    for name, value in given.items():
+        if isinstance(value, Range):
+            if name in usual and name not in expected:
+                parts.append(_value_text(name, value, 0))
+        elif isinstance(value, str):
+            if value != usual.get(name):
+                parts.append(f"{name.removesuffix('_policy')} {value}")
+        elif value != usual.get(name) or name in expected:
+            parts.append(_value_text(name, value, 0 if float(f"{value:g}") == value else 2))
+    if definition.sampler["name"] not in ("tpe", "none", ""):
+        parts.append(definition.sampler_text)
+    return ", ".join(parts)
 
 
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
-    """One label per definition: its optimizer, and what tells it from the others of that optimizer.
+    """One name for each definition: its own, and what tells it from others of the same name.
 
-    The schedule is named where there are several, and the policy of beta2 where it is not the plain
-    one. Of what else differs among curves of one optimizer, schedule and policy (hyperparameters,
-    target, spectrum, sampler, step limit) the fewest properties are named that make the labels
-    unique, and of those the shortest to write. Batch size and seed are left out: they vary along a
-    curve.
+    Of curves that have one name, the first keeps it (that with the finish, then by what they are
+    defined by); to the others is added what differs from the first, whatever the rest are. So a
+    curve that joins changes no name, unless it comes first among those of its name. Of several
+    problems each curve has the problem in its name, in the fewest words.
 
     Args:
         definitions: one for each curve.
     """
-    several = len({definition.schedule for definition in definitions}) > 1
-    names = []
+    problems: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for i, definition in enumerate(definitions):
+        problems[definition.spectrum_digest, definition.target].append(i)
+    firsts = [definitions[members[0]] for members in problems.values()]
+    texts = dict(zip(problems, _distinguishing(firsts, _OF_PROBLEM), strict=True))
+    found = [""] * len(definitions)
+    for problem, members in problems.items():
+        for i, name in zip(members, _completed([definitions[i] for i in members]), strict=True):
+            found[i] = ", ".join([name, *texts[problem]])
+    return tuple(found)
+
+
+def _completed(definitions: Sequence[StudyDefinition]) -> list[str]:
+    """Names of curves of one problem: those that are alike by what differs from the first."""
+    groups: dict[str, list[StudyDefinition]] = defaultdict(list)
     for definition in definitions:
-        lead = [definition.optimizer, *([definition.schedule] if several else [])]
-        policy = definition.optimizer_settings.get("beta2_policy")
-        names.append(", ".join([*lead, *([f"beta2 {policy}"] if policy else [])]))
-    return told_apart(names, definitions)
+        groups[own_label(definition)].append(definition)
+    names: dict[str, str] = {}
+    for name, members in groups.items():
+        first, *others = sorted(members, key=_plainest)
+        names[first.curve] = name
+        for other in others:
+            pairs = _properties([first, other], _NAMED)
+            texts = [mine for its, mine in pairs if its != mine]
+            names[other.curve] = ", ".join([name, *texts])
+    taken = Counter(names.values())
+    # Definitions may differ in a way no text shows, such as 0 and 0.0.
+    return [
+        name if taken[name] == 1 else f"{name}, #{definition.curve[:8]}"
+        for definition in definitions
+        if (name := names[definition.curve])
+    ]
+
+
+def _plainest(definition: StudyDefinition) -> tuple[object, ...]:
+    """Sorting key of definitions of one name: what the program does by itself comes first."""
+    text = json.dumps(definition.to_json(), sort_keys=True)
+    return (-float(definition.sampler.get("finish", 0.0)), len(text), text)
 
 
 def told_apart(names: Sequence[str], definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
@@ -48,15 +150,22 @@ def told_apart(names: Sequence[str], definitions: Sequence[StudyDefinition]) -> 
         groups[name].append(i)
     found = list(names)
     for name, members in groups.items():
-        parts = _distinguishing([definitions[i] for i in members])
+        parts = _distinguishing([definitions[i] for i in members], _NAMED)
         for i, part in zip(members, parts, strict=True):
             found[i] = ", ".join([name, *part])
     return tuple(found)
 
 
-def _distinguishing(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
-    """For each definition, the texts of the smallest set of properties that makes all unique."""
-    properties = [texts for texts in _properties(definitions) if len(set(texts)) > 1]
+def _distinguishing(
+    definitions: Sequence[StudyDefinition], named: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """For each definition, the texts of the smallest set of properties that makes all unique.
+
+    Args:
+        definitions: different ones.
+        named: the fields whose properties may be told.
+    """
+    properties = [texts for texts in _properties(definitions, named) if len(set(texts)) > 1]
     for size in range(len(properties) + 1):
         rows: list[list[tuple[str, ...]]] = [
             [tuple(texts[i] for texts in chosen) for i in range(len(definitions))]
@@ -73,10 +182,12 @@ def _length(row: Sequence[tuple[str, ...]]) -> int:
     return sum(len(text) for texts in row for text in texts)
 
 
-def _properties(definitions: Sequence[StudyDefinition]) -> list[tuple[str, ...]]:
+def _properties(
+    definitions: Sequence[StudyDefinition], named: Sequence[str]
+) -> list[tuple[str, ...]]:
     """The texts of each property over all definitions: of each field, and of each key of one."""
     found: list[tuple[str, ...]] = []
-    for name in _NAMED:
+    for name in named:
         values = [getattr(definition, name) for definition in definitions]
         if name == "hyperparameters":
             found += [

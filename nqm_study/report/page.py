@@ -19,8 +19,8 @@ from nqm_study.report.axes import Look, nqm_style
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, Point, one_problem_each, scheduled
 from nqm_study.report.describe import definitions, describe_curve
-from nqm_study.report.drawing import curve_looks
 from nqm_study.report.html import chart, document
+from nqm_study.report.looks import curve_looks
 from nqm_study.report.reference import (
     CLASSICAL,
     all_known,

@@ -12,11 +12,14 @@ from pandas import DataFrame
 
 from nqm_study.report import words
 from nqm_study.report.curves import labelled, on_frontiers
+from nqm_study.report.labels import variant
 from nqm_study.study.frontier import ExactFrontier, non_dominated
 from nqm_study.study.records import TrialRecord
 
+_OF_STUDY = ("label", "schedule", "spectrum", "spectrum_digest", "target")
 _COLUMNS = (
     *("key", "label", "optimizer", "schedule", "sampler", "spectrum", "spectrum_text", "target"),
+    *("variant", "spectrum_digest"),
     *("hyperparameters", "low", "high", "trials", "n_trials", "seeds", "found", "exact", "gap"),
 )
 
@@ -46,9 +49,10 @@ def frontiers(studies: DataFrame) -> DataFrame:
         low, high = (float(end) for end in definition.batch_text.split(".."))
         rows.append(
             {
-                **{name: first[name] for name in ("label", "schedule", "spectrum", "target")},
+                **{name: first[name] for name in _OF_STUDY},
                 "key": key,
                 "optimizer": definition.optimizer_text,
+                "variant": variant(definition),
                 "sampler": definition.sampler_text,
                 "spectrum_text": definition.spectrum_text,
                 "hyperparameters": tuple(dict.fromkeys(("learning_rate", *definition.searched))),

@@ -44,3 +44,21 @@ def test_a_best_trial_at_the_edge_of_its_range_is_told_under_the_table() -> None
     show(Published(studies_frame(chosen)), Console(file=text, width=100), None)
     (line,) = (line for line in text.getvalue().splitlines() if "end of its range" in line)
     assert line == f"{outside.name}: the best trial has {told}: the optimum may lie beyond"
+
+
+def test_the_table_says_of_which_studies_it_is_and_names_curves_as_the_figures_do(
+    tmp_path: Path,
+) -> None:
+    # Alone, each of the two would be the plain one of its name.
+    first, second = sgd([64, 256]), sgd([64, 256], max_steps=10**8)
+    studies = studies_frame([*first, *second])
+    text = io.StringIO()
+    console = Console(file=text, width=100)
+    show(publish(tmp_path, studies, frozenset(r.name for r in second)), console, None)
+    assert "sgd, max_steps 1e+08" in text.getvalue()
+    said = "The tables show this call's studies, 2 of the 4 in the figures."
+    assert said in text.getvalue().splitlines()
+    (folder,) = (tmp_path / "figures").iterdir()
+    assert "sgd, max_steps 1e+08" in (folder / "analysis.csv").read_text()
+    show(publish(tmp_path, studies), console, None)
+    assert text.getvalue().count("The tables show") == 1

@@ -18,6 +18,7 @@ from nqm_study.config.hyperparameters import ends
 from nqm_study.config.parts import SCHEDULES, optimizer_part, schedule_part
 from nqm_study.config.plan import study_plan
 from nqm_study.config.schema import SETTINGS, described
+from nqm_study.report.labels import own_label
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.registry import ALGORITHMS, COMPUTED, FAMILIES, make_optimizer, make_schedule
 from nqm_study.study.samplers.optuna_samplers import make_sampler
@@ -655,3 +656,23 @@ def test_help_says_what_is_allowed_under_every_key_and_what_it_is() -> None:
     for group in ("study", "report"):
         for key in composed()[group]:
             assert f"  {group}.{key}: " in text
+
+
+def test_a_curve_that_is_as_configured_is_named_by_optimizer_and_schedule_alone() -> None:
+    # The report knows no configuration: its list of usual values must say what that has.
+    found, plain = [], []
+    choices = [
+        [option for group, option in OPTIONS if group == g] for g in ("optimizer", "schedule")
+    ]
+    for optimizer, schedule in itertools.product(*choices):
+        try:
+            plan = study_plan(composed(f"optimizer={optimizer}", f"schedule={schedule}"))
+        except ValueError:
+            continue  # some computed schedules are of some optimizers only
+        names = [optimizer, *([schedule] if schedule != "constant" else [])]
+        # A preconditioner is always named with its power, which is what studies of it vary.
+        names += ["power 0.5"] if optimizer == "preconditioned" else []
+        found.append(own_label(plan.definition))
+        plain.append(", ".join(names))
+    assert found == plain
+    assert len(found) > 80

@@ -7,38 +7,34 @@ from nqm_study.study.definition import Range
 
 
 def test_optimizer_alone_is_enough_where_optimizers_differ() -> None:
-    made = [definition(target=0.1), definition(optimizer="adam", hyperparameters=ADAM)]
+    made = [definition(), definition(optimizer="adam", hyperparameters=ADAM)]
     assert labels(made) == ("sgd", "adam")
 
 
-def test_schedules_that_differ_are_named_with_every_curve() -> None:
-    # Without them nothing in a table would tell which schedule a row is of.
-    made = [definition(), definition(optimizer="adam", hyperparameters=ADAM, schedule="cosine")]
-    assert labels(made) == ("sgd, constant", "adam, cosine")
-
-
-def test_schedule_is_named_though_shorter_texts_would_do() -> None:
+def test_a_schedule_is_named_unless_it_is_constant() -> None:
     made = [
         definition(),
         definition(schedule="optimal", sampler={"name": "none"}),
-        definition(schedule="cosine", hyperparameters={"learning_rate": LEARNING_RATE}),
+        definition(optimizer="adam", hyperparameters=ADAM, schedule="cosine"),
     ]
-    assert labels(made) == ("sgd, constant", "sgd, optimal", "sgd, cosine")
+    assert labels(made) == ("sgd", "sgd, optimal", "adam, cosine")
+    assert [labels([each]) for each in made] == [("sgd",), ("sgd, optimal",), ("adam, cosine",)]
 
 
-def test_one_schedule_with_other_settings_or_hyperparameters_is_told_apart() -> None:
-    pieces = [
-        definition(schedule="optimal", schedule_settings={"pieces": count}) for count in (6.0, 50.0)
-    ]
-    assert labels(pieces) == ("sgd, pieces 6", "sgd, pieces 50")
+def test_what_was_chosen_by_hand_is_named_whatever_else_there_is() -> None:
     fixed = {"learning_rate": LEARNING_RATE, "final_fraction": 0.0}
-    searched = {**fixed, "final_fraction": Range(1e-4, 1.0)}
-    cosines = [definition(schedule="cosine", hyperparameters=h) for h in (fixed, searched)]
-    assert labels([definition(), *cosines]) == (
-        "sgd, constant",
-        "sgd, cosine, final_fraction 0",
-        "sgd, cosine, final_fraction searched",
-    )
+    some = {
+        "sgd, optimal, pieces 6": {"schedule": "optimal", "schedule_settings": {"pieces": 6.0}},
+        "sgd, optimal": {"schedule": "optimal", "schedule_settings": {"pieces": 50.0}},
+        "sgd, cosine, final_fraction 0": {"schedule": "cosine", "hyperparameters": fixed},
+        "sgd, momentum searched": {"hyperparameters": MOMENTUM},
+        "sgd, learning_rate 0.3": {"hyperparameters": {"learning_rate": 0.3}},
+        "sgd, cmaes": {"sampler": {"name": "cmaes"}},
+        "mine, v 0.7": {"optimizer": "mine", "hyperparameters": {"v": 0.7}},
+    }
+    for name, changes in some.items():
+        assert labels([definition(**changes)]) == (name,)
+    assert labels([definition(**changes) for changes in some.values()]) == tuple(some)
 
 
 def test_a_half_life_curve_is_always_told_from_a_fixed_one() -> None:
@@ -55,28 +51,19 @@ def test_a_half_life_curve_is_always_told_from_a_fixed_one() -> None:
     assert labels([fixed, *half]) == (
         "adam",
         "adam, beta2 half_life, beta2_batch_size 256",
-        "adam, beta2 half_life, beta2_batch_size 64",
+        "adam, beta2 half_life",
     )
-
-
-def test_only_what_differs_is_named() -> None:
-    made = [
-        definition(),
-        definition(schedule="cosine"),
-        definition(optimizer="adam", hyperparameters=ADAM),
-    ]
-    assert labels(made) == ("sgd, constant", "sgd, cosine", "adam, constant")
 
 
 def test_fixed_and_searched_hyperparameters_are_told_apart() -> None:
     fixed = {"learning_rate": LEARNING_RATE, "momentum": 0.9}
-    made = [definition(hyperparameters=values) for values in (MOMENTUM, fixed)]
-    assert labels(made) == ("sgd, momentum searched", "sgd, momentum 0.9")
+    made = [definition(optimizer="momentum", hyperparameters=h) for h in (MOMENTUM, fixed)]
+    assert labels(made) == ("momentum", "momentum, momentum 0.9")
 
 
 def test_moved_bounds_are_written_out() -> None:
     made = [definition(hyperparameters={"learning_rate": Range(1e-4, high)}) for high in (1, 2)]
-    assert labels(made) == ("sgd, learning_rate 0.0001..1", "sgd, learning_rate 0.0001..2")
+    assert labels(made) == ("sgd", "sgd, learning_rate 0.0001..2")
 
 
 def test_values_that_round_alike_are_written_in_full() -> None:
@@ -87,12 +74,26 @@ def test_values_that_round_alike_are_written_in_full() -> None:
     assert labels(made) == ("sgd, momentum 0.99999991", "sgd, momentum 0.99999992")
 
 
-def test_one_property_is_preferred_to_two_and_the_shorter_to_the_longer() -> None:
+def test_of_curves_of_one_name_the_plainest_keeps_it() -> None:
+    finish = definition(sampler={"name": "tpe", "finish": 0.6})
+    others = [definition(), definition(max_steps=10**9), definition(warm_start=True)]
+    for made in ([finish, *others], [*others[::-1], finish]):
+        assert labels(made)[made.index(finish)] == "sgd"
+    assert set(labels([finish, *others])) == {
+        "sgd",
+        "sgd, tpe",
+        "sgd, tpe, max_steps 1e+09",
+        "sgd, tpe, first guess",
+    }
+
+
+def test_of_several_problems_all_are_named_in_the_fewest_words() -> None:
     made = [
-        definition(target=0.1, max_steps=10**6, sampler={"name": "tpe"}),
-        definition(target=0.2, max_steps=10**7, sampler={"name": "gp"}),
+        definition(target=0.1),
+        definition(target=0.2, sampler={"name": "gp"}),
+        definition(target=0.2, optimizer="adam", hyperparameters=ADAM),
     ]
-    assert labels(made) == ("sgd, tpe", "sgd, gp")
+    assert labels(made) == ("sgd, target 0.1", "sgd, gp, target 0.2", "adam, target 0.2")
 
 
 def test_labels_are_unique_where_several_properties_are_needed() -> None:
@@ -104,7 +105,7 @@ def test_labels_are_unique_where_several_properties_are_needed() -> None:
     ]
     named = labels(made)
     assert len(set(named)) == len(made)
-    assert named[0] == "sgd, constant, target 0.1, n_startup 10"
+    assert named[:2] == ("sgd, target 0.1", "sgd, n_startup 20, target 0.1")
 
 
 def test_definitions_no_text_tells_apart_still_have_unique_labels() -> None:
@@ -120,11 +121,12 @@ def test_one_spectrum_under_several_names_is_told_apart_by_what_it_was_made_from
         definition(spectrum="file", spectrum_settings={"file": file, "modes": 13.5, **scale})
         for file, scale in (("a.csv", {}), ("b.csv", {"scale": 0.25}))
     ]
-    assert labels(files) == ("sgd, a.csv", "sgd, b.csv")
+    assert labels(files) == ("sgd", "sgd, b.csv, scale 0.25")
     law = definition(spectrum="power_law", spectrum_settings={"dim": 1e4, "exponent": 1.0})
-    assert labels([files[0], law]) == ("sgd, file", "sgd, power_law")
+    other = dataclasses.replace(law, spectrum_digest="d2")
+    assert labels([files[0], other]) == ("sgd, file", "sgd, power_law")
     scaled = [
         definition(spectrum="file", spectrum_settings={"file": "a.csv", "modes": 2.0, **scale})
         for scale in ({}, {"scale": 0.25}, {"scale": 4.0})
     ]
-    assert labels(scaled) == ("sgd, no scale", "sgd, scale 0.25", "sgd, scale 4")
+    assert labels(scaled) == ("sgd", "sgd, scale 0.25", "sgd, scale 4")

@@ -27,9 +27,9 @@ from nqm_study.report.axes import nqm_style
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve
 from nqm_study.report.describe import describe
-from nqm_study.report.drawing import curve_looks
 from nqm_study.report.frame import studies_frame
-from nqm_study.report.page import page_figure, report_page
+from nqm_study.report.looks import curve_looks
+from nqm_study.report.page import _SYMBOLS, page_figure, report_page
 from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
@@ -165,12 +165,12 @@ def test_curves_look_as_they_do_in_the_figures() -> None:
     with nqm_style():
         looks = curve_looks(drawn)
     dashes = {"-": "solid", "--": "dash"}
+    assert len({look.color for look in looks}) == len({look.marker for look in looks}) == 4
     expected = {
         curve.label: (look.color.lower(), dashes[look.linestyle], look.marker)
         for curve, look in zip(drawn, looks, strict=True)
     }
-    assert {dash for _, dash, _ in expected.values()} == set(dashes.values())
-    markers = {"circle": "o", "square": "s"}
+    markers = {symbol: marker for marker, symbol in _SYMBOLS.items()}
     assert expected == {
         trace.name: (trace.line.color.lower(), trace.line.dash, markers[trace.marker.symbol])
         for trace in figure(crossed()).data
@@ -292,14 +292,14 @@ def test_bars_reach_over_the_seeds() -> None:
 
 def test_references_of_two_targets_are_told_apart() -> None:
     names = list(lines(CASES["two targets"]))
-    assert "sgd, target 0.01" in names
+    assert "sgd, paper, target 0.01" in names
     assert sum(name.startswith("Bayes bound (") for name in names) == 3
 
 
 def test_peak_rate_of_a_schedule_is_called_so() -> None:
     found = axes(optimal())["learning_rate"]
     assert found["title"] == {"text": "best peak learning rate (as in PyTorch)"}
-    largest = lines(optimal())["sgd"]["learning_rate"][-1]
+    largest = lines(optimal())["sgd, optimal"]["learning_rate"][-1]
     assert largest == pytest.approx(CAP)
 
 

@@ -286,7 +286,7 @@ def test_the_same_spectrum_under_two_names_is_one_problem_in_one_place() -> None
         groups = by_problem(studies_frame(given))
         assert [len(group) for group in groups] == [2, 1]
         assert [group.spectrum.min() for group in groups] == ["paper", "paper"]
-    assert [curve.label for curve in curves(records[:2])] == ["sgd, paper", "sgd, power_law"]
+    assert [curve.label for curve in curves(records[:2])] == ["sgd", "sgd, power_law"]
     figure = steps_figure(records[:2])
     assert figure.get_supxlabel().startswith("Spectrum: paper, power_law.")
 

@@ -114,7 +114,7 @@ def test_every_optimizer_has_a_panel_and_a_batch_size_one_colour() -> None:
     figure = drawn(optimal() + optimal(POWERS[2:], optimizer="momentum") + greedy())
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "sgd, optimal; sgd, greedy",
-        "momentum, optimal",
+        "momentum, optimal, momentum 0",
     ]
     upper, lower = (staircases(axes) for axes in figure.axes)
     assert [line.get_color() for line in upper[2:]] == [line.get_color() for line in lower]

@@ -144,7 +144,7 @@ def test_optimizers_are_told_apart_by_dashes_and_names() -> None:
     (axes,) = drawn(both).axes
     assert len({line.get_linestyle() for line in lines(axes)}) == 2
     assert "sgd, lr 0.1: T = 2,600" in texts(axes)
-    assert "momentum, lr 0.1: T = 800" in texts(axes)
+    assert "momentum, lr 0.1, momentum 0:\nT = 800" in texts(axes)
 
 
 @pytest.mark.parametrize(

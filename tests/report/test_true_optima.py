@@ -39,7 +39,7 @@ def test_true_optima_are_a_thin_line_under_markers_of_the_curve(
     figure_of: Callable[[Sequence[Curve]], Figure],
 ) -> None:
     figure = figure_of(with_optima(sgd() + adam(), lambda _: 0.1, lambda _: 1.1))
-    markers = [line for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "s")]
+    markers = [line for line in figure.axes[0].get_lines() if line.get_marker() in ("o", "P")]
     assert [line.get_linestyle() for line in markers] == ["None", "None"]
     lines = thin_lines(figure)
     assert [line.get_color() for line in lines] == [line.get_color() for line in markers]

@@ -14,7 +14,6 @@ from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, compared, curves, scheduled
 from nqm_study.report.drawing import (
     MOST_NOTES,
-    curve_looks,
     draw_curve,
     draw_fit,
     draw_unreached,
@@ -24,6 +23,7 @@ from nqm_study.report.drawing import (
     write_names,
 )
 from nqm_study.report.laws import fit_learning_rate
+from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note, place
 from nqm_study.report.reference import optimum_entry, optimum_rates
 

@@ -23,9 +23,10 @@ from nqm_study.report.axes import (
 )
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import compared, curves, runs_frame
-from nqm_study.report.drawing import curve_line, curve_looks
+from nqm_study.report.drawing import curve_line
 from nqm_study.report.frame import known
 from nqm_study.report.laws import small_batches
+from nqm_study.report.looks import curve_looks
 from nqm_study.study.records import Training
 
 _SAID = (

@@ -19,11 +19,11 @@ from nqm_study.report.axes import (
     Look,
     legend,
     log2_axes,
-    looks,
     nqm_style,
     set_powers,
 )
 from nqm_study.report.captions import listed
+from nqm_study.report.looks import curve_looks
 from nqm_study.report.pareto import frontiers
 from nqm_study.study.frontier import Array, ExactFrontier
 
@@ -60,7 +60,7 @@ def draw(studies: DataFrame) -> Figure | None:
         return None
     with nqm_style():
         figure, axes = log2_axes("examples to target", "steps to target", _caption(found))
-        drawn = zip(found.itertuples(), looks(len(found)), strict=True)
+        drawn = zip(found.itertuples(), curve_looks(found.itertuples()), strict=True)
         entries = [_draw_found(axes, frontier, look) for frontier, look in drawn]
         exact = _exact(found)
         for i, (name, line) in enumerate(exact.items()):

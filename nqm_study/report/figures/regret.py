@@ -14,7 +14,6 @@ from nqm_study.report import words
 from nqm_study.report.axes import (
     PANEL_HEIGHT,
     Look,
-    looks,
     nqm_style,
     panels,
     plain,
@@ -22,6 +21,7 @@ from nqm_study.report.axes import (
 )
 from nqm_study.report.captions import listed
 from nqm_study.report.drawing import curve_line
+from nqm_study.report.looks import sampler_looks
 from nqm_study.report.regret import COLUMNS, QUARTILES, regrets
 
 _LINEAR = 0.1  # per cent: below it the axis is linear, so that it holds 0
@@ -46,7 +46,7 @@ def draw(studies: DataFrame) -> Figure | None:
     groups = [group for _, group in found.groupby("comparison", sort=False)]
     names = sorted(found.sampler.unique())
     with nqm_style():
-        style = dict(zip(names, looks(len(names)), strict=True))
+        style = sampler_looks(names)
         figure, all_axes = panels([PANEL_HEIGHT] * len(groups), "trials", _caption(found))
         for axes, group in zip(all_axes, groups, strict=True):
             _draw_panel(axes, group, style)

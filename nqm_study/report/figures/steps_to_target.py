@@ -12,7 +12,6 @@ from nqm_study.report.axes import BATCH_SIZE, GREY, Entry, log2_axes, nqm_style
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, compared, curves, one_problem_each
 from nqm_study.report.drawing import (
-    curve_looks,
     draw_curve,
     draw_perfect_scaling,
     draw_unreached,
@@ -21,6 +20,7 @@ from nqm_study.report.drawing import (
     write_names,
 )
 from nqm_study.report.laws import perfect_scaling
+from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note
 from nqm_study.report.reference import (
     CLASSICAL,
