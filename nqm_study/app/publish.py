@@ -11,9 +11,12 @@ from pandas import DataFrame, concat
 from rich.console import Console
 
 from nqm_study.app.terminal import complain, say
+from nqm_study.report import words
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.curves import by_problem, curves, labelled
+from nqm_study.report.laws import fit_learning_rate
+from nqm_study.report.misses import misses
 from nqm_study.report.pareto import frontiers
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
@@ -124,16 +127,20 @@ def compare(
 
 def show(published: Published, console: Console, mirror: MirrorState | None) -> None:
     """Print the tables of the studies, what is at an edge, and where figures and runs are."""
+    lines = []
     for group in by_problem(published.chosen):
         if drawn := curves(group):
             console.print(result_table(drawn), crop=False)
             if found := analyses(drawn):
                 console.print(analysis_table(found), crop=False)
+            for curve in drawn:
+                lines += [miss.sentence(curve.label) for miss in misses(curve)]
+                lines += filter(None, [words.too_few(curve.label, fit_learning_rate(curve))])
         for _, comparison in regrets(group).groupby("comparison", sort=False):
             console.print(regret_table(comparison), crop=False)
         for frontier in frontiers(group).itertuples():
             console.print(pareto_table(frontier), crop=False)
-    lines = [
+    lines += [
         f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
         if edges

@@ -18,6 +18,13 @@ from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import Optimum
 from nqm_study.study.text import printable
 
+TOLERANCE = 0.02
+"""The share by which a study may have more steps than one at another batch size allows, without a
+word on it: as much as a limit may change by where it counts as reached."""
+
+CLOSURE_TOLERANCE = 0.06
+"""The same for Adam's steps: each of the two that are compared is within 3 %."""
+
 _BOUNDS = ("classical_bound", "optimal_steps", "optimal_gap")
 _OF_CURVE = ("label", "optimizer", "spectrum", "schedule", "target", "spectrum_digest")
 _OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size", "fixed")
@@ -45,6 +52,7 @@ class Point:
             are ``steps_low``; empty unless it was computed.
         optimum: the true optimum of the searched hyperparameters; None where it is not known.
         seed_rates: the effective rates of the seeds' best trials, in no order.
+        at_edge: whether a best trial is at the end of a range that could go on.
     """
 
     batch_size: float
@@ -65,6 +73,7 @@ class Point:
     rates: tuple[tuple[int, float], ...] = ()
     optimum: Optimum | None = None
     seed_rates: tuple[float, ...] = ()
+    at_edge: bool = False
 
     @property
     def ratio_to_bound(self) -> float:
@@ -142,6 +151,8 @@ class Curve:
         spectrum_text: the spectrum's name with its settings.
         variant: what was chosen by hand, beside optimizer and schedule; empty for nothing.
         optima: true optima by batch size, where they are known; also where none was reached.
+        tolerance: the share by which steps may be above what another batch size allows; infinite
+            where each has hyperparameters of its own, by a policy.
     """
 
     key: str
@@ -157,6 +168,7 @@ class Curve:
     spectrum_text: str = ""
     variant: str = ""
     optima: tuple[tuple[float, Optimum], ...] = ()
+    tolerance: float = TOLERANCE
 
     @property
     def unreached(self) -> tuple[float, ...]:
@@ -299,6 +311,7 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
         spectrum_text=printable(definition.spectrum_text),
         variant=variant(definition),
         optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
+        tolerance=_tolerance(definition),
     )
 
 
@@ -330,12 +343,19 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         rates=best["rates"],
         optimum=best_optimum(each["optimum"] for each in studies),
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
+        at_edge=any(each["at_edge"] for each in found),
     )
 
 
 def _given(definition: StudyDefinition) -> dict[str, float]:
     """The hyperparameters that are numbers."""
     return {n: float(v) for n, v in definition.hyperparameters.items() if not isinstance(v, Range)}
+
+
+def _tolerance(definition: StudyDefinition) -> float:
+    if definition.optimizer_settings:
+        return math.inf
+    return CLOSURE_TOLERANCE if definition.approximate else TOLERANCE
 
 
 def _grouped(rows: Iterable[dict[str, Any]], name: str) -> dict[Any, list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ from nqm_study.report import words
 from nqm_study.report.captions import caption
 from nqm_study.report.curves import Curve, Point, scheduled
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling, small_batches
+from nqm_study.report.misses import misses
 from nqm_study.report.reference import CLASSICAL, excesses, meaning
 from nqm_study.study.records import OPTIMAL
 
@@ -38,6 +39,8 @@ def describe_curve(curve: Curve) -> str:
     if fit is not None:
         name = "Best peak learning rate" if scheduled([curve]) else "Best learning rate"
         sentences.append(f"{name} {fit.learning_rate(1.0):.3g} B^slope, {words.slope(fit)}.")
+        sentences += filter(None, [words.too_few(curve.label, fit)])
+    sentences += [miss.sentence(curve.label) for miss in misses(curve)]
     if curve.unreached:
         sizes = ", ".join(words.count(batch_size) for batch_size in curve.unreached)
         lead = "Target" if curve.points else f"{curve.label}: target"

@@ -9,14 +9,16 @@
 | S_min | fewest_steps | what T tends to at large batches |
 | B_20 | critical_batch_size | where E = 1.2 E_min (Zhang 2024, arXiv:2410.21676) |
 
-A larger batch never needs more steps, nor fewer examples. So what was found at one batch size
-bounds what the search should have found at others, and the bound is taken where it is better.
+A larger batch never needs more steps, nor mostly fewer examples (see ``misses``). So what was
+found at one batch size bounds what the search should have found at others, and the bound is taken
+where it is better. But what a search missed once it may have missed next to it as well: no limit
+rests on a point above its bound.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
-from nqm_study.report.curves import Point
+from nqm_study.report.curves import TOLERANCE, Point
 from nqm_study.report.estimate import Bound, Estimate
 from nqm_study.report.laws import OVERHEAD
 
@@ -33,7 +35,7 @@ Values = NDArray[np.float64]
 NEAR = 4.0
 """A limit is looked at over the outermost batch sizes that are a factor of four apart, or more."""
 
-LEVEL = 0.02
+LEVEL = TOLERANCE
 """It is reached where examples, or steps, change by at most this share between these."""
 
 _CLEAR = 0.01  # excess of examples over their least below which its logarithm says little
@@ -55,29 +57,30 @@ class CriticalBatchSize:
     searched: tuple[float | None, float | None]
 
 
-def fewest_examples(points: Sequence[Point]) -> Estimate:
+def fewest_examples(points: Sequence[Point], tolerance: float = TOLERANCE) -> Estimate:
     """E_min, from points in ascending order of their batch sizes.
 
     It is the least found. The sweep reaches the limit where the examples change by at most 2 % over
     the smallest batch sizes, a factor of four; how much they do is the uncertainty, with what the
     search is off by. Elsewhere what was found is an upper bound. The change is that of the true
-    optima where they are known, and else of the best seeds.
+    optima where they are known, and else of the best seeds. Where one of these points needs more
+    than another allows, by more than the tolerance and a step, there is an upper bound only.
     """
-    return _limit(
-        [point.batch_size for point in points],
-        [_ends(point, point.batch_size) for point in points],
-    )
+    sizes = [point.batch_size for point in points]
+    ends = [_ends(point, point.batch_size) for point in points]
+    return _limit(sizes, ends, sizes, tolerance)
 
 
-def fewest_steps(points: Sequence[Point]) -> Estimate:
+def fewest_steps(points: Sequence[Point], tolerance: float = TOLERANCE) -> Estimate:
     """S_min, in the same way, at the largest batch sizes."""
     backwards = list(points)[::-1]
-    return _limit(
-        [1.0 / point.batch_size for point in backwards], [_ends(point, 1.0) for point in backwards]
-    )
+    sizes = [1.0 / point.batch_size for point in backwards]
+    return _limit(sizes, [_ends(p, 1.0) for p in backwards], [1.0] * len(sizes), tolerance)
 
 
-def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBatchSize | None:
+def critical_batch_size(
+    points: Sequence[Point], least: Estimate, missed: Collection[float] = ()
+) -> CriticalBatchSize | None:
     """B_20, from points in ascending order of their batch sizes.
 
     The examples are interpolated by a monotone cubic on log scales. Where the sweep ends below
@@ -87,6 +90,7 @@ def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBat
     Args:
         points: a curve's.
         least: its E_min.
+        missed: batch sizes whose search missed; None where it would be next to one.
     """
     sizes = np.array([point.batch_size for point in points])
     low, found, high = np.array([_ends(point, point.batch_size) for point in points]).T
@@ -97,6 +101,8 @@ def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBat
         grid = (float(sizes[-1]), None)
         return CriticalBatchSize(Estimate(*grid, None, ">=", "grid"), grid, grid)
     inside = int(np.sum(sizes <= value * (1.0 + 1e-12)))
+    if not {*sizes[max(0, inside - 1) : inside + 1].tolist()}.isdisjoint(missed):
+        return None
     bound: Bound = least.bound
     first = None if bound else float(sizes[inside - 1])
     last = float(sizes[min(inside, len(sizes) - 1)])
@@ -116,16 +122,24 @@ def critical_batch_size(points: Sequence[Point], least: Estimate) -> CriticalBat
     )
 
 
-def _limit(sizes: Sequence[float], ends: Sequence[tuple[float, float, float]]) -> Estimate:
+def _limit(
+    sizes: Sequence[float],
+    ends: Sequence[tuple[float, float, float]],
+    one_step: Sequence[float],
+    tolerance: float,
+) -> Estimate:
     """Limit of values that grow away from it, which come first."""
     low, found, high = np.array(ends).T
     least = _growing(low)
-    far = next((v for b, v in zip(sizes, least, strict=True) if b >= NEAR * sizes[0]), math.inf)
-    change = float(far / least[0] - 1.0)
+    far = next((i for i, size in enumerate(sizes) if size >= NEAR * sizes[0]), None)
     value, highest = float(np.min(found)), float(np.min(high))
-    if change > LEVEL:
+    if far is None or least[far] > (1.0 + LEVEL) * least[0]:
         return Estimate(value, None, highest, "<=", "sweep ends")
-    return Estimate(value, float(least[0]) * (1.0 - change), highest, "", "change and search")
+    above = low - least
+    if np.any((above > tolerance * least + one_step)[: far + 1]):
+        return Estimate(value, None, highest, "<=", "not monotone")
+    change = least[far] / least[0] - 1.0 + np.max((above / least)[: far + 1])
+    return Estimate(value, float(least[0] * (1.0 - change)), highest, "", "change and search")
 
 
 def _crossing(sizes: Values, examples: Values, least: float) -> float | None:

@@ -102,10 +102,10 @@ _SLOPES = {
     "known": "± is half the 95 % confidence interval of a slope, from the points' scatter about "
     "the line (plus what the slope changes by along the range, where that shows) and, where "
     "known, the distance from the true optima's slope.",
-    "bootstrap": "± with seeds is half the 95 % interval of a slope by a bootstrap over seeds, "
+    "bootstrap": "± (seeds) is half the 95 % interval of a slope by a bootstrap over seeds, "
     "and what bend they agree on.",
-    "curvature": "± with bend is how far a slope is off the exact optima's, and what theirs "
-    "changes by along the range fitted.",
+    "curvature": "± (bend) adds up how far the slope found is off that of the true optima, and how "
+    "much theirs changes over the batch sizes fitted: the law is not quite straight.",
 }
 """What ± means after a slope, by its method; ``known``: scatter, with optima that are not exact."""
 
@@ -118,6 +118,19 @@ def slopes(fits: Iterable[SlopeFit]) -> str:
     first = "known" if any(fit.true_slope is not None for fit in scattered) else "scatter"
     found = [first if method == "scatter" else method for method in _KINDS if method in methods]
     return " ".join(_SLOPES[method] for method in found)
+
+
+def too_few(name: str, fit: SlopeFit | None) -> str:
+    """Sentence on a curve's slope by two points, and what to add; empty for other slopes."""
+    if fit is None or fit.n_points > 2:
+        return ""
+    low, high = fit.batch_sizes
+    smaller = [typed(size) for size in (low / 4.0, low / 16.0) if size >= 1.0]
+    more = f"batch_size={','.join(smaller)}" if smaller else f"some from {low:g} to {high:g}"
+    return (
+        f"{name}: the slope is of two batch sizes alone, and not yet a law: the sweep has too few "
+        f"small ones; add {more}."
+    )
 
 
 ENDS = "A power law ends where the best rate is more than 20 % off it."

@@ -12,6 +12,7 @@ from fake_records import POWERS, adam, curves, momentum, optimal, sgd, study, tr
 from rich.console import Console
 
 from nqm_study.app.publish import Published, show
+from nqm_study.report import words
 from nqm_study.report.analysis.files import (
     SCHEMA,
     analysis_files,
@@ -22,6 +23,7 @@ from nqm_study.report.analysis.files import (
 )
 from nqm_study.report.analysis.measure import Analysis, analyses
 from nqm_study.report.analysis.tables import amount, analysis_table
+from nqm_study.report.describe import describe_curve
 from nqm_study.report.estimate import Estimate
 from nqm_study.report.frame import studies_frame
 from nqm_study.report.write import write_figures
@@ -222,3 +224,22 @@ def test_analysis_is_shown_after_the_results_where_there_are_two_batch_sizes() -
     text = shown(sgd([4, 16]))
     assert text.index("Fewest steps") < text.index("Limits of scaling")
     assert "Limits of scaling" not in shown(sgd([4]))
+
+
+def test_a_slope_of_two_points_says_what_batch_sizes_to_add() -> None:
+    (found,) = told(sgd([16, 64]))
+    assert found.fit is not None
+    assert found.fit.n_points == 2
+    said = words.too_few("sgd", found.fit)
+    assert said.endswith("too few small ones; add batch_size=4,1.")
+    assert said in describe_curve(found.curve)
+    assert "batch\\_size=4,1" in analysis_files([found])["analysis.md"].decode()
+    assert words.too_few("sgd", told(sgd())[0].fit) == ""
+
+
+def test_each_critical_batch_size_says_which_question_it_answers() -> None:
+    text = terminal(mixed())
+    for name in ("B_20", "B_crit", "ends near"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{name}: where do")]
+        assert "?" in line
+        assert line.rstrip().endswith(".")

@@ -122,7 +122,7 @@ def drifting(*, exact: bool = True) -> list[StudyRecord]:
 def test_slopes_are_given_with_those_of_the_true_optima() -> None:
     text = describe(curves(drifting()))
     assert "slope 1.03 ± 0.03 (bend), true optima 1.00, B = 2^2..2^20" in text
-    assert "± with bend is how far a slope is off the exact optima's" in text
+    assert "± (bend) adds up how far the slope found is off" in text
     dense = describe(curves(drifting(exact=False)))
     assert "slope 1.03 ± 0.03 (95 %), dense search 1.00, B" in dense
     assert "and, where known, the distance from the true optima's slope." in dense

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
-from nqm_study.report.analysis.tables import analysis_frame, products_frame, sides, text_frames
+from nqm_study.report.analysis.tables import (
+    CRITICAL,
+    analysis_frame,
+    products_frame,
+    sides,
+    text_frames,
+)
 from nqm_study.report.captions import caption
 from nqm_study.report.values import csv_bytes
 from nqm_study.study.text import markdown
@@ -75,6 +83,7 @@ def _curve_json(analyses: Sequence[Analysis]) -> dict[str, Any]:
         "spectrum_digest": curve.spectrum_digest,
         "target": curve.target,
         "unreached_batch_sizes": curve.unreached,
+        "misses": [miss for analysis in analyses for miss in analysis.misses],
         **{source: found.get(source) for source in SOURCES},
     }
 
@@ -102,7 +111,7 @@ def _analysis_json(analysis: Analysis) -> dict[str, Any]:
                 "batch_size": point.batch_size,
                 "steps": point.steps,
                 "examples": point.examples,
-                "product": known[point.batch_size],
+                "product": known.get(point.batch_size),
             }
             for point in analysis.curve.points
         ],
@@ -110,13 +119,20 @@ def _analysis_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    """Fields of an estimate, whose bound is null where there is none, or of a fit, for JSON."""
-    return {name: None if name == "bound" and not v else v for name, v in vars(value).items()}
+    """Fields of an estimate, a fit or a miss for JSON: null for no bound, and for no steps."""
+    unknown = (math.inf, None)
+    return {
+        name: None if v in unknown or (name == "bound" and not v) else v
+        for name, v in vars(value).items()
+    }
 
 
 def analysis_markdown(analyses: Sequence[Analysis]) -> str:
     """Write the tables in Markdown, each with a heading and what it shows."""
     parts = [f"# Scaling analysis\n\n{markdown(caption([a.curve for a in analyses]))}\n"]
+    notes = [miss.sentence(each.curve.label) for each in analyses for miss in each.misses]
+    notes += [text for each in analyses if (text := words.too_few(each.curve.label, each.fit))]
+    parts += [f"{markdown(text)}\n" for text in dict.fromkeys([*notes, *CRITICAL])]
     for section, frame in text_frames(analyses):
         table = frame.map(markdown).rename(columns=markdown)
         lines = table.to_markdown(index=False, colalign=sides(frame), disable_numparse=True)

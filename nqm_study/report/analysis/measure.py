@@ -16,6 +16,7 @@ from nqm_study.report.limits import (
     fewest_examples,
     fewest_steps,
 )
+from nqm_study.report.misses import Miss, misses
 
 Source = Literal["exact", "dense", "found"]
 """What is analysed: the true optima, the best of dense searches, or what the studies found."""
@@ -37,10 +38,12 @@ class Analysis:
         fewest_examples, fewest_steps: E_min and S_min.
         critical: B_20; None where the sweep does not tell.
         hyperbola: the hyperbola nearest to the curve; None with fewer than three points.
-        products: batch sizes with (T / S_min - 1) (T B / E_min - 1), which has the limits above; 0
-            at the points that are these limits. Up to the end of its range it goes with the limits
-            at the ends of theirs.
+        products: batch sizes with (T / S_min - 1) (T B / E_min - 1), which has the limits above.
+            Without the points that are these limits, where it is 0 however sharp the knee is. Up to
+            the end of its range it goes with the limits at the ends of theirs.
         fit: the power law of the best rate at small batches; None where there is none.
+        misses: batch sizes whose search missed, of what was found: neither hyperbola nor products
+            have them, and limits and B_20 that would rest on them are bounds, or not given.
     """
 
     curve: Curve
@@ -53,6 +56,7 @@ class Analysis:
     hyperbola: Hyperbola | None
     products: tuple[tuple[float, Estimate], ...]
     fit: SlopeFit | None
+    misses: tuple[Miss, ...] = ()
 
     @property
     def slope(self) -> Estimate | None:
@@ -67,17 +71,17 @@ class Analysis:
         if self.source == "exact" and self.fit.bend is not None:
             value, half = self.fit.bend.end_slope, abs(self.fit.bend.change)
         if half is None:
-            return Estimate(value, method="two points")
+            return Estimate(value, method="2 points")
         return Estimate(value, value - half, value + half, method=self.fit.method)
 
     @property
     def product_range(self) -> tuple[float, float] | None:
-        """The least and the largest of the products above 0.
+        """The least and the largest of the products.
 
         None where the sweep does not reach both limits: each product is a lower bound then.
         """
         found = [estimate for _, estimate in self.products]
-        values = [estimate.value for estimate in found if estimate.value > 0.0]
+        values = [estimate.value for estimate in found]
         if not values or any(estimate.bound for estimate in found):
             return None
         return min(values), max(values)
@@ -95,7 +99,13 @@ def analyses(curves: Sequence[Curve]) -> tuple[Analysis, ...]:
 def analysis(curve: Curve, source: Source) -> Analysis:
     """Analyse a curve with the points of one source, one or more with steps above 0."""
     points = curve.points
-    least, fewest = fewest_examples(points), fewest_steps(points)
+    told = misses(curve) if source == "found" else ()
+    missed = {miss.batch_size for miss in told}
+    unsure = missed.difference(point.batch_size for point in points if point.optimum is not None)
+    least = fewest_examples(points, curve.tolerance)
+    fewest = fewest_steps(points, curve.tolerance)
+    sound = [point for point in points if point.batch_size not in missed]
+    products = ((point.batch_size, _product(point, fewest, least)) for point in sound)
     regime = small_batches(curve)
     constant = perfect_scaling(curve)
     examples = [point.examples for point in regime]
@@ -108,10 +118,11 @@ def analysis(curve: Curve, source: Source) -> Analysis:
         regime=(regime[0].batch_size, regime[-1].batch_size),
         fewest_examples=least,
         fewest_steps=fewest,
-        critical=critical_batch_size(points, least),
-        hyperbola=fit_hyperbola([p.batch_size for p in points], [p.steps for p in points]),
-        products=tuple((point.batch_size, _product(point, fewest, least)) for point in points),
+        critical=critical_batch_size(points, least, unsure),
+        hyperbola=fit_hyperbola([p.batch_size for p in sound], [p.steps for p in sound]),
+        products=tuple((size, value) for size, value in products if value.value > 0.0),
         fit=fit_learning_rate(curve),
+        misses=told,
     )
 
 

@@ -71,8 +71,6 @@ def _size(value: float | None) -> str:
 
 
 def _sharpness(estimate: Estimate) -> str:
-    if estimate.value == 0.0:
-        return "0"
     return amount(replace(estimate, low=None, high=None), "{:#.2g}".format)
 
 
@@ -121,13 +119,14 @@ SECTIONS = (
     Section(
         "limits",
         "Limits of scaling",
-        "<= where the sweep ends first",
+        "<= and >= are bounds, where the sweep does not reach the limit",
         "T are the fewest steps to the target at batch size B, and k = T B in examples where twice "
         "the batch halves the steps (the median there, ± its range). E_min are the examples T B at "
         "small batches, S_min the steps at large ones, ± what they change by over the last factor "
         "of four in B and what the search is off by; <= where they change by more than 2 %, so "
-        "that the sweep does not reach the limit. At B_20 the examples are 20 % above E_min; in "
-        "brackets the batch sizes it is between, wider where the search is more uncertain.",
+        "that the sweep does not reach the limit, or where a point it rests on needs more than "
+        "another allows. At B_20 the examples are 20 % above E_min; in brackets the batch sizes it "
+        "is between, wider where the search is more uncertain.",
         (
             Column("perfect_scaling", "k", "estimate", "perfect_scaling", amount),
             Column("fewest_examples", "E_min", "estimate", "fewest_examples", amount),
@@ -165,8 +164,8 @@ SECTIONS = (
         "Best rate at small batches",
         "it goes as B^slope",
         "The best rate goes as B^slope over these B, and is 20 % off this law from where it ends. "
-        "± is by the bend: what the slope of the exact optima changes by along the range, and how "
-        "far what was found is off it; by seeds: a 95 % bootstrap interval; by scatter: the 95 % "
+        "± is by the bend: how much the slope of the exact optima changes over these B, plus "
+        "how far the slope found is off; by seeds: a 95 % bootstrap interval; by scatter: the 95 % "
         "interval by the scatter about the line. The slope from exact optima is that at the "
         "smallest B.",
         (
@@ -185,12 +184,20 @@ SECTIONS = (
         ),
     ),
 )
+CRITICAL = (
+    "B_20: where does a larger batch begin to cost? Examples are 20 % above E_min.",
+    "B_crit: where do steps and examples trade evenly? Both are twice their least.",
+    "ends near: where does the best rate leave its law? It is 20 % off B^slope.",
+)
+"""The question that each of the three critical batch sizes answers."""
+
 PRODUCTS = Section(
     "products",
     "Sharpness of the knee",
     "",
     "(T / S_min - 1) (T B / E_min - 1), with the limits as measured: 1 on McCandlish's hyperbola, "
-    "less at a sharper knee, 0 at a limit.",
+    "less at a sharper knee. The points that are the limits themselves have none: it is 0 there, "
+    "however sharp the knee is.",
 )
 
 
@@ -216,8 +223,11 @@ def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
     """Make the table of how sharp each curve's knee is, in numbers: a row for each batch size."""
     frames = [
         DataFrame(
-            [_numbers(_title(each), "estimate", value) for _, value in each.products],
-            index=[size for size, _ in each.products],
+            [
+                _numbers(_title(each), "estimate", dict(each.products).get(point.batch_size))
+                for point in each.curve.points
+            ],
+            index=[point.batch_size for point in each.curve.points],
         )
         for each in analyses
     ]
@@ -238,7 +248,7 @@ def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]
         )
         for section in SECTIONS
     ]
-    sizes = sorted({size for analysis in analyses for size, _ in analysis.products})
+    sizes = sorted({point.batch_size for each in analyses for point in each.curve.points})
     products = {
         _title(each): [_text(dict(each.products).get(size), _sharpness) for size in sizes]
         for each in analyses
@@ -280,8 +290,8 @@ def analysis_table(analyses: Sequence[Analysis]) -> Group:
     tables = [sheet for sheet in found if not sheet.cells.empty]
     if not tables:
         return Group()
-    meaning = Text("What the columns mean: analysis.md, beside the figures.")
-    return Group(*(part for table in tables for part in (Text(), table)), meaning)
+    notes = Text("\n".join([*CRITICAL, "The other columns: analysis.md, beside the figures."]))
+    return Group(*(part for table in tables for part in (Text(), table)), notes)
 
 
 def _sheet(section: Section, frame: DataFrame) -> Sheet:
