@@ -146,6 +146,16 @@ def set_powers(
     _set_axis(axes, name, (2.0**low, 2.0**high), [2.0**k for k in shown], _as_power)
 
 
+def set_steps(axes: Axes, last: float) -> None:
+    """Set a horizontal axis of steps from 0 on: logarithmic from 1, with ticks 0, 1, 2, 4, ..."""
+    axes.set_xscale("symlog", base=2, linthresh=1.0)
+    exponents = range(math.floor(math.log2(max(last, 2.0))) + 1)
+    gap = math.ceil(len(exponents) / _MOST_TICKS)
+    ticks = [0.0, *(2.0**k for k in exponents[::gap])]
+    write = {0.0: "0"}
+    _set_axis(axes, "x", (0.0, last * 2.0**0.5), ticks, lambda v: write.get(v) or _as_power(v))
+
+
 def set_losses(axes: Axes, name: Literal["x", "y"], values: Sequence[float]) -> None:
     """Set a logarithmic axis of losses that holds some positive values: 0.01, 0.02, 0.05, ...
 

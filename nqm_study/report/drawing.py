@@ -112,18 +112,17 @@ def draw_unreached(axes: Axes, drawn: Sequence[tuple[Curve, Look]]) -> list[Entr
 def draw_fit(axes: Axes, curve: Curve, look: Look) -> Note | None:
     """Draw the fitted power law as a wide pale line; returns the note to write beside it.
 
-    The line goes on from the batch sizes fitted to the law's end, where a bar crosses it, or to the
-    curve's end.
+    It is over the batch sizes fitted. Where the law ends, a thin line goes on to a bar there.
     """
     fit = fit_learning_rate(curve)
     if fit is None:
         return None
     low, high = fit.batch_sizes
-    last = curve.points[-1].batch_size if fit.end is None else fit.end
-    over = [(b, fit.learning_rate(b)) for b in (low, last)]
-    band: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt"}
-    axes.plot(*zip(*over, strict=True), color=look.color, zorder=2, **band)
+    band: dict[str, Any] = {"linewidth": 6, "alpha": 0.35, "solid_capstyle": "butt", "zorder": 2}
+    axes.plot([low, high], list(map(fit.learning_rate, (low, high))), color=look.color, **band)
     if fit.end is not None:
+        beyond = [high, fit.end], [fit.learning_rate(high), fit.learning_rate(fit.end)]
+        axes.plot(*beyond, ":", color=look.color, linewidth=1.0, zorder=2)
         axes.add_line(law_end(look.color, [fit.end], [fit.learning_rate(fit.end)]))
     # Short lines fit where a long one does not.
     places = along((low, fit.learning_rate(low)), (high, fit.learning_rate(high)))

@@ -28,6 +28,10 @@ POINTS = 48
 LATE_POINTS = 12
 """The same in its last three octaves, where the loss bends most."""
 
+APPROACH = 12
+"""Steps before the crossing at which it is looked at: half of the run, a quarter, an eighth, ...
+Under a schedule the loss may fall within the last hundredth of it."""
+
 BEYOND = 2
 """A run at a constant rate is shown to this many times the steps to the target: past it the noise
 floor comes into sight."""
@@ -153,11 +157,12 @@ def _greedy(problem: NoisyQuadratic, trial: TrialRecord) -> Training:
 
 
 def _spread(end: int, crossing: int | None) -> Integers:
-    """0, some 60 numbers of steps from 1 to the end, and the crossing."""
+    """0, some 60 numbers of steps from 1 to the end, the crossing, and some on the way to it."""
     parts = ((1, POINTS), (max(1, end / 8), LATE_POINTS))
     both = np.concatenate([np.geomspace(first, end, count) for first, count in parts])
     spread = both.round().astype(np.int64)
-    return np.unique([0, *spread.tolist(), *([crossing] if crossing is not None else [])])
+    near = [] if crossing is None else [crossing - (crossing >> k) for k in range(1, APPROACH + 1)]
+    return np.unique([0, *spread.tolist(), *near, *([crossing] if crossing is not None else [])])
 
 
 def _before_overflow(risks: Array) -> int:

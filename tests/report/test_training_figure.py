@@ -25,6 +25,7 @@ from nqm_study.report.curves import compared, runs_frame
 from nqm_study.report.figures import noise_scale, training
 from nqm_study.report.figures.noise_scale import course, shown_runs
 from nqm_study.report.frame import studies_frame
+from nqm_study.report.looks import curve_looks
 from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord, Training
 
@@ -93,11 +94,11 @@ def test_every_given_rate_has_a_line_with_its_steps_the_lowest_first() -> None:
         "lr = 1.9: not reached",
         "target, 0.01",
     ]
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert (axes.get_xscale(), axes.get_yscale()) == ("symlog", "log")
     assert len({line.get_color() for line in lines(axes)}) == 5
     first = lines(axes)[0]
-    assert tuple(first.get_xdata()) == FIVE[1].training.steps[1:]  # type: ignore[union-attr]
-    assert tuple(first.get_ydata()) == FIVE[1].training.risks[1:]  # type: ignore[union-attr]
+    assert tuple(first.get_xdata()) == FIVE[1].training.steps  # type: ignore[union-attr]
+    assert tuple(first.get_ydata()) == FIVE[1].training.risks  # type: ignore[union-attr]
 
 
 def test_a_point_is_where_a_run_first_is_at_the_target() -> None:
@@ -116,13 +117,31 @@ def test_a_rate_that_diverges_is_named_without_a_line_and_a_colour() -> None:
     assert training.draw(studies_frame([diverged(2.1)])) is None
 
 
-def test_what_is_searched_or_computed_is_no_training_curve() -> None:
+def test_the_best_runs_of_searches_are_drawn_as_their_curves_look() -> None:
     searched = [with_training(record) for record in sgd([64, 256])]
     computed = [with_training(record) for record in optimal([64])]
-    assert training.draw(studies_frame(searched + computed)) is None
-    (axes,) = drawn(searched + computed + FIVE).axes
-    assert len(lines(axes)) == 5
-    assert csv_rows("training", searched) == []
+    first, second = drawn(searched + computed).axes
+    assert [len(lines(axes)) for axes in (first, second)] == [2, 1]
+    assert texts(first)[0] == f"sgd: T = {searched[0].trials[0].steps:,}"
+    assert texts(first)[1].startswith("sgd, optimal: T = ")
+    looks = curve_looks(curves(searched + computed))
+    assert [line.get_color() for line in lines(first)] == [look.color for look in looks]
+    assert lines(first)[0].get_xdata()[0] == 0  # type: ignore[index]
+    assert first.get_xlim()[0] == 0.0
+    assert {row["batch_size"] for row in csv_rows("training", searched)} == {"64", "256"}
+
+
+def test_given_rates_come_first_and_have_panels_of_their_own() -> None:
+    searched = [with_training(record) for record in sgd([64, 256])]
+    given, *best = drawn(searched + FIVE).axes
+    assert len(lines(given)) == 5
+    assert [len(lines(axes)) for axes in best] == [1, 1]
+
+
+def test_ten_batch_sizes_of_two_optimizers_have_four_panels_of_two_lines() -> None:
+    figure = drawn([with_training(record) for record in sgd() + momentum()])
+    assert [len(lines(axes)) for axes in figure.axes] == [2] * 4
+    assert "Of 10 batch sizes 4 are shown" in " ".join(figure.texts[0].get_text().split())
 
 
 def test_batch_sizes_have_panels_of_their_own_and_four_at_most() -> None:
@@ -227,7 +246,17 @@ def test_the_noise_scale_is_shown_where_perfect_scaling_ends_up_to_the_target() 
     low, high = figure.axes[0].get_xlim()
     assert low > high, "the loss does not fall to the right"
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said[:2] == ["sgd\nB = $2^{6}$", "momentum\nB = $2^{12}$"]
+    assert said[:2] == [
+        "sgd\nB = $2^{6}$, ends at the target",
+        "momentum\nB = $2^{12}$, ends at the target",
+    ]
+    assert all(line.get_marker() not in ("", "None") for line in drawn_lines)
+
+
+def test_a_run_that_missed_the_target_says_so() -> None:
+    figure = scales([fixed(1.9, None)])
+    (entry, *_) = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entry.endswith("B = $2^{8}$, target not reached")
 
 
 def test_a_marker_is_where_the_noise_scale_is_the_runs_batch_size() -> None:

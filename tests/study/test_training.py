@@ -227,3 +227,10 @@ def test_it_is_written_while_the_others_wait() -> None:
     before, after = held
     assert not before
     assert after["steps"][0] == 0
+
+
+def test_a_run_is_looked_at_ever_closer_on_the_way_to_its_crossing() -> None:
+    steps = subject._spread(9000, 9000)
+    assert {4500, 6750, 8860, 8998, 9000} <= {*steps.tolist()}
+    assert np.all(np.diff(steps) > 0)
+    assert steps[0] == 0

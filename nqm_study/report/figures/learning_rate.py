@@ -37,7 +37,8 @@ def draw(studies: DataFrame) -> Figure | None:
     With momentum it is the effective rate, lr / (1 - momentum): many pairs of the two are equally
     good, and only this is the same for all of them.
 
-    A wide pale line is the power law fitted at small batches, up to a bar where the rate leaves it.
+    A wide pale line is the power law over the batch sizes that it was fitted to; a thin one goes on
+    to a bar, where the rate leaves it.
     The curve's name, its slope, the slope's 95 % confidence interval, the batch sizes fitted and
     where the law ends stand beside it, or in the legend where there is no room. Thin lines go
     through the true optima, as among the steps.

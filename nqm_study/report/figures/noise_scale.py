@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -39,12 +38,24 @@ _CHOSEN = (
 )
 
 
+_RING: dict[str, Any] = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 10,
+    "zorder": 4,
+    "markerfacecolor": "none",
+    "markeredgecolor": "0.15",
+    "markeredgewidth": 1.3,
+}
+_MARKED = (0.0, 0.15)  # how far apart markers are, in diagonals of the axes
+
+
 def draw(studies: DataFrame) -> Figure | None:
     """The gradient noise scale against the expected loss, which falls to the right.
 
     A line for each curve, at the batch size where its perfect scaling ends: the largest one at
-    which steps times batch size are within 20 % of their least. It ends at the target. A marker is
-    where the noise scale is the run's own batch size.
+    which steps times batch size are within 20 % of their least. It ends at the target, or where a
+    run that missed it does. A ring is where the noise scale is the run's own batch size.
 
     Returns:
         the figure, or None where no run's training is known, or there is no noise.
@@ -70,15 +81,16 @@ def draw(studies: DataFrame) -> Figure | None:
             y = [scale for _, _, scale in run.course]
             losses += x
             scales += y
-            axes.plot(x, y, color=look.color, linestyle=look.linestyle)
+            line = curve_line(look, x, y)
+            line.set_markevery(_MARKED)
+            axes.add_line(line)
             at = _own_size(run)
             if at is not None:
                 crossed = True
-                axes.plot([at], [run.batch_size], look.marker, color=look.color, mec="0.15")
-            marker = look.marker if at is not None else ""
-            line = curve_line(replace(look, marker=marker))
+                axes.plot([at], [run.batch_size], **_RING)
+            end = "ends at the target" if run.reached else "target not reached"
             size = words.as_math(f"B = {words.power_of_two(run.batch_size)}")
-            entries.append((line, run.label, size))
+            entries.append((curve_line(look), run.label, f"{size}, {end}"))
         set_losses(axes, "x", losses)
         axes.invert_xaxis()
         set_powers(axes, "y", scales)
@@ -87,8 +99,7 @@ def draw(studies: DataFrame) -> Figure | None:
         dotted = Line2D([], [], color=GREY, linewidth=1.0, linestyle=":")
         entries.append((dotted, "target", ""))
         if crossed:
-            point = Line2D([], [], linestyle="", marker="o", color=GREY, markeredgecolor="0.15")
-            entries.append((point, "noise scale = its batch size", ""))
+            entries.append((Line2D([], [], **_RING), "noise scale = its batch size", ""))
         legend(figure, entries)
     return figure
 

@@ -1,4 +1,4 @@
-"""Training curves at given learning rates: the expected loss in the course of the run."""
+"""Training curves: the expected loss in the course of the best runs, and at given rates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from nqm_study.report import words
 from nqm_study.report.axes import (
@@ -19,12 +19,13 @@ from nqm_study.report.axes import (
     panels,
     plain,
     set_losses,
-    set_powers,
+    set_steps,
     shades,
     side_legend,
 )
 from nqm_study.report.captions import caption, listed
 from nqm_study.report.curves import curves, runs_frame
+from nqm_study.report.looks import curve_looks
 
 _MOST_PANELS = 4
 _LINE_HEIGHT = 0.2  # inches of the legend
@@ -34,33 +35,38 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.
 
 
 def draw(studies: DataFrame) -> Figure | None:
-    """The expected loss against steps, a line for each run at a given learning rate.
+    """The expected loss against steps from 0 on, a line for each run.
 
-    Each batch size has a panel, up to four, spread over those there are. A learning rate has one
-    colour throughout, a kind of optimizer and schedule one way of dashing. A point is where a run
-    first is at the target.
+    Each batch size has a panel, up to four, spread over those there are; those at given learning
+    rates come first, and have panels of their own. There a learning rate has one colour throughout,
+    a kind of optimizer and schedule one way of dashing. The best run of what was searched or
+    computed looks as its curve does elsewhere. A point is where a run first is at the target.
 
     Returns:
-        the figure, or None where every study searched something.
+        the figure, or None where no run's training is known.
     """
-    shown = _given(studies)
-    if shown.training.isna().all():
+    parts = [part for part in (_given(studies), _best(studies)) if part.training.notna().any()]
+    if not parts:
         return None
-    sizes = sorted(shown.batch_size.unique())
-    groups = [shown[shown.batch_size == size] for size in _spread(sizes)]
-    colors = shades(shown[shown.training.notna()].learning_rate)
+    sizes = [sorted(part.batch_size.unique()) for part in parts]
+    groups = [
+        part[part.batch_size == size]
+        for part, found in zip(parts, sizes, strict=True)
+        for size in _spread(found)
+    ]
+    shown = concat(parts)
     heights = [max(PANEL_HEIGHT, _LINE_HEIGHT * len(group) + 0.8) for group in groups]
     with nqm_style():
-        said = _caption(studies, shown, len(sizes))
+        said = _caption(studies, shown, max(map(len, sizes)))
         figure, all_axes = panels(heights, "steps, t (optimizer steps)", said)
         for axes, group in zip(all_axes, groups, strict=True):
-            _draw_panel(axes, group, colors, list(shown.kind.unique()))
+            _draw_panel(axes, group)
     return figure
 
 
 def table(studies: DataFrame) -> DataFrame:
     """The same of every batch size: a row for each point of a line."""
-    shown = _given(studies).dropna(subset="training")
+    shown = concat([_given(studies), _best(studies)]).dropna(subset="training")
     shown = shown.rename(columns={"steps": "steps_to_target", "label": "curve", "curve": "key"})
     shown["step"] = [training.steps for training in shown.training]
     shown["loss"] = [training.risks for training in shown.training]
@@ -71,14 +77,32 @@ def table(studies: DataFrame) -> DataFrame:
 def _given(studies: DataFrame) -> DataFrame:
     """The runs of studies that search nothing and compute nothing; of a kind the lowest rate first.
 
-    A ``kind`` is an optimizer and a schedule.
+    A ``kind`` is an optimizer and a schedule. Of a run there are the ``color`` and ``dashes`` too.
     """
     runs = runs_frame(studies)
     runs = runs[runs.fixed & (runs.learning_rate > 0.0)]
     runs = runs.assign(kind=runs.optimizer + " " + runs.schedule)
     first = {kind: place for place, kind in enumerate(runs.kind.unique())}
-    order = runs.assign(place=runs.kind.map(first))
+    colors = shades(runs[runs.training.notna()].learning_rate)
+    order = runs.assign(
+        place=runs.kind.map(first),
+        color=runs.learning_rate.map(colors),
+        dashes=[_DASHES[first[kind] % len(_DASHES)] for kind in runs.kind],
+    )
     return order.sort_values(["place", "learning_rate"], kind="stable")
+
+
+def _best(studies: DataFrame) -> DataFrame:
+    """The best runs of the other studies, in the order and with the looks of their curves."""
+    drawn = curves(studies)
+    looks = {curve.key: look for curve, look in zip(drawn, curve_looks(drawn), strict=True)}
+    runs = runs_frame(studies)
+    runs = runs[~runs.fixed]
+    return runs.assign(
+        kind=runs.label,
+        color=[looks[key].color for key in runs.curve],
+        dashes=[looks[key].linestyle for key in runs.curve],
+    )
 
 
 def _spread(sizes: Sequence[float]) -> list[float]:
@@ -89,10 +113,7 @@ def _spread(sizes: Sequence[float]) -> list[float]:
     return [sizes[round(i * (len(sizes) - 1) / most)] for i in range(_MOST_PANELS)]
 
 
-def _draw_panel(
-    axes: Axes, runs: DataFrame, colors: dict[float, str], kinds: Sequence[str]
-) -> None:
-    axes.set_xscale("log", base=2)
+def _draw_panel(axes: Axes, runs: DataFrame) -> None:
     axes.set_ylabel("expected loss")
     size = words.power_of_two(runs.batch_size.iloc[0])
     axes.set_title(words.as_math(f"B = {size}"), loc="left")
@@ -102,13 +123,12 @@ def _draw_panel(
     top = _HIGHEST * start
     risks = [risk for training in known for risk in training.risks if 0.0 < risk <= top]
     set_losses(axes, "y", [*targets, *risks])
-    set_powers(axes, "x", [step for training in known for step in training.steps] or [1.0])
+    set_steps(axes, max((training.steps[-1] for training in known), default=1))
     for target in targets:
         axes.axhline(target, color=GREY, linewidth=1.0, linestyle=":", zorder=2)
     lines, labels = [], []
     for run in runs.itertuples():
-        dashes = _DASHES[kinds.index(run.kind) % len(_DASHES)]
-        style = {"color": colors.get(run.learning_rate), "linestyle": dashes, "linewidth": 1.4}
+        style = {"color": run.color, "linestyle": run.dashes, "linewidth": 1.4}
         if run.training is None:
             style = {"linestyle": ""}
         else:
@@ -121,7 +141,7 @@ def _draw_panel(
 
 
 def _draw_run(axes: Axes, run: Any, style: dict[str, Any]) -> None:
-    pairs = list(zip(run.training.steps, run.training.risks, strict=True))[1:]  # 0: no logarithm
+    pairs = list(zip(run.training.steps, run.training.risks, strict=True))
     axes.plot(*zip(*pairs, strict=True), zorder=3, **style)
     if run.reached and run.steps:
         at = dict(pairs).get(run.steps, run.target)
@@ -130,10 +150,11 @@ def _draw_run(axes: Axes, run: Any, style: dict[str, Any]) -> None:
 
 
 def _label(run: Any, panel: DataFrame) -> str:
-    """Label of a run: learning rate, what else differs from the others, steps to the target."""
+    """Label of a run: learning rate or curve, what else differs, steps to the target."""
     rate = f"{run.learning_rate:g}"
-    name = f"lr = {rate}"
-    if panel.kind.nunique() > 1 or sum(panel.learning_rate == run.learning_rate) > 1:
+    name = f"lr = {rate}" if run.fixed else run.label
+    alike = sum(panel.learning_rate == run.learning_rate) > 1
+    if run.fixed and (panel.kind.nunique() > 1 or alike):
         name = run.label.replace("learning_rate ", "lr ")
         name = name if f"lr {rate}" in name else f"{name}, lr {rate}"
     if run.training is None:
