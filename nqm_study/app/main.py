@@ -13,13 +13,14 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nqm_study.app.exit_status import FAILED, INTERRUPTED
+from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
 from nqm_study.app.job import reason
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
+from nqm_study.study.storage.backends import working_folder
 
 CLUSTERS = ("submitit", "ray")
 """The packages whose errors say that a job did not come back."""
@@ -29,6 +30,11 @@ def main() -> None:
     """Run the command line."""
     begin()
     listen()
+    try:
+        working_folder()
+    except ValueError as error:
+        complain(str(error))
+        sys.exit(REFUSED)
     # For presets: what is swept only where a package is there.
     OmegaConf.register_new_resolver(
         "if_installed", lambda package, text: text if find_spec(package) else "", replace=True

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.terminal import begin, complain
-from nqm_study.study.storage.backends import SHARED, Backend, embedded, require_writable
+from nqm_study.study.storage.backends import (
+    SHARED,
+    Backend,
+    embedded,
+    require_writable,
+    working_folder,
+)
 
 if TYPE_CHECKING:
     from nqm_study.tracking.pool import MirrorState
@@ -20,8 +26,9 @@ def main() -> None:
     """Rebuild the report of a directory; running it again changes nothing."""
     begin()
     arguments = _parser().parse_args()
-    root = arguments.mlruns.absolute()
+    root = arguments.mlruns
     try:
+        root = working_folder() / root
         status = _report(root, arguments)
     except ValueError as error:
         _complain(str(error))
@@ -87,9 +94,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.config.refusals import readable
+    from nqm_study.tracking.settings import require_nameable
 
     require_writable(root)
     readable("--experiment", arguments.experiment)
+    if not (arguments.no_mlflow or arguments.tracking):
+        require_nameable(root)
     backends = list(embedded(root))
     if arguments.storage:
         from nqm_study.study.storage.database import server_url

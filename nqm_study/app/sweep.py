@@ -213,8 +213,10 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
     if len({plan.tracking for plan in plans}) > 1:
         raise ValueError("tracking: must be the same for all studies of a sweep")
     tracking = plans[0].tracking
-    if tracking is not None and not tracking.uri and set(str(root)) & set("%?"):
-        raise ValueError(f"{root}: must have no % or ? in it, MLflow cannot open it")
+    if tracking is not None and not tracking.uri:
+        from nqm_study.tracking.settings import require_nameable
+
+        require_nameable(root)
     name, times = Counter(plan.name for plan in plans).most_common(1)[0]
     if times > 1:
         same = [plan for plan in plans if plan.name == name]

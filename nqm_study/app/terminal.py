@@ -26,7 +26,10 @@ def begin() -> None:
     A character that the encoding lacks is written in plain letters. What a reader who has left, as
     ``head`` does, would have read is dropped. That a disk is full is said once on standard error.
     The work goes on in all cases, and its exit status counts.
+
+    Figures go to files, so that no screen that the environment names for them matters.
     """
+    os.environ["MPLBACKEND"] = "agg"
     # A closed one would be the next file that is opened, and a table would go into a database.
     for number in range(3):
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from nqm_study.study.records import Tracked
+from nqm_study.study.text import on_one_line
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,16 @@ class Tracking:
     trials: Tracked = "all"
     patience: float = 60.0
     diagnostics: bool = True
+
+
+def require_nameable(root: Path) -> None:
+    """Refuse a directory whose path MLflow cannot have in the address of its database.
+
+    Raises:
+        ValueError: naming the path.
+    """
+    if any(each in "%?" or "\ud800" <= each <= "\udfff" for each in str(root)):
+        raise ValueError(
+            f"{on_one_line(str(root))}: must have no %, no ? and no bytes that are no UTF-8 in "
+            "it, MLflow cannot open it"
+        )

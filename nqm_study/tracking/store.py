@@ -25,6 +25,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
 
+from nqm_study.tracking.settings import require_nameable
+
 DATABASE = "mlflow.db"
 KIND = "kind"
 DIGEST = "nqm.digest"
@@ -103,8 +105,7 @@ class RunStore:
             ValueError: if the path has a character MLflow takes for a part of the URI.
         """
         root = root.absolute()
-        if any(character in str(root) for character in "%?"):
-            raise ValueError(f"root={root}: must have no % or ? in it, MLflow cannot open it")
+        require_nameable(root)
         root.mkdir(parents=True, exist_ok=True)
         database = root / DATABASE
         uri = f"sqlite:///{database}"

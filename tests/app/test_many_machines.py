@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from damaged import spoil
 from mlflow import MlflowClient
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +23,7 @@ from servers import MlflowServer, PostgreSQL, postgresql
 
 from nqm_study.study.storage.journal import open_journal
 
-pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
+psycopg = pytest.importorskip("psycopg", reason="the extra postgresql is not installed")
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 QUICK_BEATS = ("storage.heartbeat_interval=1", "storage.grace_period=3")
@@ -187,6 +188,53 @@ def test_a_process_alone_tries_the_points_that_it_tries_with_the_journal(
     private = optuna.load_study(study_name=name, storage=journal).get_trials(deepcopy=False)
     assert [trial.params for trial in shared] == [trial.params for trial in private]
     assert [trial.value for trial in shared] == [trial.value for trial in private]
+
+
+def test_damaged_and_foreign_studies_of_peers_are_passed_over(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("peers")
+    storage = RDBStorage(address.replace("postgresql://", "postgresql+psycopg://"))
+    names = spoil(storage)
+    storage.remove_session()
+    storage.engine.dispose()
+    sweep = (*SHARED, "optimizer=sgd", "batch_size=16,64", "study.n_trials=5", "tracking=none")
+    environment = {"NQM_STUDY_STORAGE": address}
+    for module, arguments in (("nqm_study", sweep), ("nqm_study.report", ("--no-mlflow",))):
+        done = run(tmp_path, *arguments, module=module, environment=environment)
+        assert sum("is passed over" in line for line in done.stderr.splitlines()) == len(names)
+        assert "Traceback" not in done.stderr
+    assert [finished(address)[name] for name in trials_of(address) if "sgd-" in name] == [5, 5]
+    mine = (*SHARED[1:], "tracking=none", "study.name='a list'")
+    refused = run(tmp_path, *mine, status=2, environment=environment)
+    assert refused.stderr.startswith("nqm_study: study.name=a list: was stored by another version")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_server_that_refuses_ends_a_call_at_once_with_one_line(
+    server: PostgreSQL, tmp_path: Path
+) -> None:
+    address = server.create("refusing")
+    study = ("storage=postgresql", *TINY, "tracking=none", "study.n_trials=5")
+    run(tmp_path, *study, environment={"NQM_STUDY_STORAGE": address})
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        connection.execute("CREATE ROLE stranger LOGIN")
+    more = (*study[:-1], "study.n_trials=9")
+    for user, status, database in (
+        ("reader", 1, "refusing"),
+        ("stranger", 2, "refusing"),
+        ("nobody", 2, "refusing"),
+        ("nqm", 2, "missing"),
+    ):
+        other = address.replace("nqm@", f"{user}@").replace("/refusing", f"/{database}")
+        started = time.monotonic()
+        done = run(tmp_path, *more, status=status, environment={"NQM_STUDY_STORAGE": other})
+        assert time.monotonic() - started < 30.0, "it waited for a server that refuses"
+        assert "Traceback" not in done.stderr
+        assert "permission denied" in done.stderr or "does not exist" in done.stderr
+    assert sum(finished(address).values()) == 5
 
 
 def runs_on(server: MlflowServer, kind: str) -> list[tuple[str, str, str]]:

@@ -92,7 +92,7 @@ def test_a_folder_that_mlflow_cannot_name_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "100%"
     folder.mkdir()
     done = run(folder, status=2)
-    assert "must have no % or ? in it" in done.stderr
+    assert "must have no %, no ? and no bytes" in done.stderr
     assert list(folder.iterdir()) == []
 
 

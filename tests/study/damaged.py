@@ -1,4 +1,4 @@
-"""Studies in a storage that others changed, made with another version or for another purpose."""
+"""Studies in a storage that others changed, made with another version, or for something else."""
 
 import copy
 import math

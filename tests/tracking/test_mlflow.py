@@ -667,7 +667,7 @@ def test_a_deleted_experiment_is_restored(mirror: Mirror, tmp_path: Path) -> Non
 def test_a_root_mlflow_cannot_open_is_refused_before_anything_is_written(
     tmp_path: Path, name: str
 ) -> None:
-    with pytest.raises(ValueError, match=r"^root=.*must have no % or \?"):
+    with pytest.raises(ValueError, match=r"must have no %, no \? and"):
         Mirror.of(tmp_path / name, Tracking())
     assert list(tmp_path.iterdir()) == []
 

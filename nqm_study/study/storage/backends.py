@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +30,9 @@ SHARED = "postgresql"
 """The kind that any number of processes on any machines share."""
 
 KINDS = (*EMBEDDED, SHARED)
+
+FOLDERS = (".locks", "artifacts", "figures", "hydra")
+"""The folders under mlruns/ that a call writes to."""
 
 LEAST_SPACE = 2**23
 """Bytes that must be free before a call starts: a small sweep writes a few million."""
@@ -125,14 +129,29 @@ def embedded(root: Path) -> tuple[Backend, ...]:
     return tuple(backend for backend in backends if backend.exists(root))
 
 
+def working_folder() -> Path:
+    """The folder that the program was started in.
+
+    Raises:
+        ValueError: if it is gone, or has a name that Hydra takes for a variable.
+    """
+    try:
+        folder = Path.cwd()
+    except OSError as error:
+        raise ValueError(f"the working folder: must exist, {error.strerror}") from error
+    if "${" in str(folder):
+        raise ValueError(f"{folder}: must have no ${{ in it, Hydra takes it for a variable")
+    return folder
+
+
 def require_writable(root: Path, *files: str) -> None:
     """Refuse a directory that cannot be written, or a file in it that cannot; writes nothing.
 
     Raises:
         ValueError: naming the path and what is wrong with it.
     """
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"{root}: must be a directory, it is a file")
+    for path in (root, *(root / name for name in FOLDERS)):
+        _require_kind(path, Path.is_dir, "directory", "file")
     folder = root if root.exists() else root.parent
     try:
         # A file without a name: it proves the point and leaves nothing.
@@ -146,5 +165,13 @@ def require_writable(root: Path, *files: str) -> None:
             f"{root}: must have {LEAST_SPACE // 2**20} MB free, it has {free / 2**20:.1f}"
         )
     for path in (root / file for file in files):
+        _require_kind(path, Path.is_file, "file", "directory")
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise ValueError(f"{path}: must be readable and writable")
+
+
+def _require_kind(path: Path, is_kind: Callable[[Path], bool], kind: str, other: str) -> None:
+    """Refuse a path that holds something else, or a link to nothing; there may be nothing."""
+    if os.path.lexists(path) and not is_kind(path):
+        found = f"a {other}" if path.exists() else "a link to nothing"
+        raise ValueError(f"{path}: must be a {kind}, it is {found}")
