@@ -98,7 +98,6 @@ class Planner(Callback):
         self, config: DictConfig, jobs: Sequence[DictConfig], typed: Sequence[_Typed] = ()
     ) -> None:
         from nqm_study.config.plan import study_plan
-        from nqm_study.study.storage.failures import failures, first_line
 
         root = Path(config.hydra.runtime.cwd) / "mlruns"
         plans: tuple[StudyPlan, ...] = ()
@@ -110,6 +109,8 @@ class Planner(Callback):
             raise SystemExit(REFUSED) from None
         except Exception as error:  # noqa: BLE001 (shown, and the call ends)
             # What the storage's errors are is known once it is in use.
+            from nqm_study.study.storage.failures import failures, first_line
+
             if isinstance(error, failures()):
                 place = plans[0].backend.where if plans else root
                 complain(f"{getattr(error, 'filename', None) or place}: {first_line(error)}")

@@ -66,7 +66,11 @@ def wrong_ones(folder: Path, *overrides: str, group: str = "") -> tuple[int, lis
     assert isinstance(data, dict)
     study_plan(OmegaConf.create(data))  # right as it is
     known = list(keys(data))
-    tried = [key for key in known if f"{key}.".startswith(group and f"{group}.")]
+    tried = [
+        key
+        for key in known
+        if (top := key.partition(".")[0]) == group or not (group or top in GROUPS)
+    ]
     found = []
     for key in tried:
         for value in WRONG:
@@ -105,7 +109,7 @@ def test_a_wrong_value_is_accepted_or_refused_in_one_line_that_begins_with_a_key
 def test_a_wrong_value_outside_the_groups_is_refused_in_one_line_as_well(tmp_path: Path) -> None:
     count, found = wrong_ones(tmp_path)
     assert not found, "\n".join(found)
-    assert count > 1000
+    assert count > 300
 
 
 @pytest.mark.parametrize(
