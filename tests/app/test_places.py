@@ -78,5 +78,5 @@ def test_a_working_folder_that_is_gone_is_refused(
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    with pytest.raises(ValueError, match="^the working folder: must exist, No such file"):
+    with pytest.raises(ValueError, match=r"^the working folder: must exist"):
         working_folder()
