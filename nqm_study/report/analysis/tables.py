@@ -119,7 +119,7 @@ SECTIONS = (
     Section(
         "limits",
         "Limits of scaling",
-        "<= and >= are bounds, where the sweep does not reach the limit",
+        "<= or >= is a bound: the sweep ends before the limit",
         "T are the fewest steps to the target at batch size B, and k = T B in examples where twice "
         "the batch halves the steps (the median there, ± its range). E_min are the examples T B at "
         "small batches, S_min the steps at large ones, ± what they change by over the last factor "
