@@ -11,7 +11,9 @@ shifted.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from nqm_study.report.axes import LINES, Look
@@ -50,10 +52,10 @@ def curve_looks(curves: Iterable[Any]) -> list[Look]:
         plain.add(name)
         used = taken.setdefault((each.optimizer, each.schedule), [])
         start = _hashed(own) if own else 0
-        tries = [_look(each.optimizer, each.schedule, start + k, 3 * problem) for k in range(_ALL)]
-        free = [look for look in tries if look not in found.values()]
-        new = [look for look in free if look.color not in used]
-        found[i] = [*new, *free, *tries][0]
+        tries = partial(_looks, each.optimizer, each.schedule, start, 3 * problem)
+        free = (look for look in tries() if look not in found.values())
+        new = (look for look in tries() if look.color not in used and look not in found.values())
+        found[i] = next(itertools.chain(new, free, tries()))
         used.append(found[i].color)
     return [found[i] for i in range(len(drawn))]
 
@@ -65,6 +67,11 @@ def sampler_looks(names: Sequence[str]) -> dict[str, Look]:
         name: Look(COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)])
         for name, place in places.items()
     }
+
+
+def _looks(optimizer: str, schedule: str, start: int, problem: int) -> Iterator[Look]:
+    """The looks of an optimizer under a schedule, each once, from one of them on."""
+    return (_look(optimizer, schedule, start + k, problem) for k in range(_ALL))
 
 
 def _look(optimizer: str, schedule: str, shift: int, problem: int) -> Look:

@@ -53,6 +53,7 @@ def test_true_optima_never_miss(family: str) -> None:
 @pytest.mark.parametrize("n_trials", [20, 100])
 def test_what_searches_miss_is_told_by_the_rules(n_trials: int) -> None:
     spectrum, target = nqm.power_law(1_000), 0.01
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     told = cases = 0
     for schedule, family in (("linear", "sgd"), ("constant", "momentum")):
         for seed in range(5):
