@@ -26,6 +26,11 @@ COLORS = (
 """Okabe and Ito's (2008) without the pale yellow, and Tol's muted ones, which differ for
 colour-blind readers; past eight, markers and lines tell what colours may not."""
 
+_SHIFTS = (0, 8, 14, 7, 13, 12, 11, 6, 9, 4, 3, 10)
+"""How far the colours under each of ``SCHEDULES`` are from those at a constant rate. All differ,
+and under the schedules of most sweeps no usual optimizer has the colour of one at a constant rate.
+"""
+
 _MARKERS = "os^DvPX*"
 _SAMPLERS = ("tpe + finish", "tpe", "cmaes", "random", "qmc", "grid", "gp", "nsgaii")
 _ALL = len(COLORS) * len(_MARKERS)
@@ -77,15 +82,16 @@ def _looks(optimizer: str, schedule: str, start: int, problem: int) -> Iterator[
 def _look(optimizer: str, schedule: str, shift: int, problem: int) -> Look:
     """The look so far from that of the optimizer and the schedule alone.
 
-    With 5, 3 and the turn of lines after four schedules, those of 8 optimizers and 12 schedules
-    all differ, and so do the colours of one optimizer, or of one schedule.
+    With the shifts, 6 and the turn of lines after four schedules, those of 8 optimizers and 12
+    schedules all differ, and so do the colours of one optimizer, or of one schedule.
     """
     row, column = _place(optimizer, OPTIMIZERS), _place(schedule, SCHEDULES)
+    away = _SHIFTS[column] if column < len(_SHIFTS) else column
     # A shift never ends at the colour of the two alone.
     turn, step = divmod(shift - 1, len(COLORS) - 1) if shift else (0, -1)
     return Look(
-        COLORS[(row + 5 * column + step + 1 + problem) % len(COLORS)],
-        _MARKERS[(row + 3 * column + turn + problem) % len(_MARKERS)],
+        COLORS[(row + away + step + 1 + problem) % len(COLORS)],
+        _MARKERS[(row + 6 * column + turn + problem) % len(_MARKERS)],
         LINES[(column + column // len(LINES)) % len(LINES)],
     )
 

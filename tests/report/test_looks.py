@@ -63,6 +63,18 @@ def test_a_sweep_keeps_its_looks_when_two_of_other_optimizers_join() -> None:
     assert before.items() <= shown([first, second]).items() <= shown([first, second, third]).items()
 
 
+def test_no_usual_optimizer_has_the_colour_of_another_under_a_schedule() -> None:
+    usual = ("sgd", "momentum", "nesterov", "adam")
+    for schedule in ("linear", "cosine", "step_decay", "warmup_stable_decay", "optimal"):
+        drawn = [
+            sweep(hyperparameters=FREE, optimizer=optimizer, schedule=each)
+            for optimizer in usual
+            for each in ("constant", schedule)
+        ]
+        found = curves(record for each in drawn for record in each)
+        assert len({look.color for look in curve_looks(found)}) == 2 * len(usual)
+
+
 def test_every_optimizer_under_every_schedule_has_a_look_of_its_own() -> None:
     every = [
         sweep(optimizer=optimizer, schedule=schedule, hyperparameters=FREE)
