@@ -20,8 +20,8 @@ from nqm_study.report.axes import LINES, Look
 from nqm_study.report.frame import OPTIMIZERS, SCHEDULES
 
 COLORS = (
-    *("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#009E73", "#882255", "#000000"),
-    *("#332288", "#999933", "#AA4499", "#117733", "#6699CC", "#44AA99", "#CC6677", "#8C510A"),
+    *("#0072B2", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#009E73", "#882255", "#8C510A"),
+    *("#332288", "#999933", "#AA4499", "#117733", "#6699CC", "#44AA99", "#CC6677", "#000000"),
 )
 """Okabe and Ito's (2008) without the pale yellow, and Tol's muted ones, which differ for
 colour-blind readers; past eight, markers and lines tell what colours may not."""
