@@ -8,7 +8,7 @@ from pathlib import Path
 from pandas import DataFrame
 
 from nqm_study.report import figures
-from nqm_study.report.analysis.files import analysis_files
+from nqm_study.report.analysis.files import ANALYSIS_FILES, analysis_files
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.axes import FORMATS, nqm_style, rendered
 from nqm_study.report.captions import problem_text
@@ -24,7 +24,8 @@ def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
     ``analysis.csv``, ``.tex``, ``.md`` and ``.json``, and ``analysis_products.csv``. The curves are
     in ``report.html`` as well, a page with a chart to look into.
 
-    The same studies give the same bytes. Each file is replaced at once: a reader sees the old or
+    Files of these names that there is nothing for any more, since studies were deleted, go. The
+    same studies give the same bytes. Each file is replaced at once: a reader sees the old or
     the new one, never a part.
 
     Raises:
@@ -51,7 +52,15 @@ def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         _replace(folder / name, content)
+    for name in _names().difference(contents):
+        (folder / name).unlink(missing_ok=True)
     return tuple(folder / name for name in contents)
+
+
+def _names() -> set[str]:
+    """The names of all files that may be written."""
+    drawn = {f"{name}.{ending}" for name in figures.names() for ending in (*FORMATS, "csv")}
+    return {*drawn, *ANALYSIS_FILES, "report.html"}
 
 
 def _replace(path: Path, content: bytes) -> None:

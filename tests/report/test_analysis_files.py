@@ -14,6 +14,7 @@ from rich.console import Console
 from nqm_study.app.publish import Published, show
 from nqm_study.report import words
 from nqm_study.report.analysis.files import (
+    ANALYSIS_FILES,
     SCHEMA,
     analysis_files,
     analysis_json,
@@ -243,3 +244,12 @@ def test_each_critical_batch_size_says_which_question_it_answers() -> None:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{name}: where do")]
         assert "?" in line
         assert line.rstrip().endswith(".")
+
+
+def test_files_that_there_is_nothing_for_any_more_go(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    before = write_figures(studies_frame(sgd([4, 16])), tmp_path)
+    after = write_figures(studies_frame(sgd([4])), tmp_path)
+    assert {path.name for path in before} > {path.name for path in after}
+    assert {*tmp_path.iterdir()} == {*after, tmp_path / "mine.txt"}
+    assert {path.name for path in before} - {path.name for path in after} == {*ANALYSIS_FILES}

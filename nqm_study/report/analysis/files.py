@@ -22,6 +22,10 @@ from nqm_study.report.captions import caption
 from nqm_study.report.values import csv_bytes
 from nqm_study.study.text import markdown
 
+ANALYSIS_FILES = (
+    *("analysis.csv", "analysis_products.csv", "analysis.tex", "analysis.md", "analysis.json"),
+)
+
 SCHEMA = 1
 """Version of the JSON. Grows where a key changes its meaning or goes; new keys may come without."""
 
