@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from fake_records import NOON, csv_rows, curves, figure_of, sgd, study
 from rich.console import Console
+from terminal_sheets import require_whole_numbers
 
 from nqm_study.app.publish import publish, show
 from nqm_study.report.figures import pareto
@@ -226,3 +227,8 @@ def test_a_trials_run_tells_its_examples_where_the_batch_size_is_searched() -> N
     assert "examples_to_target" not in told(sgd()[0])
     kept = dataclasses.replace(record, tracked="best")
     assert layout.tracked(kept) == found(record)[0].found
+
+
+def test_numbers_of_the_table_are_whole_at_every_width() -> None:
+    (frontier,) = found(BOTH[0])
+    require_whole_numbers(pareto_table(frontier))

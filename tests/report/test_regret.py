@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 from rich.console import Console
+from terminal_sheets import require_whole_numbers
 
 from nqm_study.app.publish import Published, publish, show
 from nqm_study.report.figures import regret as regret_figure
@@ -359,3 +360,9 @@ def test_a_call_prints_the_contest_of_its_studies_alone(tmp_path: Path) -> None:
     assert "The sampler" not in plain.note
     known = publish(tmp_path, studies_frame(with_optima(sgd([4, 16])))).summaries[0]
     assert "0 % after 1 trial (medians of 2 studies; the worst at the end: 0 %)." in known.note
+
+
+def test_numbers_of_the_table_are_whole_at_every_width() -> None:
+    steps = {"tpe": [None, 1200, 1100, 1001], "random": [1500, 1500, 1400, 1400]}
+    records = [searched({"name": name}, counts) for name, counts in steps.items()]
+    require_whole_numbers(regret_table(only(records)))

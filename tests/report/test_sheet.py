@@ -1,25 +1,15 @@
-import io
-
 import pytest
 from fake_records import adam, bounded, curves, momentum, sgd, study, trial, with_optima
 from pandas import DataFrame
 from rich.cells import cell_len
-from rich.console import Console
+from terminal_sheets import WIDTHS, render, require_whole_numbers
 
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
-from nqm_study.report.sheet import NAMING, Sheet
+from nqm_study.report.sheet import Sheet
 from nqm_study.report.tables import result_table
 
-WIDTHS = range(20, 201)
 HOSTILE = "\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r"
-
-
-def render(sheet: object, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(sheet, crop=False)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text.splitlines()
 
 
 def sheets() -> list[Sheet]:
@@ -33,26 +23,9 @@ def sheets() -> list[Sheet]:
     ]
 
 
-def body(sheet: Sheet, width: int) -> list[str]:
-    lines = render(sheet, width)
-    (start,) = [i for i, line in enumerate(lines) if line.startswith("──")]
-    ends = [i for i, line in enumerate(lines) if line.startswith("No room")]
-    return lines[start + 1 : (ends or [None])[0]]
-
-
 @pytest.mark.parametrize("number", range(5))
 def test_every_number_is_whole_at_every_width(number: int) -> None:
-    sheet = sheets()[number]
-    words = {word for row in sheet.cells.to_numpy() for text in row for word in text.split()}
-    numbers = [heading for heading in sheet.cells if heading not in NAMING]
-    for width in WIDTHS:
-        lines = body(sheet, width)
-        found = {word for line in lines for word in line.split() if any(map(str.isdigit, word))}
-        assert found <= words, width
-        for heading in sheet.fitting(width):
-            if heading in numbers:
-                text = " ".join(lines)
-                assert all(cell in text for cell in sheet.cells[heading]), (width, heading)
+    require_whole_numbers(sheets()[number])
 
 
 @pytest.mark.parametrize("number", range(5))
