@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from program import ALONE, ONE, SWEEP, TINY, mirrored, run, runs, stored
 
 from nqm_study.study.storage.backends import Backend
+from nqm_study.study.text import markdown
 from nqm_study.tracking.mirror import VIEW
 
 NOTE = "mlflow.note.content"
@@ -78,6 +79,10 @@ def test_a_sweep_ends_with_table_figures_and_the_line_that_shows_them(swept: Pat
         "steps_to_target.pdf",
         "steps_to_target.png",
         "steps_to_target.svg",
+        "training.csv",
+        "training.pdf",
+        "training.png",
+        "training.svg",
     ]
     table = "\n".join(lines[:-3])
     assert all(word in table for word in ("sgd", "adam", "16", "64", "Bayes", "B_20"))
@@ -117,7 +122,8 @@ def test_a_summary_and_its_studies_link_to_each_other(swept: Path) -> None:
             study = studies.pop(run_id)
             assert study.data.params["batch_size"] == size
             assert study.data.params["optimizer"] == optimizer
-            back = f"[{summary.info.run_name}](#/experiments/1/runs/{summary.info.run_id}{VIEW})"
+            name = markdown(summary.info.run_name)
+            back = f"[{name}](#/experiments/1/runs/{summary.info.run_id}{VIEW})"
             assert study.data.tags[NOTE].endswith(f"\n\nIts summary: {back}")
     assert studies == {}
 

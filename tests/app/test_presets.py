@@ -78,7 +78,7 @@ def test_a_preset_that_is_refused_ends_the_call(tmp_path: Path) -> None:
 
 def test_a_report_with_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, *TINY, "report.name=a/b", status=2)
-    assert "report.name=a/b: must be letters, digits and _, or null" in done.stderr
+    assert "report.name=a/b: must be at most 80 letters, digits and _, or null" in done.stderr
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_comparison_shows_the_chosen_studies_and_nothing_else(tmp_path: Path) 
     for arguments, message in (
         (("--filter", "optimizer=adam"), "no study of 8 is so"),
         (("--filter", "x=1"), "no study has x"),
-        (("--by", "target", "--name", "a-b"), "--name=a-b: must be letters"),
+        (("--by", "target", "--name", "a-b"), "--name=a-b: must be at most 80 letters"),
         (("--name", "mine"), "--name=mine: is of a comparison; add --filter or --by"),
         (("--by", "target", "--rebuild"), "--rebuild: must be without --filter and --by"),
     ):
