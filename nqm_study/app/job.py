@@ -36,12 +36,15 @@ class Job:
         """
         import optuna
 
-        from nqm_study.app.progress import Message, send
+        from nqm_study.app.progress import Message, send, sent_elsewhere
+        from nqm_study.app.stopping import leave_to_the_caller
         from nqm_study.app.worker import run_job
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # On a full disk the job's log cannot be written either, and says so in a traceback.
         logging.raiseExceptions = False
+        if sent_elsewhere():
+            leave_to_the_caller()
         plan = planned_again(cfg, self.planned)
         try:
             run_job(plan)

@@ -71,6 +71,12 @@ def send(message: Message) -> bool:
     return True
 
 
+def sent_elsewhere() -> bool:
+    """Whether another process of this machine draws."""
+    address = _address()
+    return address is not None and address[0] != os.getpid()
+
+
 def orphaned() -> bool:
     """Whether the process that draws, and waits for this one, has ended.
 

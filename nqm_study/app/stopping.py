@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from nqm_study.app.progress import Board
     from nqm_study.tracking.pool import Mirrors
 
+PATIENCE = 8.0
+"""Seconds in which an interrupted call has ended; a container is given ten."""
+
 
 def listen() -> None:
     """Let a scheduler's SIGTERM and a closing terminal's SIGHUP end the call as Ctrl-C does.
+
+    The first of these signals counts, and those after it are ignored: joblib does not end its
+    processes twice. Should it not end them at all, this process ends after ``PATIENCE`` seconds.
 
     What the terminal's hang-up would end beside this process, as joblib's resource tracker, goes on
     until this one ends it: it is blocked here, and so in all that is started from here, and a
     thread waits for it. ``nohup`` is heeded.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a script
+        signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -34,13 +42,25 @@ def listen() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+def leave_to_the_caller() -> None:
+    """Ignore Ctrl-C in a process that another one started and will end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    late = threading.Timer(PATIENCE, os._exit, (INTERRUPTED,))
+    late.daemon = True
+    late.start()
+    raise KeyboardInterrupt
+
+
 def stop(board: Board, mirror: Mirrors | None, *, sweep: bool) -> int:
     """End a call that was interrupted, without the report; its exit status.
 
     Every trial that ended is in the storage, and MLflow is brought up to date by the next call.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     if mirror is not None:
         mirror.kill()
     if sweep:

@@ -40,6 +40,14 @@ _USUAL: Mapping[str, Mapping[str, float | str]] = {
 }
 """Values that names leave out: of every curve, and of an optimizer or schedule."""
 
+_USUAL_RUN: Mapping[str, object] = {
+    "max_steps": 10**9,
+    "max_growth": 1000.0,
+    "warm_start": True,
+    "enqueued": (),
+}
+"""The same of the fields that say how a study is run."""
+
 _SEARCHED: Mapping[str, tuple[str, ...]] = {
     "": ("learning_rate",),
     "momentum": ("momentum",),
@@ -64,7 +72,8 @@ def variant(definition: StudyDefinition) -> str:
     """What was chosen by hand, in a curve's name: ``momentum 0.9``; empty for nothing.
 
     It is values that are given where they are searched or another one is usual, searches where a
-    value is usual, the policy of beta2 and the sampler unless they are the plain ones.
+    value is usual, and the policy of beta2, how the study is run and the sampler unless they are
+    the plain ones.
     """
     kinds = ("", definition.optimizer, definition.schedule)
     usual = {name: value for kind in kinds for name, value in _USUAL.get(kind, {}).items()}
@@ -84,6 +93,12 @@ def variant(definition: StudyDefinition) -> str:
                 parts.append(f"{name.removesuffix('_policy')} {value}")
         elif value != usual.get(name) or name in expected:
             parts.append(_value_text(name, value, 0 if float(f"{value:g}") == value else 2))
+    parts += [
+        text
+        for name, usual_value in _USUAL_RUN.items()
+        if (value := getattr(definition, name)) != usual_value
+        for text in [_WORDS.get(name, partial(_field_text, name))(value)]
+    ]
     if definition.sampler["name"] not in ("tpe", "none", ""):
         parts.append(definition.sampler_text)
     return ", ".join(parts)

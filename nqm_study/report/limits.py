@@ -90,7 +90,7 @@ def critical_batch_size(
     Args:
         points: a curve's.
         least: its E_min.
-        missed: batch sizes whose search missed; None where it would be next to one.
+        missed: batch sizes whose search missed, points or none; None where it would be next to one.
     """
     sizes = np.array([point.batch_size for point in points])
     low, found, high = np.array([_ends(point, point.batch_size) for point in points]).T
@@ -101,7 +101,8 @@ def critical_batch_size(
         grid = (float(sizes[-1]), None)
         return CriticalBatchSize(Estimate(*grid, None, ">=", "grid"), grid, grid)
     inside = int(np.sum(sizes <= value * (1.0 + 1e-12)))
-    if not {*sizes[max(0, inside - 1) : inside + 1].tolist()}.isdisjoint(missed):
+    around = sizes[max(0, inside - 1) : inside + 1]
+    if any(around[0] <= size <= around[-1] for size in missed):
         return None
     bound: Bound = least.bound
     first = None if bound else float(sizes[inside - 1])

@@ -58,7 +58,9 @@ def definition(**changes: Any) -> StudyDefinition:
         "target": 0.01,
         "seed": 0,
         "sampler": {"name": "tpe"},
-        "max_steps": 10**7,
+        "max_steps": 10**9,
+        "max_growth": 1000.0,
+        "warm_start": True,
     }
     return StudyDefinition(**{**values, **changes})
 

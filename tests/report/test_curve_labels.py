@@ -3,7 +3,7 @@ import dataclasses
 from fake_records import ADAM, LEARNING_RATE, MOMENTUM, definition
 
 from nqm_study.report.labels import labels
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Range, StudyDefinition
 
 
 def test_optimizer_alone_is_enough_where_optimizers_differ() -> None:
@@ -74,17 +74,37 @@ def test_values_that_round_alike_are_written_in_full() -> None:
     assert labels(made) == ("sgd, momentum 0.99999991", "sgd, momentum 0.99999992")
 
 
-def test_of_curves_of_one_name_the_plainest_keeps_it() -> None:
+def test_of_curves_of_one_name_that_with_the_finish_keeps_it() -> None:
     finish = definition(sampler={"name": "tpe", "finish": 0.6})
-    others = [definition(), definition(max_steps=10**9), definition(warm_start=True)]
-    for made in ([finish, *others], [*others[::-1], finish]):
-        assert labels(made)[made.index(finish)] == "sgd"
-    assert set(labels([finish, *others])) == {
-        "sgd",
-        "sgd, tpe",
-        "sgd, tpe, max_steps 1e+09",
-        "sgd, tpe, first guess",
-    }
+    for made in ([finish, definition()], [definition(), finish]):
+        assert dict(zip(made_names(made), labels(made), strict=True)) == {
+            "tpe + finish": "sgd",
+            "tpe": "sgd, tpe",
+        }
+
+
+def made_names(made: list[StudyDefinition]) -> list[str]:
+    return [each.sampler_text for each in made]
+
+
+def test_how_a_study_is_run_is_in_its_name_unless_it_is_the_usual_way() -> None:
+    changes: list[dict[str, object]] = [
+        {},
+        {"max_steps": 3000},
+        {"max_steps": 1500},
+        {"max_growth": 50.0},
+        {"max_growth": None},
+        {"warm_start": False},
+        {"enqueued": ({"learning_rate": 0.1},)},
+    ]
+    made = [definition(**each) for each in changes]
+    names = (
+        *("sgd", "sgd, max_steps 3000", "sgd, max_steps 1500", "sgd, max_growth 50"),
+        *("sgd, any growth", "sgd, no first guess", "sgd, enqueued learning_rate 0.1"),
+    )
+    assert labels(made) == names
+    assert labels(made[::-1]) == names[::-1]
+    assert [labels([each]) for each in made] == [(name,) for name in names], "alone as together"
 
 
 def test_of_several_problems_all_are_named_in_the_fewest_words() -> None:

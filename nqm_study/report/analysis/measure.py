@@ -118,7 +118,7 @@ def analysis(curve: Curve, source: Source) -> Analysis:
         regime=(regime[0].batch_size, regime[-1].batch_size),
         fewest_examples=least,
         fewest_steps=fewest,
-        critical=critical_batch_size(points, least, unsure),
+        critical=critical_batch_size(points, least, unsure.union(curve.unreached)),
         hyperbola=fit_hyperbola([p.batch_size for p in sound], [p.steps for p in sound]),
         products=tuple((size, value) for size, value in products if value.value > 0.0),
         fit=fit_learning_rate(curve),
