@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import hydra
 from hydra.errors import CompactHydraException
@@ -21,6 +22,7 @@ from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
 from nqm_study.study.storage.backends import working_folder
+from nqm_study.study.text import on_one_line
 
 CLUSTERS = ("submitit", "ray")
 """The packages whose errors say that a job did not come back."""
@@ -81,6 +83,12 @@ def _described_keys() -> str:
     return described()
 
 
+def _of_hydra(error: Exception) -> bool:
+    """Whether it is Hydra's or OmegaConf's word on an override that it cannot take."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool({"hydra", "omegaconf"} & {*Path(frames[-1].filename).parts})
+
+
 def _show(error: Exception, *, whole: bool) -> None:
     """Show an error that ended Hydra's part: a refusal of its own, a full disk, or a defect."""
     if isinstance(error, CompactHydraException) and not whole:
@@ -91,6 +99,8 @@ def _show(error: Exception, *, whole: bool) -> None:
             "\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace."
         )
         print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
+    elif _of_hydra(error) and not whole:
+        complain(on_one_line(str(error)))
     elif isinstance(error, OSError) and not whole:
         complain(reason(error))
     elif type(error).__module__.partition(".")[0] in CLUSTERS and not whole:

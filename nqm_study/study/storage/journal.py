@@ -45,7 +45,7 @@ def open_journal(path: Path) -> JournalStorage:
     """The journal at a path, made if it is not there.
 
     Raises:
-        DamagedError: naming the first line that is damaged.
+        DamagedError: naming the first line that is damaged, if one is by itself.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = JournalLock(path)
@@ -58,10 +58,16 @@ def open_journal(path: Path) -> JournalStorage:
         storage = JournalStorage(backend)
         # Optuna reads over a last line that is none, and fails once another follows it.
         _require_operation(_last_line(path))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        number = _damaged_line(path)
+        if number is None:
+            raise DamagedError(
+                f"{path}: has a line that this version of Optuna does not read; restore the file "
+                "from a copy"
+            ) from error
         raise DamagedError(
-            f"{path}: line {_damaged_line(path)} is damaged; restore the file from a copy, or "
-            "delete that line and lose what it said"
+            f"{path}: line {number} is damaged; restore the file from a copy, or delete that line "
+            "and lose what it said"
         ) from error
     return storage
 
@@ -71,16 +77,15 @@ def _require_operation(line: bytes) -> None:
         raise ValueError("not an operation")
 
 
-def _damaged_line(path: Path) -> int:
-    """The number of the first line that is no operation of a journal, from 1."""
-    number = 0
+def _damaged_line(path: Path) -> int | None:
+    """The number of the first line that is no operation of a journal, from 1; None: all are."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):  # noqa: B007 (used after the loop)
+        for number, line in enumerate(file, start=1):
             try:
                 _require_operation(line)
             except (ValueError, TypeError):
-                break
-    return number
+                return number
+    return None
 
 
 def _last_line(path: Path) -> bytes:
