@@ -10,10 +10,16 @@ from .model.crossing import (
     risk_curve as risk_curve,
     steps_to_target as steps_to_target,
 )
+from .model.linear.stability import stability_limit as stability_limit
 from .model.noise_scale import gradient_noise_scale as gradient_noise_scale
 from .model.optimizers import (
     SGD as SGD,
     Adam as Adam,
+    Averaged as Averaged,
+    LinearOptimizer as LinearOptimizer,
+    Preconditioned as Preconditioned,
+    Transition as Transition,
+    Update as Update,
 )
 from .model.outcome import Crossing as Crossing
 from .model.problems.bounds import (

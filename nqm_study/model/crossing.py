@@ -12,7 +12,7 @@ from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.horizon import FAIR, GOOD
 from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
-from nqm_study.model.optimizers import SGD, Adam, Optimizer
+from nqm_study.model.optimizers import Adam, LinearOptimizer, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
@@ -63,7 +63,7 @@ def steps_to_target(
 
     Args:
         problem: spectrum and batch size.
-        optimizer: ``SGD`` or ``Adam``.
+        optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
         schedule: multiplies the learning rate; a schedule, such as ``Cosine()``, or a function from
             the fraction of the run, in [0, 1), to the factor, >= 0.
         target: expected loss to reach, > 0.
@@ -120,7 +120,7 @@ def risk_curve(
 
     Args:
         problem: spectrum and batch size.
-        optimizer: ``SGD`` or ``Adam``.
+        optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
         schedule: multiplies the learning rate, as in ``steps_to_target``.
         steps: numbers of steps >= 0, in any order.
         horizon: the length of the run; no step may lie beyond it. Only a schedule that does not
@@ -188,7 +188,7 @@ def last_risk(
 
     Args:
         problem: spectrum and batch size.
-        optimizer: ``SGD`` or ``Adam``.
+        optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
         schedule: multiplies the learning rate.
         steps: the length of the run, >= 1.
 
@@ -232,9 +232,13 @@ def require_run(problem: object, optimizer: object, schedule: object) -> Schedul
     """
     for name, value, kinds in (
         ("problem", problem, (NoisyQuadratic,)),
-        ("optimizer", optimizer, (SGD, Adam)),
+        ("optimizer", optimizer, (LinearOptimizer, Adam)),
     ):
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
+    if isinstance(optimizer, LinearOptimizer) and not optimizer.constant:
+        raise ValueError(
+            f"optimizer={optimizer!r}: must have coefficients that are the same at each step"
+        )
     return as_schedule(schedule)

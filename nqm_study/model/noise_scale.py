@@ -61,7 +61,7 @@ def gradient_noise_scale(
 
     Args:
         problem: spectrum and batch size.
-        optimizer: ``SGD`` or ``Adam``.
+        optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
         schedule: multiplies the learning rate, as in ``steps_to_target``.
         steps: numbers of steps >= 0, in any order.
         horizon: the length of the run, as in ``risk_curve``.

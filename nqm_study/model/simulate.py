@@ -5,8 +5,7 @@ and learning rate lr:
 
 | optimizer | update |
 |---|---|
-| SGD | u' = mu u + P g;  theta' = theta - lr u', Nesterov: theta - lr (P g + mu u') |
-| EMA on top | e' = gamma e + (1 - gamma) theta', and the loss is that of e |
+| linear ones | z' = drift z + gain P g, by their rules; the loss is that of readout . z |
 | Adam | m' = b1 m + (1 - b1) g;  v' = b2 v + (1 - b2) g^2 |
 | | theta' = theta - lr / (1 - b1^t) m' / (sqrt(v') / sqrt(1 - b2^t) + eps) |
 
@@ -41,7 +40,7 @@ from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.compiled import compiled, compiled_within
 from nqm_study.model.numerics.require import require_integer
-from nqm_study.model.optimizers import SGD, Optimizer
+from nqm_study.model.optimizers import LinearOptimizer, Optimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import ScheduleLike
 
@@ -90,38 +89,50 @@ def _summed(counted: Array) -> tuple[float, float]:
 
 
 @compiled
-def sgd_steps(
-    optimizer: tuple[float, bool, float], rates: Array, curvature: Array, preconditioner: Array,
-    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
+def linear_steps(
+    readout: Array, drift: Array, gain: Array, point: Array, curvature: Array,
+    preconditioner: Array, deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
 ) -> None:  # fmt: skip
-    """Take one step of SGD for each row of noise.
+    """Take one step of a linear optimizer for each row of noise.
 
     Args:
-        optimizer: momentum, whether it is Nesterov's, and the decay of the average.
-        rates: the learning rate of each step.
+        readout: the loss is that of readout . z, shape (k,).
+        drift: of each step, shape (steps, k, k).
+        gain: of each step, shape (steps, k).
+        point: of each step, shape (steps, k).
         curvature: h of each chain's mode.
-        preconditioner: h^-p.
+        preconditioner: what its gradients are multiplied by.
         deviation: sqrt(c / B).
-        weight: what a chain's theta^2 counts in the loss.
+        weight: what a chain's (readout . z)^2 counts in the loss.
         noise: standard normal numbers, shape (steps, chains).
-        state: theta, momentum buffer and average of each chain, shape (3, chains).
+        state: z of each chain, shape (k, chains).
         sums: the chains' part of the loss after each step, and the variance of that part, are added
             to it, shape (steps, 2).
     """
-    mu, nesterov, gamma = optimizer
-    counted = np.empty(noise.shape[1])
+    k, n = state.shape
+    counted, gradient, moved = np.empty(n), np.empty(n), np.empty((k, n))
     for i in range(noise.shape[0]):
-        lr = rates[i]
-        for k in range(noise.shape[1]):
-            theta = state[0, k]
-            g = preconditioner[k] * (curvature[k] * theta + deviation[k] * noise[i, k])
-            u = mu * state[1, k] + g
-            theta -= lr * (g + mu * u if nesterov else u)
-            e = gamma * state[2, k] + (1.0 - gamma) * theta
-            state[0, k] = theta
-            state[1, k] = u
-            state[2, k] = e
-            counted[k] = weight[k] * e * e
+        for m in range(n):
+            gradient[m] = point[i, 0] * state[0, m]
+        for c in range(1, k):
+            for m in range(n):
+                gradient[m] += point[i, c] * state[c, m]
+        for m in range(n):
+            gradient[m] = preconditioner[m] * (
+                curvature[m] * gradient[m] + deviation[m] * noise[i, m]
+            )
+        for c in range(k):
+            for m in range(n):
+                moved[c, m] = gain[i, c] * gradient[m]
+            for d in range(k):
+                for m in range(n):
+                    moved[c, m] += drift[i, c, d] * state[d, m]
+        state[:] = moved
+        for m in range(n):
+            read = 0.0
+            for c in range(k):
+                read += readout[c] * state[c, m]
+            counted[m] = weight[m] * read * read
         loss, variance = _summed(counted)
         sums[i, 0] += loss
         sums[i, 1] += variance
@@ -134,8 +145,8 @@ def adam_steps(
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
-    The arguments are those of ``sgd_steps``, but the optimizer is beta1, beta2 and eps, rates are
-    lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is theta, m and v.
+    The arguments are those of ``linear_steps``, but for its rule. The optimizer is beta1, beta2 and
+    eps, rates are lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is theta, m, v.
     """
     b1, b2, eps = optimizer
     counted = np.empty(noise.shape[1])
@@ -238,7 +249,7 @@ def simulate(
 
     Args:
         problem: spectrum and batch size.
-        optimizer: ``SGD`` or ``Adam``.
+        optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
         schedule: multiplies the learning rate, as in ``steps_to_target``.
         n_steps: steps to take, >= 0.
         n_replicas: runs with noise of their own, >= 1.
@@ -280,11 +291,11 @@ class _Updates(NamedTuple):
     """An optimizer's kernel and its arguments."""
 
     kernel: Callable[..., None]
-    constants: tuple[float, ...]
+    constants: tuple[float, ...] | Array
     of_steps: list[Array]
     of_modes: list[Array]
-    at_theta: list[int]
-    """The rows of the state that start at theta_0; the others start at 0."""
+    start: Array
+    """The state at theta_0 = 1."""
 
 
 def _run(
@@ -307,8 +318,7 @@ def _run(
         for block, of_chains in zip(blocks, of_blocks, strict=True):
             weight = weights[index, :, block].ravel()
             noise = np.empty((min(rows, n_steps), weight.size))
-            state = np.zeros((3, weight.size))
-            state[updates.at_theta] = starts[index, :, block].ravel()
+            state = updates.start[:, None] * starts[index, :, block].ravel()
             for first in range(0, n_steps, rows):
                 if stop.is_set():
                     return
@@ -383,14 +393,18 @@ def _quantiles() -> Array:
 def _updates(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array) -> _Updates:
     h = problem.spectrum.curvature
     deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
+    if isinstance(optimizer, LinearOptimizer):
+        made = optimizer.update(np.arange(rates.size), rates)
+        of_steps = [
+            np.ascontiguousarray(np.broadcast_to(each, (rates.size, *each.shape[1:])))
+            for each in (made.drift, made.gain, made.point)
+        ]
+        of_modes = [h, optimizer.preconditioner(h), deviation]
+        return _Updates(linear_steps, made.readout, of_steps, of_modes, made.start)
     # Floats, always: a kernel is compiled once for each combination of types it is called with.
-    if isinstance(optimizer, SGD):
-        linear = float(optimizer.momentum), bool(optimizer.nesterov), float(optimizer.ema_decay)
-        preconditioner = h**-optimizer.preconditioner_power
-        # The average starts at theta_0 too.
-        return _Updates(sgd_steps, linear, [rates], [h, preconditioner, deviation], [0, 2])
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     t = np.arange(1.0, rates.size + 1.0)
     corrected = rates / (1.0 - decays[0] ** t)
     scales = 1.0 / np.sqrt(1.0 - decays[1] ** t)
-    return _Updates(adam_steps, decays, [corrected, scales], [h, deviation], [0])
+    start = np.array([1.0, 0.0, 0.0])
+    return _Updates(adam_steps, decays, [corrected, scales], [h, deviation], start)

@@ -29,7 +29,7 @@ from nqm_study.model.schedules import (
     WarmupStableDecay,
 )
 
-ALGORITHMS: Mapping[str, type[Optimizer]] = {"SGD": SGD, "Adam": Adam}
+ALGORITHMS: Mapping[str, type[SGD] | type[Adam]] = {"SGD": SGD, "Adam": Adam}
 """The optimizers' classes, by name."""
 
 FAMILIES: Mapping[str, type[Schedule]] = {

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.optimizers import SGD, transition
+from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 Array = npt.NDArray[np.float64]
 
 
 def recursion(
-    problem: NoisyQuadratic, optimizer: SGD, factors: Iterable[float] | None = None
+    problem: NoisyQuadratic, optimizer: LinearOptimizer, factors: Iterable[float] | None = None
 ) -> Iterator[float]:
     """The risks L_0, L_1, L_2, ... over all modes, one step at a time.
 
@@ -35,11 +34,11 @@ def recursion(
     without them the rate is constant, and the risks go on.
     """
     spectrum = problem.spectrum
-    step = transition(optimizer, spectrum.curvature)
+    step = optimizer.transition(spectrum.curvature)
     weight = 0.5 * spectrum.multiplicity * spectrum.curvature
     signal_weight = weight * spectrum.second_moment
     noise_weight = weight * spectrum.noise / problem.batch_size
-    r = step.readout
+    r = step.component
     z = np.repeat(step.start[:, None], len(spectrum), axis=1)
     covariance = np.zeros_like(step.matrix)
 
@@ -51,7 +50,7 @@ def recursion(
         if factors is not None:
             # An optimizer's rate is never 0; one this small moves nothing.
             rate = max(factor * optimizer.learning_rate, 1e-300)
-            step = transition(replace(optimizer, learning_rate=rate), spectrum.curvature)
+            step = optimizer.with_rate(rate).transition(spectrum.curvature)
         entering = np.einsum("in,jn->ijn", step.noise, step.noise)
         z = np.einsum("ijn,jn->in", step.matrix, z)
         covariance = np.einsum("ijn,jkn,lkn->iln", step.matrix, covariance, step.matrix) + entering

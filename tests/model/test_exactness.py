@@ -10,7 +10,6 @@ import textbook
 
 import nqm_study as nqm
 from nqm_study.model.linear import risks as linear
-from nqm_study.model.optimizers import is_stable
 from nqm_study.model.problems.spectrum import Spectrum
 
 ROUNDING = 1e-11
@@ -267,7 +266,7 @@ def test_statuses_say_what_the_recursion_does(kind):
         problem, noise_alone = (nqm.NoisyQuadratic(s, 64.0) for s in (spectrum, still))
         risks = textbook.linear_risks(problem, optimizer, 400)
         noise = textbook.linear_risks(noise_alone, optimizer, 400)
-        if not is_stable(optimizer, spectrum.curvature):
+        if not optimizer.is_stable(spectrum.curvature):
             continue
         for target in {0.99 * risks.min(), 0.5 * noise.max(), 0.7 * (risks.min() + noise.max())}:
             if not 1e-200 < target < 0.999 * risks.min():

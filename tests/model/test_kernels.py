@@ -12,7 +12,6 @@ from strategies import linear_optimizers, problems, repeatable, spectra
 
 import nqm_study as nqm
 from nqm_study.model.linear import kernels
-from nqm_study.model.optimizers import is_stable, transition
 
 
 def _from_python(kernel):
@@ -65,8 +64,8 @@ def signal_bound(low, high, z, weight):
 def tables(draw):
     """The transition of a random stable optimizer and its powers, from the twins."""
     curvature = np.unique(draw(spectra()).curvature)
-    optimizer = draw(linear_optimizers(curvature).filter(lambda o: is_stable(o, curvature)))
-    step = transition(optimizer, curvature)
+    optimizer = draw(linear_optimizers(curvature).filter(lambda o: o.is_stable(curvature)))
+    step = optimizer.transition(curvature)
     return step, moments.power_table(step.matrix, LEVELS)
 
 
@@ -86,7 +85,7 @@ def test_reference_recursion_is_the_textbooks(problem, data):
 def test_first_level_is_the_transition_with_a_trace_that_is_not_negative(signal, noise, data):
     optimizer = data.draw(linear_optimizers(signal.curvature))
     nodes = np.concatenate((signal.curvature, noise.curvature))
-    step = transition(optimizer, nodes)
+    step = optimizer.transition(nodes)
     k, n = step.noise.shape
     parts = np.empty((2, k, k, len(signal))), np.empty((2, k, k, len(noise)))
     spread = np.empty_like(parts[1])
@@ -122,7 +121,7 @@ def test_spread_table_equals_its_twin(table):
 @given(tables())
 def test_spread_never_falls(table):
     step, power = table
-    spread = spreads(power, step.noise)[:, step.readout, step.readout]
+    spread = spreads(power, step.noise)[:, step.component, step.component]
     assert np.all(np.diff(spread, axis=0) >= 0.0), "the search takes the noise part as growing"
 
 
@@ -130,8 +129,8 @@ def test_spread_never_falls(table):
 @given(tables())
 def test_bound_table_equals_its_twin(table):
     step, power = table
-    twin = moments.bound_table(power, step.readout)
-    compiled = bounds(power, step.readout)
+    twin = moments.bound_table(power, step.component)
+    compiled = bounds(power, step.component)
     for one, other in zip(compiled, twin, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12 * np.abs(other).max())
 
@@ -142,7 +141,7 @@ def test_signal_bound_equals_its_twin(table, seed):
     step, power = table
     rng = np.random.default_rng(seed)
     z, weight = rng.normal(size=step.noise.shape), rng.exponential(size=power.shape[-1])
-    for low, high in zip(*moments.bound_table(power, step.readout), strict=True):
+    for low, high in zip(*moments.bound_table(power, step.component), strict=True):
         total, each = signal_bound(low, high, z, weight)
         twin = moments.signal_bounds(low, high, z, weight)
         slack = 1e-12 * np.abs(high).max() ** 2
@@ -158,11 +157,11 @@ def test_signal_bound_is_a_lower_bound_for_every_step_it_covers(table, seed):
     start, weight = rng.normal(size=step.noise.shape), rng.exponential(size=power.shape[-1])
     # Flipping the sign of A flips nothing that is squared, and the search makes use of it.
     for sign in (1.0, -1.0):
-        low, high = bounds(powers(sign * step.matrix), step.readout)
+        low, high = bounds(powers(sign * step.matrix), step.component)
         z, risks = start, []
         for _ in range(2 ** (LEVELS - 1)):
             z = np.einsum("ijn,jn->in", sign * step.matrix, z)
-            risks.append(np.sum(weight * z[step.readout] ** 2))
+            risks.append(np.sum(weight * z[step.component] ** 2))
         lowest = np.minimum.accumulate(risks)
         for level in range(LEVELS):
             bound, _ = signal_bound(low[level], high[level], start, weight)
@@ -184,14 +183,14 @@ def test_signal_bound_is_a_lower_bound_for_every_step_it_covers(table, seed):
 )
 def test_signal_bound_is_tight_where_the_risk_moves_slowly(optimizer):
     # A loose bound is not wrong, but the search then takes tens of millions of single steps.
-    step = transition(optimizer, np.array([1.0]))
+    step = optimizer.transition(np.array([1.0]))
     sign = np.sign(np.trace(step.matrix)).item()
     power = powers(sign * step.matrix, 13)
-    low, high = bounds(power, step.readout)
+    low, high = bounds(power, step.component)
     z = step.start[:, None].copy()
     like = (0.0,) * len(z)
-    advance_signal(like, power[12], step.readout, np.ones(1), z, np.empty_like(z))
-    risk = z[step.readout, 0] ** 2
+    advance_signal(like, power[12], step.component, np.ones(1), z, np.empty_like(z))
+    risk = z[step.component, 0] ** 2
     bound, _ = signal_bound(low[12], high[12], z, np.ones(1))
     assert bound > 0.9 * risk, "4096 steps that change the risk by 1 % cannot be jumped"
 
@@ -205,14 +204,14 @@ def test_scan_equals_its_twin(table, seed, level, share):
     repeat = 1 + 70 // step.noise.shape[-1]
     matrix, power = np.tile(step.matrix, repeat), np.tile(power, repeat)
     z, weight = rng.normal(size=matrix.shape[1:]), rng.exponential(size=matrix.shape[-1])
-    low, high = moments.bound_table(power, step.readout)
+    low, high = moments.bound_table(power, step.component)
     each = moments.signal_bounds(low[level], high[level], z, weight)
     sums = np.empty(2**level)
-    exact, _ = moments.scan(matrix, step.readout, z, weight, each, np.inf, 2**level, 32)
+    exact, _ = moments.scan(matrix, step.component, z, weight, each, np.inf, 2**level, 32)
     enough = share * exact.min()
-    twin, stepped = moments.scan(matrix, step.readout, z, weight, each, enough, 2**level, 32)
+    twin, stepped = moments.scan(matrix, step.component, z, weight, each, enough, 2**level, 32)
     block = np.empty((2, len(z), kernels.BLOCK))
-    scan((0.0,) * len(z), matrix, step.readout, z, weight, each, enough, sums, *block)
+    scan((0.0,) * len(z), matrix, step.component, z, weight, each, enough, sums, *block)
     slack = 1e-10 * np.abs(exact).max()
     np.testing.assert_allclose(sums, twin, rtol=1e-9, atol=slack)
     assert np.all(sums <= exact * (1.0 + 1e-9) + slack), "a crossing could be passed by"
@@ -233,7 +232,7 @@ def test_jumps_equal_single_steps(table, seed):
     root = np.random.default_rng(seed + 1).normal(size=step.matrix.shape)
     covariance = np.einsum("ijn,kjn->ikn", root, root)
     jumped_z, jumped = z.copy(), covariance.copy()
-    r, weight = step.readout, np.linspace(1.0, 2.0, z.shape[-1])
+    r, weight = step.component, np.linspace(1.0, 2.0, z.shape[-1])
     signal = advance_signal(like, power[-1], r, weight, jumped_z, np.empty_like(z))
     noise = advance_noise(like, power[-1], spread[-1], r, weight, jumped, np.empty_like(covariance))
     assert signal == pytest.approx(np.sum(weight * jumped_z[r] ** 2))
@@ -261,7 +260,7 @@ def test_stability_is_that_of_the_spectral_radius(table):
 @given(spectra(), st.data())
 def test_growth_is_that_of_the_spectral_radius(spectrum, data):
     optimizer = data.draw(linear_optimizers(spectrum.curvature))
-    matrix = transition(optimizer, spectrum.curvature).matrix
+    matrix = optimizer.transition(spectrum.curvature).matrix
     radius = np.abs(np.linalg.eigvals(np.moveaxis(matrix, -1, 0))).max()
     if abs(radius - 1.0) > 1e-6:
-        assert is_stable(optimizer, spectrum.curvature) == (radius < 1.0), optimizer
+        assert optimizer.is_stable(spectrum.curvature) == (radius < 1.0), optimizer

@@ -18,7 +18,6 @@ from nqm_study.model.linear.members import (
     transitions,
 )
 from nqm_study.model.linear.risks import Engine
-from nqm_study.model.optimizers import transition
 
 FAMILIES = [
     Family(),
@@ -48,7 +47,7 @@ def test_transitions_are_those_of_the_optimizer(problem, family, point):
     matrix, noise = np.empty((k, k, modes.curvature.size)), np.empty((k, modes.curvature.size))
     transitions(form, *point, modes, matrix, noise)
     curvature = problem.spectrum.nodes(problem.spectrum.last_level).curvature
-    twin = transition(family.optimizer(point), curvature)
+    twin = family.optimizer(point).transition(curvature)
     assume(twin.start.size == k)  # a decay of 0 has a component less
     np.testing.assert_allclose(matrix, twin.matrix, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(noise, twin.noise, rtol=1e-12)

@@ -12,7 +12,6 @@ from strategies import logarithmic, repeatable, spectra
 import nqm_study as nqm
 from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
-from nqm_study.model.optimizers import transition
 from nqm_study.model.problems.bounds import bayes_bound
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules.computed.least_risk import Runs, equal
@@ -46,7 +45,7 @@ def replay(problem, rates, **keywords):
     spectrum = problem.spectrum
     weight = 0.5 * spectrum.multiplicity * spectrum.curvature
     steps = {
-        rate: transition(nqm.SGD(rate, **keywords), spectrum.curvature)
+        rate: nqm.SGD(rate, **keywords).transition(spectrum.curvature)
         for rate in np.unique(rates[rates > 0.0])
     }
     first = next(iter(steps.values()))

@@ -27,7 +27,7 @@ from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled
 from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
-from nqm_study.model.optimizers import FIRST, LAST, SGD
+from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 Point = tuple[float, float]
@@ -369,7 +369,7 @@ class Bench:
         self._form, self._modes, self._target = form, modes, target
         k = 1 + form.moving + form.averaged
         self._engine = Engine.unfilled(
-            (LAST if form.averaged else FIRST)[k],
+            np.eye(k)[-1 if form.averaged else 0],
             k - 1 if form.averaged else 0,
             modes.signal_weight,
             modes.noise_weight,

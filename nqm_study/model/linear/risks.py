@@ -34,7 +34,7 @@ from nqm_study.model.numerics.refine import (
     require_met,
     rounding,
 )
-from nqm_study.model.optimizers import SGD, is_stable, transition
+from nqm_study.model.optimizers import LinearOptimizer, settled
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
@@ -106,15 +106,17 @@ class Engine(NamedTuple):
     noise_scratch: Array
 
     @classmethod
-    def build(cls, problem: NoisyQuadratic, optimizer: SGD, level: int, most_steps: int) -> Engine:
+    def build(
+        cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int, most_steps: int
+    ) -> Engine:
         """Tables for jumps of up to most_steps steps, at a level of compression."""
         nodes = problem.spectrum.nodes(level)
         with np.errstate(over="ignore"):  # an infinite step diverges, as it should
-            step = transition(optimizer, nodes.curvature)
+            step = settled(optimizer.transition(nodes.curvature))
             noise_weight = nodes.noise_weight / problem.batch_size
         engine = cls.unfilled(
             step.start,
-            step.readout,
+            step.component,
             nodes.signal_weight,
             noise_weight,
             nodes.first_noise,
@@ -209,7 +211,7 @@ class Engine(NamedTuple):
 
 def linear_crossing(
     problem: NoisyQuadratic,
-    optimizer: SGD,
+    optimizer: LinearOptimizer,
     target: float,
     max_steps: int,
     tolerance: float = TOLERANCE,
@@ -226,19 +228,23 @@ def linear_crossing(
     return Crossing(steps, status, found.risk, found.error, False, found.proved, found.tie)
 
 
-def _grows(problem: NoisyQuadratic, optimizer: SGD, found: Answer, most: float) -> bool:
+def _grows(problem: NoisyQuadratic, optimizer: LinearOptimizer, found: Answer, most: float) -> bool:
     """Whether the risk rises above ``most`` times the first one before a crossing."""
     run = Engine.build(problem, optimizer, found.level, found.step)
     return run.rises_above(most * problem.spectrum.initial_risk, found.step)
 
 
 def _status(
-    problem: NoisyQuadratic, optimizer: SGD, target: float, max_steps: int, found: Answer
+    problem: NoisyQuadratic,
+    optimizer: LinearOptimizer,
+    target: float,
+    max_steps: int,
+    found: Answer,
 ) -> Status:
     """Why a search found no crossing."""
     # Modes with neither signal nor noise never move, whatever their transition.
     moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
-    if not all(is_stable(optimizer, measure.curvature) for measure in moving):
+    if not all(optimizer.is_stable(measure.curvature) for measure in moving):
         # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
         if found.reason == kernels.MAX_STEPS and max_steps < HORIZON:
             later = search(problem, optimizer, target, HORIZON)
@@ -281,7 +287,7 @@ class Runner(Protocol):
 
 def search(
     problem: NoisyQuadratic,
-    optimizer: SGD,
+    optimizer: LinearOptimizer,
     target: float,
     max_steps: int,
     tolerance: float = TOLERANCE,
@@ -349,7 +355,7 @@ def refined(
 
 def linear_risks(
     problem: NoisyQuadratic,
-    optimizer: SGD,
+    optimizer: LinearOptimizer,
     ordered: Integers,
     tolerance: float,
     max_growth: float | None,
@@ -372,7 +378,10 @@ def linear_risks(
 
 
 def converged(
-    problem: NoisyQuadratic, optimizer: SGD, steps: Integers, tolerance: float = TOLERANCE
+    problem: NoisyQuadratic,
+    optimizer: LinearOptimizer,
+    steps: Integers,
+    tolerance: float = TOLERANCE,
 ) -> tuple[Engine, int, float]:
     """An engine that is fine enough at some ascending steps, its level, and its error."""
 

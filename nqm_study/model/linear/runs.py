@@ -27,7 +27,7 @@ from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
 from nqm_study.model.numerics.refine import rounding
-from nqm_study.model.optimizers import SGD, affine_transition, swing
+from nqm_study.model.optimizers import LinearOptimizer, settled
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
@@ -60,10 +60,10 @@ class Affine(NamedTuple):
     noise_weight: Array
 
     @classmethod
-    def of(cls, problem: NoisyQuadratic, optimizer: SGD, level: int) -> Affine:
+    def of(cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int) -> Affine:
         """The transition of an optimizer, whatever its own rate, at a level of compression."""
         nodes = problem.spectrum.nodes(level)
-        base, slope = affine_transition(optimizer, nodes.curvature)
+        base, slope = map(settled, optimizer.affine(nodes.curvature))
         return cls(
             like=(0.0,) * len(base.matrix),
             base=base.matrix,
@@ -71,7 +71,7 @@ class Affine(NamedTuple):
             noise_base=base.noise,
             noise_slope=slope.noise,
             start=base.start,
-            readout=base.readout,
+            readout=base.component,
             first_noise=nodes.first_noise,
             signal_weight=nodes.signal_weight,
             noise_weight=nodes.noise_weight / problem.batch_size,
@@ -224,7 +224,7 @@ class Runs:
     def __init__(
         self,
         problem: NoisyQuadratic,
-        optimizer: SGD,
+        optimizer: LinearOptimizer,
         schedule: Schedule,
         level: int,
         budget: Budget | None = None,
@@ -240,7 +240,7 @@ class Runs:
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         # Nodes descend in curvature, and what swings has the larger one.
-        self._swinging = int(np.sum(swing(optimizer, signal, self.largest_rate) < math.inf))
+        self._swinging = int(np.sum(optimizer.swing(signal, self.largest_rate) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         self.components = len(self._affine.like)
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._affine[-2:]]
@@ -478,13 +478,13 @@ def _limit(series: Sequence[Look], steps: int) -> Look:
     return Look(limit, share * last.steady, error, share * last.floor)
 
 
-def _swing(optimizer: SGD, schedule: Schedule, curvature: float) -> float:
+def _swing(optimizer: LinearOptimizer, schedule: Schedule, curvature: float) -> float:
     """Horizons from one swing of the last risk to the next: a step more adds the mean angle."""
     fractions = np.linspace(0.0, 1.0, 64, endpoint=False)
     rates = optimizer.learning_rate * schedule.at_steps(fractions * LONG, LONG)
     if not schedule.needs_horizon:  # a step more is a step at the end, and first comes the largest
         rates = rates[:1]
-    angle = float(np.mean(1.0 / swing(optimizer, np.full_like(rates, curvature), rates)))
+    angle = float(np.mean(1.0 / optimizer.swing(np.full_like(rates, curvature), rates)))
     return 1.0 / angle if angle > 0.0 else 2.0  # no sample swings, but a largest rate may
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ from nqm_study.model.numerics.horizon import (
     counted,
 )
 from nqm_study.model.numerics.refine import SAFETY, agreeing, difference, require_met, rounding
-from nqm_study.model.optimizers import SGD, is_stable
+from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
@@ -74,7 +74,7 @@ MOST_JITTER = 30
 
 def scheduled_crossing(
     problem: NoisyQuadratic,
-    optimizer: SGD,
+    optimizer: LinearOptimizer,
     schedule: Schedule,
     target: float,
     max_steps: int,
@@ -126,7 +126,7 @@ class _Case:
     """One search for the fewest steps: its target, and the runs on each compression."""
 
     problem: NoisyQuadratic
-    optimizer: SGD
+    optimizer: LinearOptimizer
     schedule: Schedule
     target: float
     max_steps: int
@@ -353,9 +353,9 @@ class _Case:
             return "floor_above_target"
         if any(self.grown.values()):
             return "diverged"
-        fastest = replace(self.optimizer, learning_rate=self.runs(level).largest_rate)
+        fastest = self.optimizer.with_rate(self.runs(level).largest_rate)
         moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
-        stable = all(is_stable(fastest, measure.curvature) for measure in moving)
+        stable = all(fastest.is_stable(measure.curvature) for measure in moving)
         risen = not found.last <= self.problem.spectrum.initial_risk
         return "diverged" if risen and not stable else "max_steps"
 
@@ -404,7 +404,7 @@ def _shows(schedule: Schedule) -> int:
 
 def scheduled_risks(
     problem: NoisyQuadratic,
-    optimizer: SGD,
+    optimizer: LinearOptimizer,
     schedule: Schedule,
     ordered: Integers,
     horizon: int,

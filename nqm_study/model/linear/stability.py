@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqm_study.model.optimizers import SGD, stability_limit
+from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 BELOW_LIMIT = 0.9998
@@ -10,17 +10,17 @@ BELOW_LIMIT = 0.9998
 2 / (h_1 + h_d + 1e-4), to its digits."""
 
 
-def stable_rate(problem: NoisyQuadratic, optimizer: SGD) -> float:
+def stability_limit(problem: NoisyQuadratic, optimizer: LinearOptimizer) -> float:
     """The rate at which the steepest mode that has signal or noise is no longer stable.
 
-    2 (1 + mu) / h^(1-p), with Nesterov's momentum 2 (1 + mu) / (1 + 2 mu) / h^(1-p), h the largest
-    curvature; whatever the optimizer's own rate.
+    Of SGD it is 2 (1 + mu) / h^(1-p), with Nesterov's momentum 2 (1 + mu) / (1 + 2 mu) / h^(1-p), h
+    the largest curvature; whatever the optimizer's own rate.
     """
     parts = (problem.spectrum.signal, problem.spectrum.gradient_noise)
     steepest = max(float(part.curvature.max(initial=0.0)) for part in parts)
-    return float(stability_limit(optimizer) / steepest ** (1.0 - optimizer.preconditioner_power))
+    return optimizer.stability_limit(steepest)
 
 
-def largest_peak(problem: NoisyQuadratic, optimizer: SGD) -> float:
+def largest_peak(problem: NoisyQuadratic, optimizer: LinearOptimizer) -> float:
     """The largest rate that a schedule one would train with has."""
-    return BELOW_LIMIT * stable_rate(problem, optimizer)
+    return BELOW_LIMIT * stability_limit(problem, optimizer)

@@ -1,0 +1,225 @@
+"""Linear optimizers: a state z for each mode, and one rule for it.
+
+With the gradient g = h (point . z) + e of a mode of curvature h, e a noise of variance c / B, a
+step is
+
+    z' = drift z + gain g,      z_0 = start theta_0,      risk = 1/2 sum m h E (readout . z)^2.
+
+No curvature stands in drift, gain and point, so that one rule serves every problem and schedule. A
+mode's state is then moved by the matrix A = drift + gain (point h)^T and the noise gain e.
+
+| symbol | name in code | meaning |
+|---|---|---|
+| h | curvature | of n modes |
+| k | | components of a state |
+| A | matrix | shape (k, k, n) |
+| r | rate | the learning rate times the schedule's factor |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from nqm_study.model.numerics.arrays import Array
+
+_STEEP = 2.0**60
+"""Times 1 / h up to which the limit of stability is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """The coefficients of z' = drift z + gain (h (point . z) + e) at T steps.
+
+    Args:
+        drift: shape (T, k, k), or (1, k, k) where it is the same at all steps.
+        gain, point: shape (T, k) or (1, k).
+        start: z_0 for theta_0 = 1, shape (k,).
+        readout: the risk is that of readout . z, shape (k,).
+
+    Raises:
+        ValueError: naming an array whose shape is another one, or that is not finite.
+    """
+
+    drift: Array
+    gain: Array
+    point: Array
+    start: Array
+    readout: Array
+
+    def __post_init__(self) -> None:
+        for name in ("drift", "gain", "point", "start", "readout"):
+            value = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, value)
+        k = self.start.shape
+        shapes = {"drift": (*k, *k), "gain": k, "point": k}
+        lengths = {getattr(self, name).shape[0] for name in shapes if getattr(self, name).ndim}
+        if len(k) != 1 or self.readout.shape != k:
+            raise ValueError(
+                f"start has shape {k} and readout {self.readout.shape}: must be (k,), k components"
+            )
+        for name, shape in shapes.items():
+            found = getattr(self, name).shape
+            if found[1:] != shape or not found or len(lengths - {1}) > 1:
+                raise ValueError(f"{name} has shape {found}: must be (steps or 1, {str(shape)[1:]}")
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """The affine map z' = A z + b e of every mode's state; e is a noise of variance c / B.
+
+    Attributes:
+        matrix: A, shape (k, k, n): k state components, n modes.
+        noise: b, shape (k, n).
+        start: z_0 for theta_0 = 1, shape (k,).
+        readout: the risk is that of readout . z, shape (k,).
+    """
+
+    matrix: Array
+    noise: Array
+    start: Array
+    readout: Array
+
+    @property
+    def component(self) -> int:
+        """The component that the readout is, after ``settled``."""
+        return int(np.argmax(self.readout))
+
+
+class LinearOptimizer(ABC):
+    """An optimizer whose state is moved linearly: a frozen dataclass with ``learning_rate``.
+
+    A subclass has ``update``. The other methods follow from it, and are overridden only where they
+    have a closed form, or where the matrix itself needs the curvature.
+    """
+
+    learning_rate: float
+    constant: ClassVar[bool] = True
+    """Whether drift, gain and point are the same at each step, but for the rate."""
+
+    @abstractmethod
+    def update(self, step: npt.NDArray[np.int64], rate: Array) -> Update:
+        """The rule at some steps.
+
+        Args:
+            step: numbers of steps, from 0 on, shape (T,).
+            rate: ``learning_rate`` times the schedule's factor there, shape (T,).
+        """
+
+    def preconditioner(self, curvature: Array) -> Array:
+        """What gradients are multiplied by at each curvature."""
+        return np.ones_like(curvature)
+
+    def with_rate(self, learning_rate: float) -> Self:
+        """The same optimizer with another learning rate."""
+        changed: Any = self
+        return dataclasses.replace(changed, learning_rate=learning_rate)  # type: ignore[no-any-return]
+
+    def transition(self, curvature: Array, step: int = 0) -> Transition:
+        """The transition at each curvature, at the optimizer's own rate."""
+        update = self.update(np.array([step]), np.array([float(self.learning_rate)]))
+        return _transition(
+            update.drift[0], update.gain[0], update.point[0], update,
+            self.preconditioner(curvature), curvature,
+        )  # fmt: skip
+
+    def affine(self, curvature: Array) -> tuple[Transition, Transition]:
+        """Two parts of the transition, which at the rate r is the first plus r times the second.
+
+        Raises:
+            ValueError: where the rule is not of this form.
+        """
+        update = self.update(np.zeros(3, dtype=np.int64), np.array([0.0, 1.0, 2.0]))
+        drift, gain = (
+            np.broadcast_to(part, (3, *part.shape[1:])) for part in (update.drift, update.gain)
+        )
+        whole = all(
+            np.allclose(part[2] - part[1], part[1] - part[0], rtol=1e-9, atol=1e-12)
+            for part in (drift, gain)
+        )
+        if not whole or np.any(update.point != update.point[0]):
+            raise ValueError(
+                f"{type(self).__name__}: must have a drift and a gain that are linear in the rate, "
+                "and a point that does not depend on it, to be run under a schedule"
+            )
+        scale, point = self.preconditioner(curvature), update.point[0]
+        return (
+            _transition(drift[0], gain[0], point, update, scale, curvature),
+            _transition(drift[1] - drift[0], gain[1] - gain[0], point, update, scale, curvature),
+        )
+
+    def is_stable(self, curvature: Array) -> bool:
+        """Whether the transition's spectral radius is below one at every curvature."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = self.transition(curvature).matrix
+        if not np.all(np.isfinite(matrix)):
+            return False
+        return bool(np.all(np.abs(np.linalg.eigvals(np.moveaxis(matrix, 2, 0))) < 1.0))
+
+    def stability_limit(self, curvature: float) -> float:
+        """The learning rate up to which, not included, a mode is stable; whatever its own rate."""
+
+        def stable(rate: float) -> bool:
+            return self.with_rate(rate).is_stable(np.array([curvature]))
+
+        low, high = 0.0, 1.0 / curvature
+        while stable(high):
+            low, high = high, 2.0 * high
+            if high * curvature > _STEEP:
+                return float("inf")
+        while low == 0.0 and high * curvature > 1.0 / _STEEP:
+            if stable(0.5 * high):
+                low = 0.5 * high
+            else:
+                high *= 0.5
+        while (middle := 0.5 * (low + high)) not in (low, high):
+            low, high = (middle, high) if stable(middle) else (low, middle)
+        return high
+
+    def swing(self, curvature: Array, learning_rate: float | Array) -> Array:
+        """Steps from one swing of a mode's square to the next, at each curvature; inf: it does not.
+
+        Eigenvalues at an angle phi swing with the period pi / phi.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            base, slope = self.affine(curvature)
+            matrix = np.moveaxis(base.matrix + learning_rate * slope.matrix, 2, 0)
+        finite: npt.NDArray[np.bool_] = np.all(np.isfinite(matrix), axis=(1, 2))
+        values = np.linalg.eigvals(np.where(finite[:, None, None], matrix, 0.0))
+        angles = np.where(np.abs(values) > 0.0, np.abs(np.angle(values)), 0.0)
+        angle = np.max(angles, axis=1)
+        with np.errstate(divide="ignore"):
+            found: Array = np.where(finite, np.maximum(np.pi / angle, 2.0), 2.0)
+        return found
+
+
+def settled(transition: Transition) -> Transition:
+    """The same in components of which one is the readout."""
+    readout = transition.readout
+    if np.count_nonzero(readout) == 1 and readout.max() == 1.0:
+        return transition
+    place = int(np.argmax(np.abs(readout)))
+    if readout[place] == 0.0:
+        raise ValueError("readout: must have a number other than 0")
+    change = np.eye(readout.size)
+    change[place] = readout
+    back = np.linalg.inv(change)
+    return Transition(
+        np.einsum("ij,jkn,kl->iln", change, transition.matrix, back),
+        change @ transition.noise,
+        change @ transition.start,
+        np.eye(readout.size)[place],
+    )
+
+
+def _transition(
+    drift: Array, gain: Array, point: Array, update: Update, scale: Array, curvature: Array
+) -> Transition:
+    noise = gain[:, None] * scale
+    matrix = drift[:, :, None] + noise[:, None] * (point[:, None] * curvature)
+    return Transition(matrix, noise, update.start, update.readout)
