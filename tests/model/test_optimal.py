@@ -49,7 +49,7 @@ def replay(problem, rates, **keywords):
         for rate in np.unique(rates[rates > 0.0])
     }
     first = next(iter(steps.values()))
-    r = first.readout
+    r = first.component
     z = np.repeat(first.start[:, None], len(spectrum), axis=1)
     covariance = np.zeros_like(first.matrix)
     for rate in rates:

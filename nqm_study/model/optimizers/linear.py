@@ -220,6 +220,9 @@ def settled(transition: Transition) -> Transition:
 def _transition(
     drift: Array, gain: Array, point: Array, update: Update, scale: Array, curvature: Array
 ) -> Transition:
-    noise = gain[:, None] * scale
-    matrix = drift[:, :, None] + noise[:, None] * (point[:, None] * curvature)
+    with np.errstate(over="ignore"):  # an infinite step diverges, as it should
+        noise = gain[:, None] * scale
+        matrix = np.repeat(drift[:, :, None], curvature.size, axis=2)
+        for component in np.flatnonzero(point):  # infinity times 0 is no number
+            matrix[:, component] += noise * (point[component] * curvature)
     return Transition(matrix, noise, update.start, update.readout)
