@@ -88,7 +88,7 @@ class Transition:
     @property
     def component(self) -> int:
         """The component that the readout is, after ``settled``."""
-        return int(np.argmax(self.readout))
+        return int(self.readout.tolist().index(1.0))
 
 
 class LinearOptimizer(ABC):
@@ -201,7 +201,8 @@ class LinearOptimizer(ABC):
 def settled(transition: Transition) -> Transition:
     """The same in components of which one is the readout."""
     readout = transition.readout
-    if np.count_nonzero(readout) == 1 and readout.max() == 1.0:
+    numbers = readout.tolist()
+    if numbers.count(0.0) == len(numbers) - 1 and 1.0 in numbers:
         return transition
     place = int(np.argmax(np.abs(readout)))
     if readout[place] == 0.0:

@@ -130,8 +130,11 @@ def averaged(transition: Transition, gamma: float, *, constant: bool = True) -> 
     wide[k] = (1.0 - gamma) * ahead
     if constant:
         wide[k, k] += 1.0
-    entering = np.concatenate((noise, (1.0 - gamma) * noise[r : r + 1]))
+    entering = np.empty((k + 1, n))
+    entering[:k] = noise
+    entering[k] = (1.0 - gamma) * noise[r]
     entering[r] *= gamma
-    start = np.append(inner.start, inner.start[r])
-    start[r] = 0.0
-    return Transition(wide, entering, start, np.eye(k + 1)[k])
+    start, last = np.zeros((2, k + 1))
+    start[:k], start[k], start[r] = inner.start, inner.start[r], 0.0
+    last[k] = 1.0
+    return Transition(wide, entering, start, last)
