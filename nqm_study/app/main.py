@@ -99,10 +99,10 @@ def _show(error: Exception, *, whole: bool) -> None:
             "\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace."
         )
         print("\n".join(lines), file=sys.stderr)  # noqa: T201 (this is the terminal)
-    elif _of_hydra(error) and not whole:
-        complain(on_one_line(str(error)))
     elif isinstance(error, OSError) and not whole:
         complain(reason(error))
+    elif _of_hydra(error) and not whole:
+        complain(on_one_line(str(error)))
     elif type(error).__module__.partition(".")[0] in CLUSTERS and not whole:
         from nqm_study.study.storage.failures import first_line
 

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 from program import ALONE, ONE, TINY, children, kill, mirrored, require_whole, run, runs, stored
 
 from nqm_study.study.storage.backends import Backend
+from nqm_study.study.storage.failures import DamagedError
 from nqm_study.study.storage.origin import revision
 
 Copied = Callable[[Path], Path]
@@ -193,6 +195,20 @@ def test_a_damaged_journal_is_refused_with_the_line_and_left_as_it_is(
             assert "is damaged; restore the file from a copy, or delete that line" in done.stderr
             assert done.stderr.count("\n") == 1
         assert journal.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "operation", ['{"op_code": 99, "worker_id": "x"}', '{"op_code": 5, "worker_id": "x"}']
+)
+def test_a_line_that_optuna_does_not_read_is_not_taken_for_another(
+    tmp_path: Path, operation: str
+) -> None:
+    backend = Backend()
+    optuna.create_study(study_name="a", storage=backend.open(tmp_path / "other"))
+    lines = (tmp_path / "other" / "optuna.journal").read_text().splitlines(keepends=True)
+    (tmp_path / "optuna.journal").write_text("".join([*lines, f"{operation}\n", *lines]))
+    with pytest.raises(DamagedError, match="has a line that this version of Optuna does not read"):
+        backend.open(tmp_path)
 
 
 @pytest.fixture

@@ -145,3 +145,14 @@ def test_known_optima_make_the_limits_and_the_miss_is_said_all_the_same() -> Non
 def test_curves_that_grow_as_they_should_have_no_misses() -> None:
     for curve in curves(sgd() + adam()):
         assert misses(curve) == ()
+
+
+def test_nothing_is_bounded_across_a_batch_size_that_missed() -> None:
+    steps = {b: round(64_000 / b + 500) for b in (4, 16, 64, 256, 1024)}
+    whole = with_optima(found(steps))
+    assert all(each.critical is not None for each in analyses(curves(whole)))
+    missed = found(dict.fromkeys((64, 256)))
+    reached = [each for each in whole if each.definition.batch_size not in (64, 256)]
+    holes = analyses(curves([*reached, *missed]))
+    assert {each.source for each in holes} == {"exact", "found"}
+    assert all(each.critical is None for each in holes)

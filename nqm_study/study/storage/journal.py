@@ -73,7 +73,7 @@ def open_journal(path: Path) -> JournalStorage:
 
 
 def _require_operation(line: bytes) -> None:
-    if line and "op_code" not in json.loads(line):
+    if line and not {"op_code", "worker_id"} <= {*json.loads(line)}:
         raise ValueError("not an operation")
 
 
