@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 from fake_records import adam, bounded, curves, momentum, sgd, study, trial, with_optima
 from pandas import DataFrame
@@ -12,9 +14,13 @@ from nqm_study.report.tables import result_table
 HOSTILE = "\x1b[31mred\x07 [bold]x[/bold] \u202egnp\n\r"
 
 
+SIZES = [4, 64, 1024, 2**20]
+
+
+@functools.cache
 def sheets() -> list[Sheet]:
-    drawn = curves(with_optima(bounded(sgd() + momentum() + adam())))
-    several = curves([r for seed in (0, 1) for r in bounded(sgd(seed=seed))])
+    drawn = curves(with_optima(bounded(sgd(SIZES) + momentum(SIZES) + adam(SIZES))))
+    several = curves([r for seed in (0, 1) for r in bounded(sgd(SIZES, seed=seed))])
     tables = analysis_table(analyses(drawn)).renderables
     return [
         result_table(drawn),
