@@ -56,13 +56,13 @@ def _fittable(key: str, each: Range) -> Range:
     return each
 
 
-def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, float], ...]:
+def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, Any], ...]:
     """The values at the low and at the high end of every range.
 
     Both must make what they are the hyperparameters of; so a bad bound is refused before any trial.
     """
 
-    def end(name: str, each: Hyperparameter, bound: str) -> float:
+    def end(name: str, each: Hyperparameter, bound: str) -> Any:
         if not isinstance(each, Range):
             return each
         found: float | None = getattr(each, bound)

@@ -50,7 +50,7 @@ def true_optimum(
 def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | None:
     """The optimum of a linear family over all values; None where none reach the target."""
     hyperparameters = definition.hyperparameters
-    fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+    fixed = definition.given
     decays = [name for name in definition.searched if name != "learning_rate"]
     family = DECAYS[decays[0]] if decays else "sgd"
     found = _tuned(

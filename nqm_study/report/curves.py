@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from nqm_study.report.frame import COMPUTED, effective_rate, known
 from nqm_study.report.labels import labels, variant
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Optimum
 from nqm_study.study.text import printable
 
@@ -349,7 +349,7 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
 
 def _given(definition: StudyDefinition) -> dict[str, float]:
     """The hyperparameters that are numbers."""
-    return {n: float(v) for n, v in definition.hyperparameters.items() if not isinstance(v, Range)}
+    return {n: float(v) for n, v in definition.given.items() if not isinstance(v, str)}
 
 
 def _tolerance(definition: StudyDefinition) -> float:

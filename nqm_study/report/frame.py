@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Searched, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 
 Value = float | str
@@ -199,8 +199,8 @@ def _row(record: StudyRecord) -> dict[str, Any]:
     definition, best, optimum = record.definition, record.best, record.optimum
     found = {} if best is None else best.hyperparameters
     values = {
-        name: math.nan if isinstance(value, Range) else float(value)
-        for name, value in definition.hyperparameters.items()
+        **dict.fromkeys(definition.searched, math.nan),
+        **{n: v if isinstance(v, str) else float(v) for n, v in definition.given.items()},
     }
     size = math.nan if definition.two_objectives else definition.one_batch_size
     steps = None if best is None else best.steps
@@ -260,7 +260,9 @@ def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def _value(value: Hyperparameter) -> Value:
     if isinstance(value, bool):
         return str(value).lower()
-    return "searched" if isinstance(value, Range) else float(value)
+    if isinstance(value, str):
+        return value
+    return "searched" if isinstance(value, Searched) else float(value)
 
 
 def _place(record: StudyRecord) -> tuple[object, ...]:
@@ -282,9 +284,11 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
     )
 
 
-def _size(value: Hyperparameter) -> float:
-    """Sorting key of a hyperparameter: searched ones first, then small values before large."""
-    return -math.inf if isinstance(value, Range) else float(value)
+def _size(value: Hyperparameter) -> tuple[float, str]:
+    """Sorting key of a hyperparameter: searched ones, small values before large, then words."""
+    if isinstance(value, Searched):
+        return -math.inf, ""
+    return (math.inf, value) if isinstance(value, str) else (float(value), "")
 
 
 def _rank(name: str, known: Sequence[str]) -> int:

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -97,7 +98,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
         return _fit_sizes(problem, algorithm, definition, definition.batch_size)
     scales = scales_of(problem, algorithm, definition)
     start = _start(scales, algorithm, definition)
-    hyperparameters = definition.hyperparameters
+    hyperparameters: Mapping[str, Any] = definition.hyperparameters
     # The rate's coordinate depends on momentum, which comes first.
     ordered = sorted(hyperparameters, key=lambda name: name == "learning_rate")
     coordinates = tuple(
@@ -241,7 +242,7 @@ def _guided(
 
 def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
     """The rule's values of the hyperparameters that it knows: where the first trial is."""
-    given = definition.hyperparameters
+    given: Mapping[str, Any] = definition.hyperparameters
     scheduled = definition.schedule != "constant"
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if algorithm == "Adam":
@@ -335,7 +336,7 @@ def _coordinate(
 def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinition) -> Coordinate:
     """The coordinate of SGD's learning rate, where no bound is given."""
     scheduled = definition.schedule != "constant"
-    momentum = definition.hyperparameters.get("momentum", 0.0)
+    momentum: Any = definition.hyperparameters.get("momentum", 0.0)
     if momentum != 0.0:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap

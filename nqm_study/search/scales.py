@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def joined(small: float, large: float) -> float:
 
 
 def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
-    power = definition.hyperparameters.get("preconditioner_power", 0.0)
+    power: Any = definition.hyperparameters.get("preconditioner_power", 0.0)
     # A power that is searched: that of its low end has the lowest rates, and all have one limit.
     power = (power.low or 0.0) if isinstance(power, Range) else power
     known = _small_batch(problem.spectrum, power, definition.target)

@@ -24,13 +24,57 @@ ONE_OBJECTIVE = ("cmaes",)
 """The samplers that know one objective only."""
 
 
+Value = float | str
+"""A hyperparameter's value: a number, a switch or a word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """A hyperparameter that is searched.
+
+    Attributes:
+        when: the values of others under which alone it applies, by their names; empty: always.
+    """
+
+    when: Mapping[str, Value] = field(default_factory=dict, hash=False)
+
+    def applies(self, values: Mapping[str, Value]) -> bool:
+        """Whether it applies beside the values of the others."""
+        return all(name in values and values[name] == each for name, each in self.when.items())
+
+
 @dataclass(frozen=True)
-class Range:
+class Choices(Searched):
+    """A searched hyperparameter that is one of some values, which have no order.
+
+    Raises:
+        ValueError: unless they are two or more numbers, switches or words, each once.
+    """
+
+    values: Sequence[Value]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+        for value in self.values:
+            finite = isinstance(value, (int, float)) and math.isfinite(as_float(value))
+            if not finite and not (isinstance(value, str) and value and value.isprintable()):
+                raise ValueError(f"choices={value}: must be numbers, words, true or false")
+        if len({(isinstance(each, bool), each) for each in self.values}) != len(self.values):
+            raise ValueError("choices: must be each value once")
+        if len(self.values) < 2:
+            raise ValueError("choices: must be two values or more")
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.values))}"
+
+
+@dataclass(frozen=True)
+class Range(Searched):
     """A searched hyperparameter: its bounds in the user's units and the scale it is searched on.
 
     ``log`` searches log(value), ``log_one_minus`` searches log(1 - value), for hyperparameters
     such as momentum whose effect is set by their distance from one. A bound that is None is fitted
-    to the problem and the batch size.
+    to the problem and the batch size. With ``integer`` the values are whole numbers.
 
     Raises:
         ValueError: unless low < high, both finite and inside the scale's domain.
@@ -39,8 +83,13 @@ class Range:
     low: float | None
     high: float | None
     scale: Scale = "log"
+    integer: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.integer, bool):
+            raise ValueError(f"integer={self.integer}: must be true or false")
+        if self.integer and self.scale == "log_one_minus":
+            raise ValueError(f"scale={self.scale}: must be linear or log for integers")
         if self.scale not in SCALES:
             raise ValueError(f"scale={self.scale}: must be one of {', '.join(SCALES)}")
         for name in ("low", "high"):
@@ -53,6 +102,8 @@ class Range:
             object.__setattr__(self, name, as_float(value))
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)}: must be finite")
+            if self.integer and not float(value).is_integer():
+                raise ValueError(f"{name}={value:g}: must be a whole number with integer=true")
         low, high = self.low, self.high
         if low is not None and high is not None and not low < high:
             raise ValueError(f"low={low:g}: must be less than high={high:g}")
@@ -74,7 +125,31 @@ class Range:
         return f"{' to '.join(ends)}, {self.scale} scale"
 
 
-Hyperparameter = float | Range
+Hyperparameter = Value | Searched
+
+
+def hyperparameter_of(data: Any) -> Hyperparameter:
+    """The hyperparameter of JSON values or of a configuration: a value, or what is searched.
+
+    Raises:
+        TypeError, ValueError: naming what is wrong with a range or with choices.
+    """
+    if not isinstance(data, Mapping):
+        return data  # type: ignore[no-any-return]
+    if "choices" in data:
+        return Choices(**{"values" if k == "choices" else k: v for k, v in data.items()})
+    return Range(**data)
+
+
+def _searched_json(each: Hyperparameter) -> Any:
+    """A hyperparameter as JSON values, of what is searched without what is empty or off."""
+    if isinstance(each, Choices):
+        data: dict[str, Any] = {"choices": list(each.values), "when": each.when}
+    elif isinstance(each, Range):
+        data = {name: getattr(each, name) for name in ("low", "high", "scale", "integer", "when")}
+    else:
+        return each
+    return {name: v for name, v in data.items() if name not in ("integer", "when") or v}
 
 
 def as_float(number: float) -> float:
@@ -143,7 +218,12 @@ class StudyDefinition:
         What is empty or off is left out, so that a new field, at a default that changes no trial,
         leaves the fingerprints of stored studies as they are.
         """
-        data = {**dataclasses.asdict(self), "enqueued": [dict(each) for each in self.enqueued]}
+        data = {
+            **dataclasses.asdict(self),
+            "enqueued": [dict(each) for each in self.enqueued],
+            "hyperparameters": {n: _searched_json(v) for n, v in self.hyperparameters.items()},
+            "batch_size": _searched_json(self.batch_size),
+        }
         return {
             name: value
             for name, value in data.items()
@@ -153,14 +233,11 @@ class StudyDefinition:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudyDefinition:
         """The definition that ``to_json`` wrote."""
-        hyperparameters = {
-            name: Range(**value) if isinstance(value, Mapping) else value
-            for name, value in data["hyperparameters"].items()
-        }
-        size = data["batch_size"]
-        if isinstance(size, Mapping):
-            size = Range(**size)
-        return cls(**{**data, "hyperparameters": hyperparameters, "batch_size": size})
+        found = {name: hyperparameter_of(v) for name, v in data["hyperparameters"].items()}
+        if isinstance(rate := found.get("learning_rate"), str):
+            raise ValueError(f"learning_rate={rate}: must be a number")
+        size: Any = hyperparameter_of(data["batch_size"])
+        return cls(**{**data, "hyperparameters": found, "batch_size": size})
 
     @property
     def spectrum_text(self) -> str:
@@ -200,7 +277,12 @@ class StudyDefinition:
     @property
     def searched(self) -> tuple[str, ...]:
         """Names of the hyperparameters that are searched."""
-        return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Range))
+        return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Searched))
+
+    @property
+    def given(self) -> dict[str, Value]:
+        """The hyperparameters that are not searched, with their values."""
+        return {n: v for n, v in self.hyperparameters.items() if not isinstance(v, Searched)}
 
     @property
     def sampler_text(self) -> str:

@@ -231,7 +231,7 @@ class SearchSpace:
             ValueError: if a bound is not given.
         """
         ranges = {name: each for name, each in hyperparameters.items() if isinstance(each, Range)}
-        fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+        fixed: dict[str, Any] = {n: v for n, v in hyperparameters.items() if n not in ranges}
         return cls(fixed, tuple(map(plain, ranges, ranges.values())), tuple(hyperparameters))
 
 

@@ -11,7 +11,7 @@ from statistics import median
 
 from mlflow.entities import Run
 
-from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
 from nqm_study.study.frontier import exact_frontier, non_dominated
 from nqm_study.study.records import OPTIMAL, StudyRecord, TrialRecord, error_text
 from nqm_study.study.text import markdown
@@ -221,7 +221,7 @@ def _text(value: float | str) -> str:
 
 
 def _space_text(value: Hyperparameter) -> str:
-    return str(value) if isinstance(value, Range) else f"fixed at {number(value)}"
+    return str(value) if isinstance(value, Searched) else f"fixed at {_text(value)}"
 
 
 def note(record: StudyRecord) -> str:
