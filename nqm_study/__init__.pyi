@@ -43,6 +43,7 @@ from .model.schedules import (
     OneCycle as OneCycle,
     PiecewiseConstant as PiecewiseConstant,
     Polynomial as Polynomial,
+    Schedule as Schedule,
     StepDecay as StepDecay,
     WarmupStableDecay as WarmupStableDecay,
 )

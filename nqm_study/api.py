@@ -24,7 +24,6 @@ from nqm_study.optimum.study import Truth, true_optimum
 from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, StudyRecord, regret
-from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import embedded
 from nqm_study.study.storage.studies import read_records
@@ -206,11 +205,11 @@ class Benchmark:
             warm_start=False,
             max_growth=max_growth,
         )
-        if schedule in COMPUTED or not self._plan.definition.searched:
+        if self._plan.recipes.schedule.computed or not self._plan.definition.searched:
             raise ValueError(
                 f"schedule={schedule}, hyperparameters: must leave something to search"
             )
-        self._evaluate = evaluation(self.problem, self._plan.algorithm, self._plan.definition)
+        self._evaluate = evaluation(self.problem, self._plan.recipes, self._plan.definition)
         self.space: SearchSpace = self._plan.search.space
 
     def __call__(self, trial: Trial) -> float:
@@ -230,7 +229,7 @@ class Benchmark:
         Computed at the first call: tenths of a second, with momentum some seconds; under a schedule
         or of Adam up to minutes, and not exact.
         """
-        return true_optimum(self.problem, self._plan.algorithm, self._plan.definition, self.space)
+        return true_optimum(self.problem, self._plan.recipes, self._plan.definition, self.space)
 
     def regret(self, study: Study | Sequence[FrozenTrial]) -> Array:
         """Relative excess of the fewest steps over the optimum's after each finished trial.

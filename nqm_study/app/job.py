@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +26,11 @@ class Job:
     Attributes:
         planned: marks of the studies that ``Planner`` checked. They travel with this object to the
             processes that run the studies of a sweep.
+        folders: where the users' own modules are; they travel as well.
     """
 
     planned: frozenset[str] = frozenset()
+    folders: tuple[str, ...] = ()
 
     def __call__(self, cfg: DictConfig) -> None:
         """Run the study of a configuration.
@@ -41,6 +45,7 @@ class Job:
         from nqm_study.app.worker import run_job
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        look_in(self.folders)
         # On a full disk the job's log cannot be written either, and says so in a traceback.
         logging.raiseExceptions = False
         if sent_elsewhere():
@@ -55,6 +60,24 @@ class Job:
                 raise
             if HydraConfig.get().verbose:
                 traceback.print_exc()
+
+
+def users_folders(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Where users keep modules of their own: the folder they start in, and that of --config-dir.
+
+    Args:
+        arguments: those of the command line.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    given = parser.parse_known_args(arguments)[0].config_dir
+    beside = [] if given is None else [str(Path(given).resolve().parent)]
+    return (str(Path.cwd()), *beside)
+
+
+def look_in(folders: Sequence[str]) -> None:
+    """Make modules in these folders importable, after all that are installed."""
+    sys.path.extend(folder for folder in folders if folder not in sys.path)
 
 
 def reason(error: Exception) -> str:

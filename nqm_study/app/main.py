@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
-from nqm_study.app.job import reason
+from nqm_study.app.job import look_in, reason, users_folders
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
@@ -37,6 +37,8 @@ def main() -> None:
     except ValueError as error:
         complain(str(error))
         sys.exit(REFUSED)
+    JOB.folders = users_folders(sys.argv[1:])
+    look_in(JOB.folders)
     # For presets: what is swept only where a package is there.
     OmegaConf.register_new_resolver(
         "if_installed", lambda package, text: text if find_spec(package) else "", replace=True

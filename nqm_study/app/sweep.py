@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.job import Job, marks
@@ -102,7 +102,7 @@ class Planner(Callback):
         root = Path(config.hydra.runtime.cwd) / "mlruns"
         plans: tuple[StudyPlan, ...] = ()
         try:
-            plans = tuple(study_plan(_without_hydra(job)) for job in jobs)
+            plans = tuple(study_plan(job) for job in jobs)
             check_plans(root, plans, typed)
         except ValueError as error:
             complain(str(error))
@@ -191,10 +191,6 @@ def _require_once(parsed: Iterable[Override], values: Mapping[str, Sequence[str]
         if times > 1:
             value = text.partition("=")[2]
             raise ValueError(f"{each.input_line}: has {value} twice; list each value once")
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()) -> None:

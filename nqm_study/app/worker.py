@@ -136,10 +136,10 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     # Before the last trial: whoever sees that one sees what it is compared with.
     made = plan.definition
     if made.two_objectives:
-        if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.algorithm, made):
+        if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.recipes, made):
             note(study, "frontier", true_frontier(plan.problem, made))
-    elif wanted(plan.truth, plan.algorithm, made) and not noted(study, "optimum"):
-        optimum = true_optimum(plan.problem, plan.algorithm, made, plan.search.space)
+    elif wanted(plan.truth, plan.recipes, made) and not noted(study, "optimum"):
+        optimum = true_optimum(plan.problem, plan.recipes, made, plan.search.space)
         note(study, "optimum", optimum)
     return study
 
@@ -160,7 +160,7 @@ def run_planned(
             no one else does.
         on_trial: called with each new trial after it was written.
     """
-    evaluate = evaluation(plan.problem, plan.algorithm, plan.definition)
+    evaluate = evaluation(plan.problem, plan.recipes, plan.definition)
     made, search = plan.definition, stored_search(stored)
     keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
     if sharing is None:
@@ -170,4 +170,4 @@ def run_planned(
 
         run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
     turn = sharing.turn if sharing is not None else contextlib.nullcontext()
-    keep_training(stored, plan.problem, plan.algorithm, turn)
+    keep_training(stored, plan.problem, plan.recipes, turn)

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from nqm_study.config.refusals import RefusedError, listed, typed, under
-from nqm_study.study.definition import Hyperparameter, Range, Scale, as_float
+from nqm_study.study.definition import (
+    Choices,
+    Hyperparameter,
+    Range,
+    Scale,
+    Searched,
+    applying,
+    as_float,
+    hyperparameter_of,
+)
 
 FITTED: Mapping[str, tuple[float, Scale]] = {
     "learning_rate": (1.0, "log"),
@@ -21,38 +30,64 @@ MOST_BATCH_SIZE = 2**53
 """Up to here a batch size is exact as a floating-point number."""
 
 
-def hyperparameter(key: str, value: Any) -> Hyperparameter:
-    """The number or the range under a key.
+def hyperparameter(
+    key: str, value: Any, *, whole: bool = False, words: bool = False
+) -> Hyperparameter:
+    """The value, the range or the choices under a key.
+
+    Args:
+        key: what a refusal names.
+        value: as it was composed.
+        whole: whether it must be whole numbers.
+        words: whether a word is a value, as for the optimizers of users.
 
     Raises:
         ValueError: naming key, value and what is allowed.
     """
     if isinstance(value, Mapping):
-        if not {"low", "high"} <= set(value) <= {"low", "high", "scale"}:
-            raise ValueError(
-                f"{key}={typed(value)}: a range is {{low: ..., high: ..., scale: ...}}"
-            )
-        value = under(key, functools.partial(Range, **value))
+        value = _searched(key, value, whole=whole)
     if isinstance(value, Range):
         return _fittable(key, value)
+    if isinstance(value, Searched) or (words and isinstance(value, str) and value.isprintable()):
+        return value
     if not isinstance(value, (int, float)):
         raise ValueError(f"{key}={typed(value)}: must be a number or a range")
+    if whole:
+        if isinstance(value, bool) or not float(value).is_integer():
+            raise ValueError(f"{key}={typed(value)}: must be a whole number or a range")
+        return int(value)
     # 0 and 0.0 are one value, and must make one fingerprint.
     return value if isinstance(value, bool) else as_float(value)
+
+
+def _searched(key: str, value: Mapping[str, Any], *, whole: bool) -> Searched:
+    """The range or the choices of a mapping."""
+    names = set(value)
+    if "choices" in names:
+        if not names <= {"choices", "when"} or not isinstance(value["choices"], (list, tuple)):
+            raise ValueError(f"{key}={typed(value)}: choices are {{choices: [..., ...]}}")
+    elif not {"low", "high"} <= names <= {"low", "high", "scale", "integer", "when"}:
+        raise ValueError(f"{key}={typed(value)}: a range is {{low: ..., high: ..., scale: ...}}")
+    elif whole:
+        value = {**value, "integer": True}
+    if not isinstance(value.get("when", {}), Mapping):
+        raise ValueError(f"{key}.when={typed(value['when'])}: must be {{name: value}}")
+    found: Searched = under(key, functools.partial(hyperparameter_of, value))
+    return found
 
 
 def _fittable(key: str, each: Range) -> Range:
     """The range, if those of its bounds that are missing can be fitted; else a ValueError."""
     name = key.rpartition(".")[2]
+    scale = FITTED[name][1] if name in FITTED else "log_one_minus"
     for end, bound in (("low", each.low), ("high", each.high)):
-        if bound is None and name not in FITTED:
+        if bound is None and name not in FITTED and each.scale != scale:
             raise ValueError(
-                f"{key}.{end}=null: must be a number; of {listed(FITTED)} it may be null"
+                f"{key}.{end}=null: must be a number; of {listed(FITTED)} it may be null, and on a "
+                "log_one_minus scale"
             )
-    if each.fitted and each.scale != FITTED[name][1]:
-        raise ValueError(
-            f"{key}.scale={each.scale}: must be {FITTED[name][1]} where a bound is null"
-        )
+    if each.fitted and each.scale != scale:
+        raise ValueError(f"{key}.scale={each.scale}: must be {scale} where a bound is null")
     return each
 
 
@@ -63,16 +98,20 @@ def ends(hyperparameters: Mapping[str, Hyperparameter]) -> tuple[dict[str, Any],
     """
 
     def end(name: str, each: Hyperparameter, bound: str) -> Any:
+        if isinstance(each, Choices):
+            return each.values[0 if bound == "low" else -1]
         if not isinstance(each, Range):
             return each
         found: float | None = getattr(each, bound)
         # In place of a bound that is fitted to the problem any valid value will do.
-        return FITTED[name][0] if found is None else found
+        found = FITTED.get(name, (0.0,))[0] if found is None else found
+        return int(found) if each.integer else found
 
-    return tuple(
+    both = (
         {name: end(name, each, bound) for name, each in hyperparameters.items()}
         for bound in ("low", "high")
     )
+    return tuple(applying(hyperparameters, values) for values in both)
 
 
 def batch_size_of(value: object) -> float | Range:

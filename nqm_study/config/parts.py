@@ -1,34 +1,28 @@
 """The optimizer and the schedule of a configuration: what of each is fixed, searched or given.
 
-The keys of both are the fields of their classes. A number fixes a hyperparameter and a range
+The keys of both are the arguments of their classes. A number fixes a hyperparameter and a range
 searches it; what no search could vary smoothly is a setting, and can only be given.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from nqm_study.config.hyperparameters import ends, hyperparameter
-from nqm_study.config.refusals import LONGEST_PART, choice, listed, present, readable, typed, under
+from nqm_study.config.refusals import LONGEST_PART, listed, readable, typed, under
 from nqm_study.config.schema import SETTINGS, given_settings
+from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
-from nqm_study.study.definition import Hyperparameter, Range
-from nqm_study.study.registry import (
-    ALGORITHMS,
-    COMPUTED,
-    FAMILIES,
-    make_optimizer,
-    make_schedule,
-    ratios,
-    set_by_policy,
-)
-
-SCHEDULES = (*FAMILIES, *COMPUTED)
-"""The names of all schedules."""
+from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer
+from nqm_study.model.schedules import Constant, Schedule
+from nqm_study.study.definition import Hyperparameter, Range, Searched
+from nqm_study.study.recipes import Recipe, piecewise_constant, ratios, set_by_policy
 
 
 @dataclass(frozen=True)
@@ -37,14 +31,14 @@ class Part:
 
     Attributes:
         name: the configuration's name.
-        kind: name of the optimizer's class, a key of ``ALGORITHMS``; of a schedule its name.
-        hyperparameters: each one a number (fixed) or a ``Range`` (searched).
+        recipe: how it is made.
+        hyperparameters: each one a value (fixed), or what it is searched in.
         settings: what can only be given: of an optimizer the policy of beta2 and its batch size,
             where beta2 is not the same at all.
     """
 
     name: str
-    kind: str
+    recipe: Recipe
     hyperparameters: Mapping[str, Hyperparameter]
     settings: Mapping[str, float | str]
 
@@ -55,23 +49,22 @@ def optimizer_part(section: Mapping[str, Any], batch_size: float) -> Part:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    present("optimizer", section, "name", "algorithm", "learning_rate")
-    algorithm = choice("optimizer.algorithm", section["algorithm"], tuple(ALGORITHMS))
-    name = readable("optimizer.name", section["name"], LONGEST_PART)
-    given = {key: v for key, v in section.items() if key not in ("name", "algorithm")}
-    settings = _given_settings("optimizer", algorithm, given)
+    name, recipe, given = _opened("optimizer", section, _require_optimizer)
+    if "learning_rate" not in given:
+        raise ValueError("optimizer.learning_rate: is missing")
+    settings = _given_settings("optimizer", recipe.make.__name__, recipe, given)
     if settings.get("beta2_policy") != "half_life":
         settings = {}
     elif "beta2_batch_size" not in settings:
         raise ValueError("optimizer.beta2_batch_size: is missing")
     elif "beta2" not in given:
         raise ValueError("optimizer.beta2: is missing, and beta2_policy=half_life needs it")
-    found = {key: hyperparameter(f"optimizer.{key}", value) for key, value in given.items()}
+    found = _hyperparameters("optimizer", recipe, given)
     # P = h^0 is none: with it and without it an optimizer is one and the same study. The
     # configuration that is about powers keeps it, so that it is told from the others.
     if name != "preconditioned" and found.get("preconditioner_power") == 0.0:
         del found["preconditioner_power"]
-    _check("optimizer", found, functools.partial(make_optimizer, algorithm))
+    _check("optimizer", found, recipe)
     for values in ends(found):
         # So close to 1 that its distance from it is lost to rounding.
         if set_by_policy(values, settings, batch_size).get("beta2", 0.0) >= 1.0:
@@ -80,7 +73,7 @@ def optimizer_part(section: Mapping[str, Any], batch_size: float) -> Part:
                 f"{values['beta2']:g} there is 1 at batch_size={batch_size:g}, and must be less "
                 "than 1"
             )
-    return Part(name, algorithm, found, settings)
+    return Part(name, recipe, found, settings)
 
 
 def schedule_part(section: Mapping[str, Any]) -> Part:
@@ -89,83 +82,178 @@ def schedule_part(section: Mapping[str, Any]) -> Part:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    present("schedule", section, "name")
-    name = choice("schedule", section["name"], SCHEDULES)
-    given = {key: value for key, value in section.items() if key != "name"}
-    settings = _given_settings("schedule", name, given)
-    if name == "piecewise_constant":
+    name, recipe, given = _opened("schedule", section, _require_schedule)
+    settings = _given_settings("schedule", name, recipe, given)
+    if recipe.make is piecewise_constant:
         given = _each_ratio(given, int(settings["pieces"]))
-    found = {key: hyperparameter(f"schedule.{key}", value) for key, value in given.items()}
-    if name in FAMILIES:
-        _check("schedule", found, lambda values: make_schedule(name, values, settings))
-    if name == "constant" and found.get("warmup_fraction") == 0.0:
+    found = _hyperparameters("schedule", recipe, given)
+    if not recipe.computed:
+        _check("schedule", found, lambda values: recipe({**values, **settings}))
+    if recipe.make is Constant and found.get("warmup_fraction") == 0.0:
         # The plain schedule adds nothing to a study's definition, so that its fingerprint is that
         # of a study without a schedule.
         found = {}
-    return Part(name, name, found, settings)
+    return Part(name, recipe, found, settings)
 
 
-def belongs(schedule: str, key: str) -> bool:
-    """Whether a schedule of this name has such a key."""
-    one_ratio = schedule == "piecewise_constant" and re.fullmatch(r"ratio_\d+", key) is not None
-    return one_ratio or key in _keys(schedule)
+def belongs(schedule: Mapping[str, Any], key: str) -> bool:
+    """Whether the schedule of a group has such a key."""
+    return _has(_recipe("schedule", schedule, _require_schedule), key)
 
 
 def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
     """The hyperparameters of both: a computed schedule takes the learning rate away.
 
     Raises:
-        ValueError: if a computed schedule cannot be computed for the optimizer.
+        ValueError: if a computed schedule cannot be computed for the optimizer, or both have a
+            hyperparameter of one name.
     """
     own, name = dict(optimizer.hyperparameters), schedule.name
-    if name not in COMPUTED:
+    if not schedule.recipe.computed:
+        for key in schedule.hyperparameters:
+            if key in optimizer.recipe.names:
+                raise ValueError(
+                    f"schedule.{key}: must have another name, optimizer.{key} has this one"
+                )
         return {**own, **schedule.hyperparameters}
-    if optimizer.kind != "SGD":
+    if optimizer.recipe.make is not SGD:
         raise ValueError(
-            f"schedule={name}: is computed for optimizers of algorithm SGD only, and "
-            f"optimizer={optimizer.name} is {optimizer.kind}"
+            f"schedule={name}: is computed for optimizers of nqm_study.SGD only, and "
+            f"optimizer={optimizer.name} is {optimizer.recipe.make.__name__}"
         )
     rate = own.pop("learning_rate")
+    optimal = schedule.recipe.computed == "optimal"
     if not isinstance(rate, Range):
-        instead = "; schedule.max_learning_rate bounds them" if name == "optimal" else ""
+        instead = "; schedule.max_learning_rate bounds them" if optimal else ""
         raise ValueError(
             f"optimizer.learning_rate={rate:g}: must not be fixed with schedule={name}, which "
             f"computes the rates{instead}"
         )
-    for key in ("momentum", "ema_decay") if name == "greedy" else ():
+    for key in () if optimal else ("momentum", "ema_decay"):
         value = own.get(key, 0.0)
         if value != 0.0:
-            shown = "{...}" if isinstance(value, Range) else f"{value:g}"
-            raise ValueError(f"optimizer.{key}={shown}: must be 0 with schedule=greedy")
+            shown = "{...}" if isinstance(value, Searched) else f"{value:g}"
+            raise ValueError(f"optimizer.{key}={shown}: must be 0 with schedule={name}")
     return own
 
 
-def _keys(kind: str) -> tuple[str, ...]:
-    """The keys of an optimizer's class, or of a schedule, beside its name."""
-    settings = tuple(each.name for each in fields(SETTINGS[kind])) if kind in SETTINGS else ()
-    if kind in COMPUTED:
+def code(*recipes: tuple[str, Recipe]) -> dict[str, str]:
+    """What the users' own code is known by, by the group that has it."""
+    return {group: each.code for group, each in recipes if each.code}
+
+
+def _opened(
+    group: str, section: Mapping[str, Any], require: Callable[[str, Any], None]
+) -> tuple[str, Recipe, dict[str, Any]]:
+    """The name of a group's choice, how it is made, and what is given beside these."""
+    recipe = _recipe(group, section, require)
+    name = readable(f"{group}.name", section.get("name"), LONGEST_PART)
+    beside = ("name", TARGET, *(("optimizer",) * (recipe.inner is not None)))
+    return name, recipe, {key: v for key, v in section.items() if key not in beside}
+
+
+def _recipe(group: str, section: Mapping[str, Any], require: Callable[[str, Any], None]) -> Recipe:
+    """How a group's choice is made; refuses what is no such class."""
+    make = located(group, section)
+    require(group, make)
+    inner = None
+    if section.get("optimizer") is not None:
+        nested = section["optimizer"]
+        nested = nested if isinstance(nested, Mapping) else {TARGET: nested}
+        inner = _recipe(f"{group}.optimizer", nested, _require_optimizer)
+    codes = (code_of(make), inner.code if inner is not None else "")
+    recipe = Recipe(make, inner, " of ".join(each or name_of(make) for each in codes if any(codes)))
+    for name, each in recipe.own.items():
+        if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
+            raise ValueError(f"{name_of(make)}: must take {name} by its name")
+    if inner is None and "optimizer" in recipe.own:
+        raise ValueError(f"{group}.optimizer: is missing, the optimizer that {group} wraps")
+    return recipe
+
+
+def _require_optimizer(group: str, make: Any) -> None:
+    if not isinstance(make, type) or not issubclass(make, (LinearOptimizer, Adam)):
+        raise ValueError(f"{group}.{TARGET}={name_of(make)}: must be a class of LinearOptimizer")
+    if inspect.isabstract(make):
+        raise ValueError(f"{group}.{TARGET}={name_of(make)}: must have the method update")
+    if not dataclasses.is_dataclass(make):
+        raise ValueError(f"{group}.{TARGET}={name_of(make)}: must be a dataclass")
+
+
+def _require_schedule(group: str, make: Any) -> None:
+    if not isinstance(make, type):
+        return
+    said = f"{group}.{TARGET}={name_of(make)}"
+    if not issubclass(make, Schedule):
+        raise ValueError(f"{said}: must be a class of Schedule")
+    if inspect.isabstract(make) or not make.has_factors():
+        raise ValueError(f"{said}: must have the method factor, or factor_at")
+
+
+def _hyperparameters(
+    group: str, recipe: Recipe, given: Mapping[str, Any]
+) -> dict[str, Hyperparameter]:
+    """The hyperparameters that are given; whole numbers where the class wants these."""
+    whole = _whole(recipe)
+    found = {
+        key: hyperparameter(f"{group}.{key}", value, whole=key in whole, words=bool(recipe.code))
+        for key, value in given.items()
+    }
+    for key, each in found.items():
+        for other in each.when if isinstance(each, Searched) else ():
+            if other == key or other not in found:
+                raise ValueError(f"{group}.{key}.when.{other}: must be another hyperparameter")
+    return found
+
+
+def _whole(recipe: Recipe) -> set[str]:
+    """The names of the arguments that are whole numbers, by their types."""
+    try:
+        hints = get_type_hints(recipe.make)
+    except Exception:  # noqa: BLE001 (types that are not there when it runs say nothing)
+        hints = {}
+    inner = _whole(recipe.inner) if recipe.inner is not None else set()
+    return {name for name, kind in hints.items() if kind is int} | inner
+
+
+def _settings_of(recipe: Recipe) -> tuple[str, ...]:
+    """The names of what can only be given."""
+    if recipe.code or recipe.make.__name__ not in SETTINGS:
+        return ()
+    return tuple(each.name for each in fields(SETTINGS[recipe.make.__name__]))
+
+
+def _keys(recipe: Recipe) -> tuple[str, ...]:
+    """The keys of an optimizer's class, or of a schedule."""
+    settings = _settings_of(recipe)
+    if recipe.computed:
         return settings
-    if kind == "piecewise_constant":
+    if recipe.make is piecewise_constant:
         return (*settings, "ratio", "warmup_fraction")
-    own = tuple(each.name for each in fields({**ALGORITHMS, **FAMILIES}[kind]))  # type: ignore[arg-type]  # all are dataclasses
-    return (*own, *(name for name in settings if name not in own))
+    return (*recipe.names, *(name for name in settings if name not in recipe.names))
 
 
-def _given_settings(group: str, kind: str, given: dict[str, Any]) -> dict[str, float | str]:
+def _has(recipe: Recipe, key: str) -> bool:
+    one = recipe.make is piecewise_constant and re.fullmatch(r"ratio_\d+", key) is not None
+    return one or key in _keys(recipe)
+
+
+def _given_settings(
+    group: str, shown: str, recipe: Recipe, given: dict[str, Any]
+) -> dict[str, float | str]:
     """The settings, taken out of what is given; refuses keys that are no settings and no fields."""
-    has = _keys(kind)
     for key, value in given.items():
-        if key not in has and not belongs(kind, key):
+        if not _has(recipe, key):
+            has = _keys(recipe)
             allowed = f"only {listed(has)}" if has else "no keys"
-            raise ValueError(f"{group}.{key}={typed(value)}: {kind} has {allowed}")
-    if kind not in SETTINGS:
-        return {}
-    names = [each.name for each in fields(SETTINGS[kind])]
-    return given_settings(group, kind, {name: given.pop(name) for name in names if name in given})
+            raise ValueError(f"{group}.{key}={typed(value)}: {shown} has {allowed}")
+    names = _settings_of(recipe)
+    settings = {name: given.pop(name) for name in names if name in given}
+    return given_settings(group, recipe.make.__name__, settings) if names else {}
 
 
 def _check(
-    group: str, found: Mapping[str, Hyperparameter], make: Callable[[dict[str, float]], object]
+    group: str, found: Mapping[str, Hyperparameter], make: Callable[[dict[str, Any]], object]
 ) -> None:
     """Refuse hyperparameters whose values at an end of their ranges make none of their class."""
     for values in ends(found):

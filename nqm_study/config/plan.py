@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.config.folder import conf_dir
-from nqm_study.config.parts import SCHEDULES, belongs, optimizer_part, schedule_part, trained
-from nqm_study.config.refusals import choice, typed, under
-from nqm_study.config.schema import Configuration, File, Postgresql, PowerLaw, Untracked, parsed
-from nqm_study.model.problems.files import loaded
+from nqm_study.config.parts import belongs, code, optimizer_part, schedule_part, trained
+from nqm_study.config.refusals import LONGEST_PART, choice, listed, readable, typed, under
+from nqm_study.config.schema import Configuration, Postgresql, Untracked, group_of, parsed
+from nqm_study.config.targets import TARGET, located, name_of
+from nqm_study.model.problems.files import load_spectrum, loaded
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
@@ -35,7 +39,9 @@ from nqm_study.study.definition import (
     StudyDefinition,
     grid_points,
 )
+from nqm_study.study.recipes import Recipes
 from nqm_study.study.storage.backends import Backend
+from nqm_study.study.text import on_one_line
 from nqm_study.tracking.settings import Tracking
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ class StudyPlan:
     Attributes:
         name: its name in the storage.
         definition: what decides its trials.
-        algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
+        recipes: how its optimizer and its schedule are made.
         problem: spectrum and batch size, of a range its high end.
         search: what is searched, and the first trials.
         n_trials: total of finished trials to end with.
@@ -66,7 +72,7 @@ class StudyPlan:
 
     name: str
     definition: StudyDefinition
-    algorithm: str
+    recipes: Recipes
     problem: NoisyQuadratic
     search: Search
     n_trials: int
@@ -84,21 +90,21 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    data = _plain(cfg)
+    data = _named(_plain(cfg), _choices(cfg))
     config = parsed(data)
     spectrum, settings = _spectrum(config.spectrum)
+    make = _problem(config.problem)
     sizes = config.batch_size
     largest = (sizes.high or 1.0) if isinstance(sizes, Range) else sizes
-    return _plan(
-        config, NoisyQuadratic(spectrum, largest), config.spectrum.name, settings, sizes, data
-    )
+    name = readable("spectrum.name", config.spectrum.get("name"), LONGEST_PART)
+    return _plan(config, make(spectrum, largest), name, settings, sizes, data)
 
 
 def python_plan(
     problem: NoisyQuadratic,
-    family: str,
+    family: str | type,
     *,
-    schedule: str = "constant",
+    schedule: str | type = "constant",
     hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
     sampler: str = "tpe",
     target: float = 0.01,
@@ -108,8 +114,8 @@ def python_plan(
 
     Args:
         problem: in place of a configuration's spectrum and batch size.
-        family: name of an optimizer's configuration.
-        schedule: name of a schedule's.
+        family: name of an optimizer's configuration, or a class.
+        schedule: name of a schedule's, or a class.
         sampler: name of a sampler's.
         hyperparameters: what replaces values of the optimizer's and the schedule's.
         target: expected loss to reach.
@@ -120,20 +126,60 @@ def python_plan(
     """
     if not isinstance(problem, NoisyQuadratic):
         raise ValueError(f"problem={problem!r}: must be a NoisyQuadratic")
-    choice("family", family, options("optimizer"))
-    choice("schedule", schedule, SCHEDULES)
-    choice("sampler", sampler, options("sampler"))
-    data = _composed(f"optimizer={family}", f"schedule={schedule}", f"sampler={sampler}")
+    chosen = {"optimizer": family, "schedule": schedule, "sampler": sampler}
+    for group, option in chosen.items():
+        if not isinstance(option, type):
+            choice("family" if group == "optimizer" else group, option, options(group))
+    data = dict(_composed(*(f"{g}={o}" for g, o in chosen.items() if isinstance(o, str))))
+    for group, option in chosen.items():
+        if isinstance(option, type):
+            data[group] = _section_of(group, option)
+        elif group != "sampler":
+            data[group] = {**data[group], "name": option}
     data = {**data, "target": target, "study": {**data["study"], **study}}
     for name, value in (hyperparameters or {}).items():
         # No hyperparameter of a schedule has the name of an optimizer's.
-        group = "schedule" if belongs(schedule, name) else "optimizer"
+        group = "schedule" if belongs(data["schedule"], name) else "optimizer"
         data[group] = {**data[group], name: value}
     try:
         config = parsed(data)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("study.")) from None
     return _plan(config, problem, "custom", {}, float(problem.batch_size))
+
+
+def _section_of(group: str, made: type) -> dict[str, Any]:
+    """The section that a class stands for: a fitted learning rate, the rest at its defaults."""
+    section: dict[str, Any] = {"name": _snake(made.__name__), TARGET: made}
+    if group == "optimizer":
+        section["learning_rate"] = {"low": None, "high": None, "scale": "log"}
+    for name, each in inspect.signature(made).parameters.items():
+        if each.default is not each.empty and _is_value(each.default):
+            section.setdefault(name, each.default)
+    return section
+
+
+def _snake(name: str) -> str:
+    """A class's name as that of a file: ``heavy_ball`` for HeavyBall."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _choices(cfg: DictConfig) -> Mapping[str, Any]:
+    """The options that were chosen of each group, by the configuration or the job."""
+    hydra = cfg.get("hydra")
+    if hydra is None and HydraConfig.initialized():
+        hydra = HydraConfig.get()
+    return {} if hydra is None else hydra.runtime.choices
+
+
+def _named(data: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with the names of its options, where it gives none itself."""
+    found = dict(data)
+    for group in ("optimizer", "schedule", "spectrum"):
+        section = found.get(group)
+        if isinstance(section, Mapping) and section.get("name") is None and choices.get(group):
+            found[group] = {**section, "name": str(choices[group]).replace("/", "_")}
+    return found
 
 
 def options(group: str) -> tuple[str, ...]:
@@ -155,6 +201,7 @@ def _composed(*overrides: str) -> Mapping[str, Any]:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
         return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]  # a mapping
     except OmegaConfBaseException as error:
@@ -204,7 +251,9 @@ def _plan(
         warm_start=study.warm_start,
         enqueued=study.enqueue,
         max_growth=study.max_growth,
+        code=code(("optimizer", optimizer.recipe), ("schedule", schedule.recipe)),
     )
+    recipes = Recipes(optimizer.recipe, schedule.recipe)
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
 
@@ -213,9 +262,9 @@ def _plan(
     return StudyPlan(
         name=study.name or definition.default_name,
         definition=definition,
-        algorithm=optimizer.kind,
+        recipes=recipes,
         problem=problem,
-        search=fit(problem, optimizer.kind, definition),
+        search=fit(problem, recipes, definition),
         n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
         truth=study.truth,
         backend=backend,
@@ -226,11 +275,61 @@ def _plan(
     )
 
 
-def _spectrum(group: PowerLaw | File) -> tuple[Spectrum, dict[str, float | str]]:
+def _problem(section: Mapping[str, Any]) -> Callable[..., NoisyQuadratic]:
+    """The class of the problem."""
+    make = located("problem", section)
+    if make is not NoisyQuadratic:
+        raise ValueError(f"problem.{TARGET}={name_of(make)}: must be nqm_study.NoisyQuadratic")
+    for key in section:
+        if key not in (TARGET, "name"):
+            raise ValueError(f"problem.{key}={typed(section[key])}: no such key")
+    return NoisyQuadratic
+
+
+def _spectrum(section: Mapping[str, Any]) -> tuple[Spectrum, dict[str, float | str]]:
     """The spectrum of its group, and the settings that tell it from others of its name."""
-    if isinstance(group, PowerLaw):
+    make = located("spectrum", section)
+    given = {key: v for key, v in section.items() if key not in ("name", TARGET)}
+    if make is power_law:
+        group = group_of("spectrum", "power_law", given)
         spectrum = under("spectrum", functools.partial(_power_law, group.dim, group.exponent))
         return spectrum, {"dim": float(group.dim), "exponent": group.exponent}
+    if make is load_spectrum:
+        return _file(group_of("spectrum", "load_spectrum", given))
+    return _own_spectrum(make, given)
+
+
+def _own_spectrum(
+    make: Callable[..., object], given: Mapping[str, Any]
+) -> tuple[Spectrum, dict[str, float | str]]:
+    """The spectrum that a user's function makes, and its arguments."""
+    known = inspect.signature(make).parameters
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(
+                f"spectrum.{key}={typed(value)}: {name_of(make)} has only {listed(known)}"
+            )
+    try:
+        spectrum = make(**given)
+    except Exception as error:  # the user's function may raise anything
+        why = on_one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"spectrum.{TARGET}={name_of(make)}: failed, {why}") from error
+    if not isinstance(spectrum, Spectrum):
+        raise ValueError(
+            f"spectrum.{TARGET}={name_of(make)}: must return a Spectrum, and returned "
+            f"{type(spectrum).__name__}"
+        )
+    # Its arrays are known by their digest; this is for the reader.
+    said = {n: v if isinstance(v, str) else float(v) for n, v in given.items() if _is_value(v)}
+    return spectrum, said
+
+
+def _is_value(value: object) -> bool:
+    return isinstance(value, (str, int, float))
+
+
+def _file(group: Any) -> tuple[Spectrum, dict[str, float | str]]:
+    """The spectrum of a file, with its name, the modes it stands for and its scale."""
     path = group.path
     if not isinstance(path, str) or not path.strip():
         raise ValueError(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
+from omegaconf import OmegaConf
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -24,6 +25,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from nqm_study.config.folder import conf_dir
 from nqm_study.config.hyperparameters import MOST_BATCH_SIZE, batch_size_of
 from nqm_study.config.refusals import (
     LONGEST_NAME,
@@ -104,8 +106,6 @@ class Report:
 class PowerLaw:
     """Curvatures i^-exponent, i = 1..dim."""
 
-    name: Part
-    kind: Literal["power_law"]
     dim: Integer = Field(ge=1, le=MOST_BATCH_SIZE, description="number of modes")
     exponent: Number = Field(ge=0, description="how fast the curvatures fall")
 
@@ -114,8 +114,6 @@ class PowerLaw:
 class File:
     """Curvatures from a file."""
 
-    name: Part
-    kind: Literal["file"]
     path: Annotated[Any, WithJsonSchema({"type": "string"})] = Field(
         description="a .csv or .npz file, from the folder you start in"
     )
@@ -300,11 +298,13 @@ class Decay:
 SETTINGS: Mapping[str, Any] = {
     "Adam": Beta2,
     "piecewise_constant": Pieces,
-    "optimal": Optimal,
-    "step_decay": Drops,
-    "warmup_stable_decay": Decay,
+    "optimal_schedule": Optimal,
+    "StepDecay": Drops,
+    "WarmupStableDecay": Decay,
+    "power_law": PowerLaw,
+    "load_spectrum": File,
 }
-"""What can only be given, by the optimizer's class or the schedule's name."""
+"""What can only be given, by the class or the function that an option names."""
 
 
 @group
@@ -319,7 +319,8 @@ class Configuration:
     target: Number = Field(gt=0, description="expected loss to reach")
     study: Study
     optimizer: dict[str, Any] = Field(description="its hyperparameters: numbers or ranges")
-    spectrum: PowerLaw | File = Field(discriminator="kind")
+    problem: dict[str, Any] = Field(description="the kind of loss")
+    spectrum: dict[str, Any] = Field(description="its curvatures and noise")
     schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
     sampler: Tpe | Gp | Cmaes | Random | Qmc | Grid | Nsgaii = Field(discriminator="name")
     storage: Embedded | Postgresql = Field(discriminator="name")
@@ -336,13 +337,22 @@ def parsed(data: Mapping[str, Any]) -> Configuration:
     return _checked(Configuration, data)  # type: ignore[no-any-return]
 
 
+def group_of(group: str, kind: str, given: Mapping[str, Any]) -> Any:
+    """The keys of an option as its type, by the class or the function that it names.
+
+    Raises:
+        ValueError: in one line with the key, the value and what is allowed.
+    """
+    return _checked(SETTINGS[kind], given, f"{group}.")
+
+
 def given_settings(group: str, kind: str, given: Mapping[str, Any]) -> dict[str, float | str]:
     """The settings that are given of an optimizer's class or of a schedule, less those left open.
 
     Raises:
         ValueError: in one line with the key, the value and what is allowed.
     """
-    found = _checked(SETTINGS[kind], given, f"{group}.")
+    found = group_of(group, kind, given)
     return {name: v for name in given if (v := getattr(found, name)) is not None}
 
 
@@ -365,12 +375,17 @@ def _schema(cls: Any) -> Mapping[str, Any]:
 
 def described() -> str:
     """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
-    settings = (
-        line
-        for kind, cls in SETTINGS.items()
-        for line in (f"{kind}: {cls.__doc__}", *_described("  ", _schema(cls)))
-    )
-    return "\n".join((*_described("", _schema(Configuration)), *settings))
+    lines = list(_described("", _schema(Configuration)))
+    for group_ in ("optimizer", "schedule", "spectrum"):
+        options: dict[str, list[str]] = {}
+        for path in sorted((conf_dir() / group_).glob("*.yaml")):
+            target = str(OmegaConf.select(OmegaConf.load(path), "_target_")).rpartition(".")[2]
+            options.setdefault(target, []).append(path.stem)
+        for target, names in options.items():
+            if target in SETTINGS:
+                lines.append(f"{group_}={'|'.join(names)}: {SETTINGS[target].__doc__}")
+                lines.extend(_described(f"{group_}.", _schema(SETTINGS[target])))
+    return "\n".join(lines)
 
 
 def _described(group: str, node: Mapping[str, Any]) -> Iterator[str]:

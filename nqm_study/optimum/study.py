@@ -11,10 +11,12 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Constant
 from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.recipes import Recipes, set_by_policy
 from nqm_study.study.records import Optimum
-from nqm_study.study.registry import COMPUTED, set_by_policy
 
 if TYPE_CHECKING:
     from nqm_study.optimum.tuned import Tuned
@@ -27,24 +29,24 @@ DECAYS = {"momentum": "momentum", "ema_decay": "ema"}
 """The families by what is searched beside the rate."""
 
 
-def wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
+def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether the optimum of a study is to be computed."""
-    if not definition.searched or definition.schedule in COMPUTED:
+    if not definition.searched or recipes.schedule.computed:
         return False
-    return truth == "all" or (truth and _is_linear(algorithm, definition))
+    return truth == "all" or (truth and _is_linear(recipes, definition))
 
 
 def true_optimum(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, space: SearchSpace
+    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, space: SearchSpace
 ) -> Optimum | None:
     """The fewest steps over all values of what a study searches; None where none reach the target.
 
     Of the linear optimizers at a constant rate it is exact, and over all values, also those outside
     of the ranges searched. Elsewhere it is the best of a dense search of the ranges.
     """
-    if _is_linear(algorithm, definition):
+    if _is_linear(recipes, definition):
         return _exact(problem, definition)
-    return _dense(problem, algorithm, definition, space)
+    return _dense(problem, recipes, definition, space)
 
 
 def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | None:
@@ -63,9 +65,9 @@ def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Optimum | No
     return Optimum(found.steps, values, exact=found.exact)
 
 
-def frontier_wanted(truth: Truth, algorithm: str, definition: StudyDefinition) -> bool:
+def frontier_wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether the exact frontier of a study that searches the batch size is to be computed."""
-    return bool(truth) and _is_linear(algorithm, definition)
+    return bool(truth) and _is_linear(recipes, definition)
 
 
 def true_frontier(
@@ -99,12 +101,12 @@ def _tuned(*family: Any, **held: Any) -> Tuned:
     return tuned(*family, **held)
 
 
-def _is_linear(algorithm: str, definition: StudyDefinition) -> bool:
+def _is_linear(recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether ``tuned`` gives the optimum exactly."""
     searched = set(definition.searched)
     return (
-        algorithm == "SGD"
-        and definition.schedule == "constant"
+        recipes.optimizer.make is SGD
+        and recipes.schedule.make is Constant
         and "warmup_fraction" not in definition.hyperparameters
         and "learning_rate" in searched
         and searched - {"learning_rate"} in ({"momentum"}, {"ema_decay"}, set())
@@ -116,7 +118,7 @@ _FOUND: dict[tuple[NoisyQuadratic, str, int], Optimum | None] = {}
 
 
 def _dense(
-    problem: NoisyQuadratic, algorithm: str, made: StudyDefinition, space: SearchSpace
+    problem: NoisyQuadratic, recipes: Recipes, made: StudyDefinition, space: SearchSpace
 ) -> Optimum | None:
     """The fewest steps found in a study's own ranges; None where no point reaches the target."""
     from nqm_study.optimum.dense_search import Coordinate
@@ -127,7 +129,7 @@ def _dense(
     if key not in _FOUND:
         found = search_runs(
             problem,
-            lambda values: parts_of_run(problem, algorithm, made, space.values(values)),
+            lambda values: parts_of_run(problem, recipes, made, space.values(values)),
             [
                 Coordinate(each.name, each.low, each.high, "log" if each.log else "linear")
                 for each in space.coordinates

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
+from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
 
 _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""
@@ -85,7 +85,7 @@ def variant(definition: StudyDefinition) -> str:
     parts = []
     expected = {name for kind in kinds for name in _SEARCHED.get(kind, ())}
     for name, value in given.items():
-        if isinstance(value, Range):
+        if isinstance(value, Searched):
             if name in usual and name not in expected:
                 parts.append(_value_text(name, value, 0))
         elif isinstance(value, str):
@@ -251,16 +251,20 @@ def _hyperparameter_texts(name: str, values: Sequence[Hyperparameter | None]) ->
     return texts
 
 
-def _value_text(name: str, value: Hyperparameter | None, detail: int) -> str:
+def _value_text(name: str, value: Hyperparameter | None, detail: int) -> str:  # noqa: PLR0911 (one for each kind)
     if name == "preconditioner_power":
         # Where there is none, the power is 0.
         name, value = "power", 0.0 if value is None else value
     if value is None:
         return f"no {name}"
-    if not isinstance(value, Range):
+    if isinstance(value, str):
+        return f"{name} {value}"
+    if not isinstance(value, Searched):
         return f"{name} {value!r}" if detail == 2 else f"{name} {value:g}"
     if detail == 0:
         return f"{name} searched"
+    if not isinstance(value, Range):
+        return f"{name} {value}"
     if value.low is None and value.high is None:
         return f"{name} fitted"
     ends = (value.low, value.high)
@@ -305,5 +309,6 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "warm_start": lambda on: "first guess" if on else "no first guess",
     "enqueued": _enqueued_text,
     "max_growth": lambda most: "any growth" if most is None else f"max_growth {most:g}",
+    "code": lambda code: f"code {', '.join(code.values()) or 'built in'}",
 }
 """The words for a field's value; for other fields it is the name with the value."""

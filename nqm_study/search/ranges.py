@@ -33,10 +33,12 @@ from typing import Any
 
 from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.schedules import Constant
+from nqm_study.search.pace import Pace
 from nqm_study.search.scales import Scales, joined, scales_of
 from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
-from nqm_study.study.registry import COMPUTED
+from nqm_study.study.recipes import CONSTANT, Recipes
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
 WIDE = 30.0
@@ -78,7 +80,7 @@ LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
 
 
-def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Search:
+def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
     """Fit the search space of a study to its problem, and choose the first trials.
 
     Where the batch size is searched, a hyperparameter without bounds is searched as a multiple of
@@ -87,7 +89,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
 
     Args:
         problem: spectrum and batch size, which does not matter where it is searched.
-        algorithm: name of the optimizer's class, ``SGD`` or ``Adam``.
+        recipes: how the study's optimizer and its schedule are made.
         definition: the study's.
 
     Raises:
@@ -95,14 +97,14 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
             that is enqueued and not inside its range.
     """
     if isinstance(definition.batch_size, Range):
-        return _fit_sizes(problem, algorithm, definition, definition.batch_size)
-    scales = scales_of(problem, algorithm, definition)
-    start = _start(scales, algorithm, definition)
+        return _fit_sizes(problem, recipes, definition, definition.batch_size)
+    scales = scales_of(problem, recipes, definition)
+    start = _start(scales, recipes, definition)
     hyperparameters: Mapping[str, Any] = definition.hyperparameters
     # The rate's coordinate depends on momentum, which comes first.
     ordered = sorted(hyperparameters, key=lambda name: name == "learning_rate")
     coordinates = tuple(
-        _coordinate(name, each, scales, start, algorithm, definition)
+        _coordinate(name, each, scales, start, recipes, definition)
         for name in ordered
         if isinstance(each := hyperparameters[name], Range)
     )
@@ -118,7 +120,7 @@ def fit(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) ->
     ]
     asked = [{**firsts[0], **given} for given in definition.enqueued]
     for values in asked:
-        _require_run(problem, algorithm, definition, values)
+        _require_run(problem, recipes, definition, values)
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
     space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
     starts = _with_starts(space, asked, firsts, definition).starts
@@ -156,11 +158,11 @@ def _with_starts(
 
 
 def _fit_sizes(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, sizes: Range
+    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, sizes: Range
 ) -> Search:
     """The search of a study whose batch size is searched in a range."""
     batch_size = replace(plain(BATCH_SIZE, sizes, open_low=False, open_high=False), integer=True)
-    fits = {size: _fit_one(problem, algorithm, definition, size) for size in sizes_across(sizes)}
+    fits = {size: _fit_one(problem, recipes, definition, size) for size in sizes_across(sizes)}
     first = next(iter(fits.values())).space
     coordinates = (
         batch_size,
@@ -198,7 +200,7 @@ def sizes_across(sizes: Range) -> list[int]:
 
 
 def _fit_one(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, size: int
+    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, size: int
 ) -> Search:
     """The search that fits one batch size, with the rule's point as its first trial."""
     alone = replace(
@@ -208,7 +210,7 @@ def _fit_one(
         enqueued=(),
         sampler={"name": "random"},
     )
-    return fit(replace(problem, batch_size=size), algorithm, alone)
+    return fit(replace(problem, batch_size=size), recipes, alone)
 
 
 def _guided(
@@ -240,44 +242,46 @@ def _guided(
     )
 
 
-def _start(scales: Scales, algorithm: str, definition: StudyDefinition) -> dict[str, float]:
+def _start(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> dict[str, float]:
     """The rule's values of the hyperparameters that it knows: where the first trial is."""
     given: Mapping[str, Any] = definition.hyperparameters
-    scheduled = definition.schedule != "constant"
+    scheduled = recipes.schedule.make is not Constant
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
-    if algorithm == "Adam":
+    if recipes.optimizer.adaptive:
         return first
-    nesterov = bool(given.get("nesterov", False))
+    pace = Pace(recipes.optimizer, given)
     small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
     if isinstance(momentum, Range):
-        large = min((2.5 if nesterov else 4.8) / scales.root, 1.0)
+        large = min((2.5 if pace.tight else 4.8) / scales.root, 1.0)
         gap = joined(11.3 * scales.batch_share, large)
         if scheduled:
-            gap = min(max(_most(gap, nesterov) / scales.speed / small_rate, large), max(large, 0.5))
+            gap = min(max(_most(gap, pace) / scales.speed / small_rate, large), max(large, 0.5))
         gap = max(gap, LEAST_GAP)
         # What the rate is stable beside is the momentum that is inside the range.
         gap = max(gap, 1.0 - momentum.high) if momentum.high is not None else gap
         gap = min(gap, 1.0 - momentum.low) if momentum.low is not None else gap
         first["momentum"] = 1.0 - gap
-    most = _most(gap, nesterov) / scales.speed
-    if gap < 1.0:
-        first["learning_rate"] = joined(small_rate * gap, most)
+    if gap < 1.0 and pace.heavy:
+        first["learning_rate"] = joined(small_rate * gap, _most(gap, pace) / scales.speed)
+    elif not pace.plain:
+        at = {"momentum": 1.0 - gap} if gap < 1.0 else {}
+        gain = pace.gain(**at)
+        slow = small_rate / gain if gain > 0.0 else math.inf
+        first["learning_rate"] = joined(slow, 0.9 * pace.limit(**at) / scales.speed)
     elif scheduled:
         first["learning_rate"] = joined(small_rate, scales.noiseless)
     if isinstance(given.get("ema_decay"), Range):
         first["ema_decay"] = 1.0 - max(min(24.0 * scales.batch_share, 0.5), LEAST_GAP)
-        if gap == 1.0:
+        if gap == 1.0 and pace.plain:
             first["learning_rate"] = joined(10.0 * scales.small_rate, scales.noiseless)
     return first
 
 
-def _most(gap: float, nesterov: bool) -> float:
+def _most(gap: float, pace: Pace) -> float:
     """A rate times x that is stable beside a momentum of 1 - gap, close to the largest."""
-    momentum = 1.0 - gap
-    limit = 2.0 * (1.0 + momentum)
-    return 0.975 * limit / (1.0 + 2.0 * momentum) if nesterov else 0.9 * limit
+    return (0.975 if pace.tight else 0.9) * pace.limit(momentum=1.0 - gap)
 
 
 def _coordinate(
@@ -285,20 +289,21 @@ def _coordinate(
     each: Range,
     scales: Scales,
     start: Mapping[str, float],
-    algorithm: str,
+    recipes: Recipes,
     definition: StudyDefinition,
 ) -> Coordinate:
     given = definition.hyperparameters
     if not each.fitted:
         return plain(name, each)
-    if name == "learning_rate" and each.low is None and each.high is None and algorithm == "SGD":
-        return _rate(scales, start, definition)
+    linear = not recipes.optimizer.adaptive
+    if name == "learning_rate" and each.low is None and each.high is None and linear:
+        return _rate(scales, start, recipes, definition)
     if name == "learning_rate":
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
-        if algorithm == "SGD":
-            alone = definition.schedule == "constant" and not given.get("momentum", 0.0)
-            cap = _cap(scales, definition)
+        if linear:
+            alone = recipes.schedule.make is Constant and not given.get("momentum", 0.0)
+            cap = _cap(scales, recipes, definition)
             # Heavy ball is stable below 2 (1 + momentum) / x.
             beyond = 2.0 * min(cap, BEYOND * (2.0 / scales.speed))
             high = scales.limit if alone else beyond
@@ -309,7 +314,7 @@ def _coordinate(
         gap = 1.0 - start[name]
         least, most = max(gap * 1e-2, LEAST_GAP), min(gap * 1e3, 1.0)
         fitted = 1.0 - most, 1.0 - least, most < 1.0, True
-    elif name == "ema_decay":
+    elif each.scale == "log_one_minus":
         fitted = 0.0, 1.0 - max(1.0 / max(scales.steps, 2.0), LEAST_GAP), False, True
     else:
         raise ValueError(f"{_key(name)}={each}: must have both bounds")
@@ -333,16 +338,21 @@ def _coordinate(
     )
 
 
-def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinition) -> Coordinate:
+def _rate(
+    scales: Scales, start: Mapping[str, float], recipes: Recipes, definition: StudyDefinition
+) -> Coordinate:
     """The coordinate of SGD's learning rate, where no bound is given."""
-    scheduled = definition.schedule != "constant"
+    scheduled = recipes.schedule.make is not Constant
     momentum: Any = definition.hyperparameters.get("momentum", 0.0)
-    if momentum != 0.0:
+    pace = Pace(recipes.optimizer, definition.hyperparameters)
+    if not pace.plain and not pace.heavy:
+        return _own_rate(scales, start, pace, definition)
+    if momentum != 0.0 and pace.heavy:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
-        cap = _cap(scales, definition)
+        cap = _cap(scales, recipes, definition)
         return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap)
-    cap = _cap(scales, definition)
+    cap = _cap(scales, recipes, definition)
     if math.isfinite(cap):
         return Coordinate(
             "learning_rate", "itself", scales.rate / WIDE, cap, open_high=False, cap=cap
@@ -362,30 +372,44 @@ def _rate(scales: Scales, start: Mapping[str, float], definition: StudyDefinitio
     )
 
 
-def _cap(scales: Scales, definition: StudyDefinition) -> float:
+def _own_rate(
+    scales: Scales, start: Mapping[str, float], pace: Pace, definition: StudyDefinition
+) -> Coordinate:
+    """The coordinate of a learning rate whose pace is neither SGD's nor heavy ball's."""
+    known = {name: value for name, value in start.items() if name in definition.searched}
+    rate = known.pop("learning_rate")
+    limits = [pace.limit(**{**ends, **known}) for ends in pace.corners()]
+    if not max(limits) > 0.0:
+        raise ValueError(f"optimizer={definition.optimizer}: is unstable at any learning rate")
+    high = min(BEYOND * max(limits) / scales.speed, rate * WIDE * HIGHER)
+    return Coordinate("learning_rate", "itself", rate / WIDE, max(high, 2.0 * rate))
+
+
+def _cap(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> float:
     """The largest rate of a schedule that plain SGD would be trained with; infinite: no cap.
 
     It depends on the preconditioner, so that there is none where the power is searched.
     """
     searched = isinstance(definition.hyperparameters.get("preconditioner_power"), Range)
-    if definition.schedule == "constant" or searched:
+    if recipes.schedule.make is Constant or searched:
         return math.inf
     return BELOW_LIMIT * 2.0 / scales.speed
 
 
 def _require_run(
     problem: NoisyQuadratic,
-    algorithm: str,
+    recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> None:
     """Refuse values that no run can have, by what an optimizer or a schedule says of them."""
     known = {name: v for name, v in values.items() if name in definition.hyperparameters}
-    if definition.schedule in COMPUTED:
+    if recipes.schedule.computed:
         known = {"learning_rate": 1.0, **known}
-        definition = replace(definition, schedule="constant")
+        definition = replace(definition, schedule_settings={})
+        recipes = replace(recipes, schedule=CONSTANT)
     try:
-        parts_of_run(problem, algorithm, definition, known)
+        parts_of_run(problem, recipes, definition, known)
     except (TypeError, ValueError) as error:
         raise ValueError(f"study.enqueue.{error}") from error
 

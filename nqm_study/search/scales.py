@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,12 +14,14 @@ from nqm_study.model.linear.members import Family
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.small_batch import SmallBatch, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.search.pace import Pace
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.recipes import Recipes
 
 
 @dataclass(frozen=True)
 class Scales:
-    """The scales of a problem for one algorithm, known before any trial.
+    """The scales of a problem for SGD or for Adam, known before any trial.
 
     Attributes:
         rate: learning rate of the first trial, without momentum.
@@ -43,9 +45,11 @@ class Scales:
     speed: float
 
 
-def scales_of(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Scales:
-    """The scales of a study's problem, for an algorithm, ``SGD`` or ``Adam``."""
-    return (_adam if algorithm == "Adam" else _sgd)(problem, definition)
+def scales_of(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:
+    """The scales of a study's problem, for linear optimizers or for Adam."""
+    if recipes.optimizer.adaptive:
+        return _adam(problem, definition)
+    return _sgd(problem, recipes, definition)
 
 
 def joined(small: float, large: float) -> float:
@@ -54,10 +58,9 @@ def joined(small: float, large: float) -> float:
     return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
 
 
-def _sgd(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
-    power: Any = definition.hyperparameters.get("preconditioner_power", 0.0)
+def _sgd(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:
     # A power that is searched: that of its low end has the lowest rates, and all have one limit.
-    power = (power.low or 0.0) if isinstance(power, Range) else power
+    power = Pace(recipes.optimizer, definition.hyperparameters).power
     known = _small_batch(problem.spectrum, power, definition.target)
     family = Family({"preconditioner_power": power})
     limit = largest_rate(problem, family, definition.target)

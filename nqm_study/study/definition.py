@@ -141,6 +141,22 @@ def hyperparameter_of(data: Any) -> Hyperparameter:
     return Range(**data)
 
 
+def applying(
+    hyperparameters: Mapping[str, Hyperparameter], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The values of those hyperparameters that apply beside each other."""
+    found = dict(values)
+    while True:
+        kept = {
+            name: value
+            for name, value in found.items()
+            if not isinstance(each := hyperparameters.get(name), Searched) or each.applies(found)
+        }
+        if len(kept) == len(found):
+            return kept
+        found = kept
+
+
 def _searched_json(each: Hyperparameter) -> Any:
     """A hyperparameter as JSON values, of what is searched without what is empty or off."""
     if isinstance(each, Choices):
@@ -160,7 +176,9 @@ def as_float(number: float) -> float:
         return math.inf if number > 0 else -math.inf
 
 
-_LEFT_OUT = ("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth")
+_LEFT_OUT = (
+    *("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth", "code"),
+)
 """The fields that are left out of a definition's JSON values where they are empty or off."""
 
 
@@ -193,6 +211,8 @@ class StudyDefinition:
         enqueued: hyperparameters of trials that come before these, in the user's units.
         max_growth: a run counts as diverged if its expected loss rises above this many times the
             first one on the way to the target; None: any rise counts.
+        code: what the users' own optimizer and schedule are known by: the class's name, and its
+            version or a digest of its source.
     """
 
     optimizer: str
@@ -211,6 +231,7 @@ class StudyDefinition:
     warm_start: bool = False
     enqueued: Sequence[Mapping[str, float]] = ()
     max_growth: float | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.

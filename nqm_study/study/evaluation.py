@@ -6,14 +6,14 @@ import contextlib
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules import Schedule, as_steps
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.schedules.computed.optimal import (
     LONGEST as OPTIMAL_LONGEST,
@@ -23,25 +23,25 @@ from nqm_study.model.schedules.computed.optimal import (
     optimal_schedule,
 )
 from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
-from nqm_study.study.registry import ALGORITHMS, make_optimizer, make_schedule, set_by_policy
+from nqm_study.study.recipes import Recipes, set_by_policy
 from nqm_study.study.trials import Evaluate, Evaluation
 
 
-def evaluation(problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition) -> Evaluate:
+def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Evaluate:
     """The function from a trial's hyperparameters to its result.
 
     Args:
         problem: spectrum and batch size; where that is searched, it is the trial's instead.
-        algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
+        recipes: how its optimizer and its schedule are made.
         definition: the study's.
     """
     if definition.two_objectives:
-        return functools.partial(_of_its_size, problem, algorithm, definition)
-    if definition.schedule == "optimal":
+        return functools.partial(_of_its_size, problem, recipes, definition)
+    if recipes.schedule.computed == "optimal":
         return functools.partial(_optimal, problem, definition)
-    if definition.schedule == "greedy":
+    if recipes.schedule.computed == "greedy":
         return functools.partial(_greedy, problem, definition)
-    return functools.partial(_family, problem, algorithm, definition)
+    return functools.partial(_family, problem, recipes, definition)
 
 
 def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
@@ -73,7 +73,7 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
 
 def _of_its_size(
     problem: NoisyQuadratic,
-    algorithm: str,
+    recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> Evaluation:
@@ -81,18 +81,18 @@ def _of_its_size(
     others = dict(values)
     size = others.pop(BATCH_SIZE)
     alone = replace(definition, batch_size=size)
-    return evaluation(replace(problem, batch_size=size), algorithm, alone)(others)
+    return evaluation(replace(problem, batch_size=size), recipes, alone)(others)
 
 
 def _family(
     problem: NoisyQuadratic,
-    algorithm: str,
+    recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> Evaluation:
     crossing = steps_to_target(
         problem,
-        *parts_of_run(problem, algorithm, definition, values),
+        *parts_of_run(problem, recipes, definition, values),
         target=definition.target,
         max_steps=definition.max_steps,
         max_growth=definition.max_growth,
@@ -103,16 +103,15 @@ def _family(
 
 def parts_of_run(
     problem: NoisyQuadratic,
-    algorithm: str,
+    recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> tuple[Optimizer, Schedule]:
     """The optimizer and the schedule of a trial, unless the schedule is a computed one."""
-    settings = definition.optimizer_settings
-    shape = {**values, **set_by_policy(values, settings, problem.batch_size)}
-    own = {e.name: shape.pop(e.name) for e in fields(ALGORITHMS[algorithm]) if e.name in shape}
-    optimizer = make_optimizer(algorithm, own)
-    return optimizer, make_schedule(definition.schedule, shape, definition.schedule_settings)
+    shape = {**values, **set_by_policy(values, definition.optimizer_settings, problem.batch_size)}
+    own = {n: shape.pop(n) for n in recipes.optimizer.names if n in shape}
+    schedule = recipes.schedule({**shape, **definition.schedule_settings})
+    return recipes.optimizer(own), as_steps(schedule)
 
 
 def _optimal(

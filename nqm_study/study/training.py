@@ -19,6 +19,7 @@ from nqm_study.model.schedules import PiecewiseConstant, Schedule
 from nqm_study.model.schedules.computed.greedy import greedy_curve
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import parts_of_run
+from nqm_study.study.recipes import CONSTANT, Recipes
 from nqm_study.study.records import StudyRecord, Training, TrialRecord
 from nqm_study.study.storage.studies import note, study_record
 
@@ -56,7 +57,7 @@ ACCURACY: dict[str, Any] = {"tolerance": 1e-6, "precision": 1e-3}
 
 
 def keep_training(
-    study: Study, problem: NoisyQuadratic, algorithm: str, turn: AbstractContextManager[Any]
+    study: Study, problem: NoisyQuadratic, recipes: Recipes, turn: AbstractContextManager[Any]
 ) -> None:
     """Store the run of a study's best trial, unless the study has it or searches the batch size.
 
@@ -65,7 +66,7 @@ def keep_training(
     Args:
         study: the stored study, with its trials.
         problem: spectrum and batch size.
-        algorithm: name of the optimizer's class, a key of ``ALGORITHMS``.
+        recipes: how its optimizer and its schedule are made.
         turn: held while it is written, where others may write the study as well.
     """
     try:
@@ -75,7 +76,7 @@ def keep_training(
             return
         if record.training is not None and record.training.trial == trial.number:
             return
-        training = training_of(problem, algorithm, record.definition, trial)
+        training = training_of(problem, recipes, record.definition, trial)
         with turn:
             note(study, "training", training)
     except Exception:
@@ -101,7 +102,7 @@ def shown_trial(record: StudyRecord) -> TrialRecord | None:
 
 
 def training_of(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, trial: TrialRecord
+    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
 ) -> Training:
     """The run of a trial.
 
@@ -109,9 +110,9 @@ def training_of(
     length of the run it is the run itself. A run that missed the target goes on to three times the
     steps after which its risk has settled, and to 10^6 at most.
     """
-    if definition.schedule == "greedy":
+    if recipes.schedule.computed == "greedy":
         return _greedy(problem, trial)
-    optimizer, schedule, end = _run(problem, algorithm, definition, trial)
+    optimizer, schedule, end = _run(problem, recipes, definition, trial)
     steps = _spread(end, trial.steps)
     horizon = end if schedule.needs_horizon else None
     risks = risk_curve(problem, optimizer, schedule, steps=steps, horizon=horizon, **ACCURACY)
@@ -131,18 +132,18 @@ def _training(trial: TrialRecord, steps: Integers, risks: Array, scales: Array) 
 
 
 def _run(
-    problem: NoisyQuadratic, algorithm: str, definition: StudyDefinition, trial: TrialRecord
+    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
 ) -> tuple[Optimizer, Schedule, int]:
     """Optimizer and schedule of a trial's run, and the steps it is shown for."""
     # A trial's beta2 is the one that the policy made.
     made, values = replace(definition, optimizer_settings={}), trial.hyperparameters
-    if definition.schedule == "optimal":
-        plain = replace(made, schedule="constant", schedule_settings={})
-        optimizer, _ = parts_of_run(problem, algorithm, plain, values)
+    if recipes.schedule.computed == "optimal":
+        plain = replace(made, schedule_settings={})
+        optimizer, _ = parts_of_run(problem, replace(recipes, schedule=CONSTANT), plain, values)
         # Equal pieces, whose rates are relative to the largest.
         factors = tuple(rate / values["learning_rate"] for _, rate in trial.rates)
         return optimizer, PiecewiseConstant(factors), trial.steps or 0
-    optimizer, schedule = parts_of_run(problem, algorithm, made, values)
+    optimizer, schedule = parts_of_run(problem, recipes, made, values)
     if trial.steps is None:
         return optimizer, schedule, min(definition.max_steps, MOST_UNREACHED)
     return optimizer, schedule, trial.steps * (1 if schedule.needs_horizon else BEYOND)

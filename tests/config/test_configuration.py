@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from composing import composed
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,20 +16,23 @@ from nqm_study.app.presets import presets_of
 from nqm_study.app.sweep import labels
 from nqm_study.config.folder import conf_dir
 from nqm_study.config.hyperparameters import ends
-from nqm_study.config.parts import SCHEDULES, optimizer_part, schedule_part
+from nqm_study.config.parts import optimizer_part, schedule_part
 from nqm_study.config.plan import study_plan
 from nqm_study.config.schema import SETTINGS, described
+from nqm_study.config.targets import located
 from nqm_study.report.labels import own_label
 from nqm_study.study.definition import Range, StudyDefinition
-from nqm_study.study.registry import ALGORITHMS, COMPUTED, FAMILIES, make_optimizer, make_schedule
+from nqm_study.study.recipes import piecewise_constant
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 
 HALF_LIFE = ("optimizer=adam", "optimizer.beta2_policy=half_life")
 NAMED = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
+COMPUTED = ("greedy", "optimal")
 GROUPS = (*NAMED, "batch_sizes", "experiment")
 OPTIONS = [
     (group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))
 ]
+FAMILIES = [name for group, name in OPTIONS if group == "schedule" and name not in COMPUTED]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -37,8 +41,8 @@ def _hydra() -> Iterator[None]:
         yield
 
 
-def composed(*overrides: str) -> DictConfig:
-    return compose("config", list(overrides))
+def section_of(group: str, option: str) -> dict[str, Any]:
+    return _plain(composed(f"{group}={option}")[group]) | {"name": option}
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -60,56 +64,63 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in NAMED])
-def test_every_file_names_itself(group: str, option: str) -> None:
+def test_every_option_has_the_name_of_its_file(group: str, option: str) -> None:
+    if group in ("optimizer", "schedule", "spectrum"):
+        assert composed(f"{group}={option}")[group].name is None
+        return
     # The same sampler, without the local search.
     name = "tpe" if option == "tpe_alone" else option
     assert composed(f"{group}={option}")[group].name == name
 
 
+def test_a_name_that_is_given_is_taken() -> None:
+    given = ("optimizer.name=mine", "schedule.name=still", "spectrum.name=ours")
+    made = study_plan(composed(*given)).definition
+    assert (made.optimizer, made.schedule, made.spectrum) == ("mine", "still", "ours")
+
+
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: str) -> None:
     section = composed(f"optimizer={option}").optimizer
+    made = located("optimizer", section)
     settings = (
-        {each.name for each in fields(SETTINGS[section.algorithm])}
-        if section.algorithm in SETTINGS
+        {each.name for each in fields(SETTINGS[made.__name__])}
+        if made.__name__ in SETTINGS
         else set()
     )
-    known = {each.name for each in fields(ALGORITHMS[section.algorithm])}
-    assert set(section) - {"name", "algorithm"} <= known | settings
+    known = {each.name for each in fields(made)}
+    assert set(section) - {"name", "_target_"} <= known | settings
     assert settings <= set(section)
 
 
 @pytest.mark.parametrize("option", [option for group, option in OPTIONS if group == "optimizer"])
 def test_both_ends_of_an_optimizers_ranges_make_one(option: str) -> None:
-    space = optimizer_part(_plain(composed(f"optimizer={option}").optimizer), 256.0)
-    for values in ends(space.hyperparameters):
-        make_optimizer(space.kind, values)
+    part = optimizer_part(section_of("optimizer", option), 256.0)
+    for values in ends(part.hyperparameters):
+        assert isinstance(part.recipe(values), nqm.SGD | nqm.Adam)
 
 
 def _plain(section: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(section)  # type: ignore[return-value]
 
 
-def test_every_schedule_has_a_file() -> None:
-    assert {option for group, option in OPTIONS if group == "schedule"} == set(SCHEDULES)
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
-    section = _plain(composed(f"schedule={family}").schedule)
+    section = section_of("schedule", family)
     assert "warmup_fraction" in section
     if family != "piecewise_constant":
-        assert set(section) - {"name"} == {each.name for each in fields(FAMILIES[family])}
-    space = schedule_part(section)
-    for values in ends(space.hyperparameters):
-        assert isinstance(make_schedule(family, values, space.settings), FAMILIES[family])
+        taken = {each.name for each in fields(located("schedule", section))}
+        assert set(section) - {"name", "_target_"} == taken
+    part = schedule_part(section)
+    for values in ends(part.hyperparameters):
+        assert isinstance(part.recipe({**values, **part.settings}), nqm.Schedule)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_no_hyperparameter_is_of_both_a_schedule_and_an_optimizer(family: str) -> None:
-    taken = {each.name for algorithm in ALGORITHMS.values() for each in fields(algorithm)}
+    taken = {each.name for made in (nqm.SGD, nqm.Adam) for each in fields(made)}
     taken |= {each.name for each in fields(SETTINGS["Adam"])}
-    own = {each.name for each in fields(FAMILIES[family])}
+    own = set(schedule_part(section_of("schedule", family)).recipe.names)
     assert not taken & (own | {"pieces", "ratio", "ratio_2", "max_learning_rate"})
 
 
@@ -152,7 +163,7 @@ def test_six_pieces_are_six_searched_rates_and_one_can_be_fixed() -> None:
 
 def test_a_piece_has_its_ratio_times_the_rate_of_the_piece_before() -> None:
     values = {"ratio_2": 0.5, "ratio_3": 0.25, "warmup_fraction": 0.2}
-    made = make_schedule("piecewise_constant", values, {"pieces": 3})
+    made = piecewise_constant(pieces=3, **values)
     assert made == nqm.PiecewiseConstant((1.0, 0.5, 0.125), warmup_fraction=0.2)
 
 
@@ -241,11 +252,11 @@ def test_studies_of_one_policy_are_one_curve_across_batch_sizes() -> None:
 def test_each_form_of_adam_searches_what_its_name_says(option: str, searched: set[str]) -> None:
     plan = study_plan(composed(f"optimizer={option}"))
     assert set(plan.search.space.distributions) == searched
-    assert plan.algorithm == "Adam"
+    assert plan.recipes.optimizer.make is nqm.Adam
     assert plan.definition.hyperparameters["learning_rate"] == Range(None, None, "log")
 
 
-@pytest.mark.parametrize("schedule", sorted(COMPUTED))
+@pytest.mark.parametrize("schedule", COMPUTED)
 def test_a_computed_schedule_has_no_learning_rate_to_search(schedule: str) -> None:
     plan = study_plan(composed(f"schedule={schedule}", "optimizer.learning_rate.low=1e-4"))
     assert plan.definition.hyperparameters == {}
@@ -320,16 +331,17 @@ def test_an_experiment_says_what_is_swept(
     assert len(made.batch_size.split(",")) == batch_sizes
     swept = made.get("schedule", "")
     assert len(swept.split(",") if swept else []) == schedules
-    assert set(swept.split(",") if swept else []) <= set(SCHEDULES)
+    assert set(swept.split(",") if swept else []) <= {*FAMILIES, *COMPUTED}
 
 
 def test_the_scaling_experiment_sweeps_sgd_and_adam_over_every_power_of_two() -> None:
-    made = compose("config", ["experiment=adam_scaling"], return_hydra_config=True)
+    made = composed("experiment=adam_scaling")
     assert dict(made.hydra.sweeper.params) == {
         "optimizer": "sgd,adam",
         "batch_size": ",".join(str(2**k) for k in range(2, 21)),
     }
-    assert (made.schedule.name, made.target, made.spectrum.name) == ("constant", 0.01, "paper")
+    chosen = made.hydra.runtime.choices
+    assert (chosen.schedule, made.target, chosen.spectrum) == ("constant", 0.01, "paper")
     quick = ["experiment=adam_scaling", "batch_sizes=quick"]
     params = compose("config", quick, return_hydra_config=True).hydra.sweeper.params
     assert params.batch_size == "64,256,1024,4096,16384"
@@ -340,11 +352,7 @@ def test_every_key_has_a_comment_above_it(group: str, option: str) -> None:
     lines = (conf_dir() / group / f"{option}.yaml").read_text().splitlines()
     assert lines[0].startswith("#")
     for above, line in itertools.pairwise(lines):
-        if (
-            line
-            and not line.startswith(("#", " "))
-            and line.split(":")[0] not in {"kind", "algorithm"}
-        ):
+        if line and not line.startswith(("#", " ")) and line.split(":")[0] != "_target_":
             assert above.startswith("#"), f"{line!r} has no comment above it"
 
 
@@ -485,12 +493,11 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         (["tracking.diagnostics=yes please"], "tracking.diagnostics=yes please: must be true or"),
         (["tracking.experiment=null"], "tracking.experiment=null: must be a text, not empty"),
         (["study.name="], "study.name=: must be a text, not empty"),
-        (["optimizer.name=null"], "optimizer.name=null: must be a text, not empty"),
+        (["optimizer.name=''"], "optimizer.name=: must be a text, not empty"),
         (["batch_size=${foo}"], "Interpolation key 'foo' not found"),
         (["spectrum.dim=0"], "spectrum.dim=0: must be an integer of at least 1"),
         (["spectrum.exponent=-1"], "spectrum.exponent=-1: must be a finite number of at least 0"),
-        (["schedule.name=foo"], "schedule=foo: must be one of constant, linear, cosine"),
-        (["~schedule.name"], "schedule.name: is missing"),
+        (["~schedule._target_"], "schedule._target_: is missing"),
         (
             ["schedule=step_decay", "schedule.drops=0"],
             "schedule.drops=0: must be an integer of at least 1",
@@ -562,12 +569,12 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         ),
         (
             ["schedule=optimal", "optimizer=adam"],
-            "schedule=optimal: is computed for optimizers of algorithm SGD only, and "
+            "schedule=optimal: is computed for optimizers of nqm_study.SGD only, and "
             "optimizer=adam is Adam",
         ),
         (
             ["schedule=greedy", "optimizer=adam"],
-            "schedule=greedy: is computed for optimizers of algorithm SGD only",
+            "schedule=greedy: is computed for optimizers of nqm_study.SGD only",
         ),
         (
             ["schedule=optimal", "optimizer.learning_rate=0.5"],
@@ -650,7 +657,7 @@ def test_help_says_what_is_allowed_under_every_key_and_what_it_is() -> None:
     for group, option in OPTIONS:
         if group in NAMED and group not in ("optimizer", "schedule"):
             for key in set(OmegaConf.load(conf_dir() / group / f"{option}.yaml")) - {
-                "name", "kind", "defaults",
+                "name", "_target_", "defaults",
             }:  # fmt: skip
                 assert f"  {group}.{key}: " in text
     for group in ("study", "report"):

@@ -9,8 +9,8 @@ from program import ALONE, run, runs
 
 import nqm_study as nqm
 from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.recipes import set_by_policy
 from nqm_study.study.records import TrialRecord
-from nqm_study.study.registry import set_by_policy
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import read_records, study_record
 

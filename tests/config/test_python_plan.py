@@ -1,6 +1,7 @@
 """A study asked for in Python goes the way of the command line: the same checks and values."""
 
 import pytest
+from composing import composed
 from hydra import compose, initialize_config_dir
 
 import nqm_study as nqm
@@ -22,7 +23,7 @@ def test_both_refuse_the_same_values_in_the_same_words(key: str, value: object) 
         python_plan(PROBLEM, "sgd", **{key: value})
     typed = f"'{value}'" if isinstance(value, str) else value
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", [f"study.{key}={typed}"])
+        cfg = composed(f"study.{key}={typed}")
     with pytest.raises(ValueError, match=r"^study\.") as command_line:
         study_plan(cfg)
     assert str(command_line.value) == f"study.{python.value}"
@@ -37,7 +38,7 @@ def test_both_make_the_same_definition_but_for_the_spectrums_name(
         return
     python = python_plan(PROBLEM, family, schedule=schedule).definition.to_json()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", [f"optimizer={family}", f"schedule={schedule}"])
+        cfg = composed(f"optimizer={family}", f"schedule={schedule}")
     command_line = study_plan(cfg).definition.to_json()
     names = {"spectrum", "spectrum_settings"}
     assert {k: v for k, v in python.items() if k not in names} == {

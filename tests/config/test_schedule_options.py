@@ -167,5 +167,5 @@ def test_a_study_under_a_schedule_resumes_as_if_never_interrupted(tmp_path: Path
 def test_a_hyperparameter_of_neither_is_refused_under_the_optimizers_name() -> None:
     with pytest.raises(ValueError, match=r"^optimizer\.exponent=1\.0: SGD has only"):
         found("linear", family="sgd", hyperparameters={"exponent": 1.0})
-    with pytest.raises(ValueError, match=r"^schedule=foo: must be one of constant, linear"):
+    with pytest.raises(ValueError, match=r"^schedule=foo: must be one of constant, cosine"):
         found("foo", family="sgd")

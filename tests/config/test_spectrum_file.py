@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
+from hydra import initialize_config_dir
 from program import ALONE, mirrored, run, runs, stored
 
 import nqm_study as nqm
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def planned(*overrides: str) -> StudyPlan:
-    return study_plan(compose("config", ["spectrum=file", *overrides]))
+    return study_plan(composed("spectrum=file", *overrides))
 
 
 def test_a_file_is_the_spectrum_it_holds(folder: Path) -> None:
@@ -93,7 +94,7 @@ def test_names_that_are_quoted_for_hydra_are_found(folder: Path, name: str) -> N
 def test_a_definition_of_a_power_law_is_hashed_as_before(folder: Path) -> None:
     """Studies stored by earlier versions are continued, not begun again."""
     assert folder.exists()
-    plan = study_plan(compose("config", []))
+    plan = study_plan(composed())
     assert plan.definition.to_json()["spectrum_settings"] == {"dim": 10_000.0, "exponent": 1.0}
     assert plan.definition.spectrum_text == "paper (dim 10000, exponent 1)"
 
@@ -120,7 +121,7 @@ def test_a_definition_of_a_power_law_is_hashed_as_before(folder: Path) -> None:
             "spectrum.dim=3: no such key; there are path, rescale",
         ),
         (["spectrum.path=net.csv", "~spectrum.rescale"], "spectrum.rescale: is missing"),
-        (["spectrum.kind=files"], "spectrum.kind=files: must be one of file, power_law"),
+        (["spectrum._target_=files"], "spectrum._target_=files: must be the name of a class or"),
         (
             ["spectrum=paper", "+spectrum.path=net.csv"],
             "spectrum.path=net.csv: no such key; there are dim, exponent",
@@ -240,9 +241,9 @@ def test_a_job_tells_a_changed_file_from_a_changed_configuration_and_a_lost_file
     folder: Path,
 ) -> None:
     known = marks([planned("spectrum.path=net.csv")])
-    cfg = compose("config", ["spectrum=file", "spectrum.path=net.csv"])
+    cfg = composed("spectrum=file", "spectrum.path=net.csv")
     assert planned_again(cfg, known).name == planned("spectrum.path=net.csv").name
-    other = compose("config", ["spectrum=file", "spectrum.path=net.csv", "target=0.02"])
+    other = composed("spectrum=file", "spectrum.path=net.csv", "target=0.02")
     with pytest.raises(ChangedError, match="nqm_study: the configuration: changed while the sweep"):
         planned_again(other, known)
     (folder / "net.csv").write_text(CURVATURES.replace("4.0", "4.5"))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import composed
+from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.config import plan
@@ -62,10 +63,12 @@ def replaced(data: Mapping[str, Any], key: str, value: object) -> dict[str, Any]
 def wrong_ones(folder: Path, *overrides: str, group: str = "") -> tuple[int, list[str]]:
     """How many wrong values were tried, and what was said of those not refused as they should."""
     given = ("spectrum=paper_small", "study.truth=false", "target=0.05")
-    config = compose("config", [*given, *(each.format(folder=folder) for each in overrides)])
-    data = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(data, dict)
+    config = composed(*given, *(each.format(folder=folder) for each in overrides))
     study_plan(config)  # right as it is
+    names, sections = config.hydra.runtime.choices, [key for key in config if key != "hydra"]
+    data = OmegaConf.to_container(OmegaConf.masked_copy(config, sections), resolve=True)
+    assert isinstance(data, dict)
+    data = plan._named(data, names)
     known = list(keys(data))
     tried = [
         key
@@ -136,7 +139,7 @@ def test_a_wrong_value_outside_the_groups_is_refused_in_one_line_as_well(tmp_pat
     ],
 )
 def test_an_address_is_refused_with_its_value_less_the_password(address: str, shown: str) -> None:
-    config = compose("config", ["storage=postgresql", f"storage.url='{address}'"])
+    config = composed("storage=postgresql", f"storage.url='{address}'")
     with pytest.raises(ValueError, match=r"^storage\.url=") as refusal:
         study_plan(config)
     place = "postgresql://user:password@host:port/database"
@@ -162,13 +165,13 @@ def test_a_password_among_the_options_of_an_address_is_not_shown() -> None:
     ],
 )
 def test_a_name_that_no_storage_or_mlflow_could_hold_is_refused(key: str, longest: int) -> None:
-    study_plan(compose("config", [f"{key}={'x' * longest}"]))
+    study_plan(composed(f"{key}={'x' * longest}"))
     with pytest.raises(ValueError, match=rf"^{key}=x+\.*: must be .*at most {longest} ") as refusal:
-        study_plan(compose("config", [f"{key}={'x' * (longest + 1)}"]))
+        study_plan(composed(f"{key}={'x' * (longest + 1)}"))
     assert len(str(refusal.value)) < 350
 
 
 def test_names_made_of_the_longest_parts_are_held_by_storages_and_mlflow() -> None:
     parts = [f"{key}.name={'x' * 80}" for key in ("optimizer", "spectrum")]
     given = (*parts, "schedule=warmup_stable_decay", "study.seed=4294967295", "target=1.23456e-30")
-    assert len(study_plan(compose("config", [*given, "batch_size=9007199254740992"])).name) <= 250
+    assert len(study_plan(composed(*given, "batch_size=9007199254740992")).name) <= 250

@@ -18,6 +18,7 @@ from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.evaluation import evaluation
 from nqm_study.study.frontier import ExactFrontier, non_dominated
 from nqm_study.study.loop import run
+from nqm_study.study.recipes import CONSTANT, Recipe, Recipes
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace, between
 from nqm_study.study.storage.studies import note, open_study, study_record
@@ -26,6 +27,7 @@ from nqm_study.study.trials import Evaluation, loss, objective, trial_records
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SIZES = Range(2, 300, "log")
 FITTED = {"learning_rate": Range(None, None), "momentum": Range(None, None, "log_one_minus")}
+RECIPES = Recipes(Recipe(nqm.SGD), CONSTANT)
 SAMPLERS = {
     "tpe": {"name": "tpe", "n_startup_trials": 5},
     "nsgaii": {"name": "nsgaii", "population_size": 6},
@@ -49,7 +51,7 @@ def run_in(
     folder: Path, what: StudyDefinition, n_trials: int, stop: int | None = None
 ) -> optuna.Study:
     """Run a study, or begin it and be interrupted after so many trials."""
-    search = fit(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, RECIPES, what)
     stored = open_study(
         journal(folder), "study", what, lambda: {**FACTS, "search": search.to_json()}
     )
@@ -58,7 +60,7 @@ def run_in(
         if done == stop:
             raise KeyboardInterrupt
 
-    compute = evaluation(PROBLEM, "SGD", what)
+    compute = evaluation(PROBLEM, RECIPES, what)
     try:
         run(stored, what, search, compute, n_trials=n_trials, on_trial=interrupt)
     except KeyboardInterrupt:
@@ -132,14 +134,14 @@ def test_what_missed_the_target_is_worse_in_both_than_whatever_reached_it() -> N
 
 def test_the_first_trials_are_the_rules_across_the_batch_sizes() -> None:
     what = searched()
-    search = fit(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, RECIPES, what)
     assert len(search.starts) == STARTS
     sizes = []
     for start in search.starts:
         values = search.space.values(start)
         sizes.append(values["batch_size"])
         alone = replace(what, batch_size=values["batch_size"])
-        single = fit(replace(PROBLEM, batch_size=values["batch_size"]), "SGD", alone)
+        single = fit(replace(PROBLEM, batch_size=values["batch_size"]), RECIPES, alone)
         (rule,) = single.starts
         expected = single.space.values(rule)
         assert values["learning_rate"] == pytest.approx(expected["learning_rate"], rel=0.2)
@@ -150,7 +152,7 @@ def test_the_first_trials_are_the_rules_across_the_batch_sizes() -> None:
 @pytest.mark.parametrize("family", ["sgd", "momentum"])
 def test_the_optimum_of_every_batch_size_is_inside_of_what_is_searched(family: str) -> None:
     given = FITTED if family == "momentum" else {"learning_rate": FITTED["learning_rate"]}
-    space = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space
+    space = fit(PROBLEM, RECIPES, searched(hyperparameters=given)).space
     for size in sizes_across(SIZES):
         best = nqm.tuned(replace(PROBLEM, batch_size=size), family, target=0.2).optimizer
         assert best is not None
@@ -161,26 +163,26 @@ def test_the_optimum_of_every_batch_size_is_inside_of_what_is_searched(family: s
 
 def test_the_space_is_stored_and_read_back_as_it_was() -> None:
     for given in (FITTED, {"learning_rate": FITTED["learning_rate"]}):
-        space = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space
+        space = fit(PROBLEM, RECIPES, searched(hyperparameters=given)).space
         assert SearchSpace.from_json(space.to_json()) == space
 
 
 def test_a_range_that_is_given_is_searched_as_it_is() -> None:
     given = {"learning_rate": Range(0.01, 1.0)}
-    coordinate = fit(PROBLEM, "SGD", searched(hyperparameters=given)).space.coordinates[1]
+    coordinate = fit(PROBLEM, RECIPES, searched(hyperparameters=given)).space.coordinates[1]
     assert (coordinate.low, coordinate.high, coordinate.guide) == (0.01, 1.0, ())
 
 
 def test_an_enqueued_trial_comes_first_and_the_rest_of_it_is_the_rules() -> None:
     what = searched(enqueued=({"batch_size": 40.0, "momentum": 0.5}, {"batch_size": 2.0}))
-    search = fit(PROBLEM, "SGD", what)
+    search = fit(PROBLEM, RECIPES, what)
     assert len(search.starts) == STARTS + 2
     first = search.space.values(search.starts[0])
     assert (first["batch_size"], first["momentum"]) == (40.0, pytest.approx(0.5))
     with pytest.raises(ValueError, match=r"study.enqueue.batch_size=1: must be in the range"):
-        fit(PROBLEM, "SGD", searched(enqueued=({"batch_size": 1.0},)))
+        fit(PROBLEM, RECIPES, searched(enqueued=({"batch_size": 1.0},)))
     with pytest.raises(ValueError, match=r"study.enqueue: must be empty with sampler=grid"):
-        fit(PROBLEM, "SGD", searched("grid", enqueued=({"batch_size": 40.0},)))
+        fit(PROBLEM, RECIPES, searched("grid", enqueued=({"batch_size": 40.0},)))
 
 
 def test_batch_sizes_across_a_range_are_powers_of_two_and_the_ends() -> None:

@@ -13,6 +13,7 @@ from studies import PROBLEM, journal
 
 import nqm_study as nqm
 from nqm_study.study import training as subject
+from nqm_study.study.recipes import CONSTANT, Recipe, Recipes
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.studies import study_record
 
@@ -223,7 +224,8 @@ def test_it_is_written_while_the_others_wait() -> None:
         yield
         held.append(dict(study.user_attrs[TRAINING]))
 
-    subject.keep_training(study, PROBLEM, "SGD", turn())
+    recipes = Recipes(Recipe(nqm.SGD), CONSTANT)
+    subject.keep_training(study, PROBLEM, recipes, turn())
     before, after = held
     assert not before
     assert after["steps"][0] == 0

@@ -19,7 +19,14 @@ Here: the factors alone. To import: every name below. Never here: a problem, or 
 made for one, which are in ``computed``.
 """
 
-from nqm_study.model.schedules.base import Constant, Custom, Schedule, ScheduleLike, as_schedule
+from nqm_study.model.schedules.base import (
+    Constant,
+    Custom,
+    Schedule,
+    ScheduleLike,
+    as_schedule,
+    as_steps,
+)
 from nqm_study.model.schedules.decays import Cosine, Exponential, InverseSqrt, Linear, Polynomial
 from nqm_study.model.schedules.stages import (
     OneCycle,
@@ -43,4 +50,5 @@ __all__ = [
     "StepDecay",
     "WarmupStableDecay",
     "as_schedule",
+    "as_steps",
 ]

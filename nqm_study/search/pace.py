@@ -1,0 +1,116 @@
+"""The pace of a linear optimizer: how its rule turns a learning rate into progress, beside SGD's.
+
+It is found from the rule alone, so that ranges and first trials fit an optimizer of a user's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nqm_study.study.definition import Choices, Hyperparameter, Range, Searched, applying
+from nqm_study.study.recipes import Recipe
+
+LATE = 2**20
+"""Steps after which a slow mode is looked at, and those whose coefficients are taken."""
+
+SLOW = 1e-9
+"""The curvature of a mode that is slow at the rate 1."""
+
+MOST_SEARCHED = 4
+"""Hyperparameters whose ends are looked at."""
+
+NEAR = 1e-3
+"""Relative difference within which two paces are one."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the members of a family move.
+
+    Args:
+        recipe: how they are made.
+        given: their hyperparameters, as a study's definition has them.
+    """
+
+    recipe: Recipe
+    given: Mapping[str, Hyperparameter]
+
+    @functools.cached_property
+    def heavy(self) -> bool:
+        """Whether slow modes move as those of SGD at the rate lr / (1 - momentum)."""
+        return "momentum" in self.recipe.names and all(
+            math.isclose(self.gain(momentum=mu) * (1.0 - mu), 1.0, rel_tol=NEAR)
+            for mu in (0.5, 0.9)
+        )
+
+    @functools.cached_property
+    def tight(self) -> bool:
+        """Whether momentum makes the limit of stability smaller, as Nesterov's does."""
+        return self.heavy and self.limit(momentum=0.9) < self.limit(momentum=0.0)
+
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether slow modes move, and fast ones are stable, as those of SGD."""
+        return math.isclose(self.gain(), 1.0, rel_tol=NEAR) and math.isclose(
+            self.limit(), 2.0, rel_tol=NEAR
+        )
+
+    @functools.cached_property
+    def power(self) -> float:
+        """P of the preconditioner h^-p, the smallest where it is searched."""
+        scale = self._made({}, share=0.0).preconditioner(np.array([1.0, 2.0]))
+        return round(-math.log2(scale[1] / scale[0]), 9) + 0.0
+
+    def gain(self, **values: float) -> float:
+        """The rate of SGD at which a slow mode moves as it does here at the rate 1."""
+        update = self._made(values).update(np.array([LATE]), np.ones(1))
+        matrix = update.drift[0] + SLOW * np.outer(update.gain[0], update.point[0])
+        after = update.readout @ np.linalg.matrix_power(matrix, LATE) @ update.start
+        share = float(after / (update.readout @ update.start))
+        return -math.log(share) / (LATE * SLOW) if 0.0 < share < 1.0 else math.nan
+
+    def limit(self, **values: float) -> float:
+        """The rate up to which a mode of curvature 1 is stable."""
+        return float(self._made(values).stability_limit(1.0))
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """The ends of what is searched beside the rate, each with each."""
+        names = [n for n, v in self._own.items() if isinstance(v, Searched)][:MOST_SEARCHED]
+        for shares in itertools.product((0.0, 1.0), repeat=len(names)):
+            yield {n: _inside(self._own[n], each) for n, each in zip(names, shares, strict=True)}
+
+    @functools.cached_property
+    def _own(self) -> dict[str, Hyperparameter]:
+        names = self.recipe.names
+        return {n: v for n, v in self.given.items() if n in names and n != "learning_rate"}
+
+    def _made(self, values: Mapping[str, float], *, share: float = 0.5) -> Any:
+        """The member with some values, the others from the middle of their ranges."""
+        found = {name: _inside(each, share) for name, each in self._own.items()}
+        return self.recipe({**applying(self._own, {**found, **values}), "learning_rate": 1.0})
+
+
+def _inside(each: Hyperparameter, share: float) -> Any:
+    """A value at a share of what is searched, from 0, its low end, to 1; 0 where it is fitted."""
+    if isinstance(each, Choices):
+        return each.values[round(share * (len(each.values) - 1))]
+    if not isinstance(each, Range):
+        return each
+    if each.low is None or each.high is None:
+        return each.low or 0.0
+    if share in (0.0, 1.0):
+        return each.high if share else each.low
+    if each.scale == "log":
+        found = each.low * (each.high / each.low) ** share
+    elif each.scale == "log_one_minus":
+        found = 1.0 - (1.0 - each.low) * ((1.0 - each.high) / (1.0 - each.low)) ** share
+    else:
+        found = each.low + share * (each.high - each.low)
+    return round(found) if each.integer else found
