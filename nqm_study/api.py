@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,18 @@ from optuna.trial import FrozenTrial, Trial
 
 from nqm_study.app.worker import open_planned, run_planned
 from nqm_study.config.plan import python_plan
+from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
+from nqm_study.model.schedules import Schedule
 from nqm_study.optimum.study import Truth, true_optimum
-from nqm_study.study.definition import Hyperparameter
 from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import embedded
+from nqm_study.study.storage.changed import require_same_code
 from nqm_study.study.storage.studies import read_records
 from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
 
@@ -39,14 +41,14 @@ Source = str | Path | BaseStorage | Iterable[StudyRecord]
 
 def run_study(
     problem: NoisyQuadratic,
-    family: str,
+    family: str | type[Optimizer],
     *,
     target: float = 0.01,
     n_trials: int = 100,
     seed: int = 0,
     storage: BaseStorage | str | None = None,
-    schedule: str = "constant",
-    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+    schedule: str | type[Schedule] = "constant",
+    hyperparameters: Mapping[str, Any] | None = None,
     sampler: str = "tpe",
     warm_start: bool = True,
     enqueue: Sequence[Mapping[str, float]] = (),
@@ -57,15 +59,18 @@ def run_study(
 
     Args:
         problem: spectrum and batch size.
-        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...
+        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...; or a
+            class, whose learning rate is searched, and what ``hyperparameters`` says.
         target: expected loss to reach, above 0 and below the initial risk.
         n_trials: total of finished trials, those of earlier calls on this storage included.
         seed: seed of the sampler, at least 0.
         storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
             in memory.
-        schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
-        hyperparameters: numbers or ranges that replace those of the two configurations; and what
-            else these can be given, such as ``beta2_policy``.
+        schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...; or
+            a class.
+        hyperparameters: values, ranges or choices that replace those of the two configurations, as
+            these have them: ``{"low": 0.1, "high": 1.0, "scale": "log"}``, ``{"choices": [...]}``;
+            and what else they can be given, such as ``beta2_policy``.
         sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...
         warm_start: whether the first trial is the one that a rule says for the problem.
         enqueue: hyperparameters of trials that come before, each inside its range; what is left out
@@ -97,7 +102,9 @@ def run_study(
         truth=truth,
         max_growth=max_growth,
     )
-    stored = open_planned(plan, optuna.storages.get_storage(storage))
+    kept = optuna.storages.get_storage(storage)
+    require_same_code(kept, plan.definition, plan.recipes.versioned)
+    stored = open_planned(plan, kept)
     run_planned(plan, stored)
     return stored
 
@@ -159,7 +166,8 @@ class Benchmark:
     Args:
         problem: spectrum and batch size. It may be left out, as in ``Benchmark("momentum",
             batch_size=1024)``: then it is of ``spectrum`` and ``batch_size``.
-        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...
+        family: name of an optimizer's configuration: ``sgd``, ``momentum``, ``adam``, ...; or a
+            class.
         batch_size: examples per step, a real number > 0; 1024 where no problem is given.
         spectrum: the modes; where no problem is given, the paper's, 1/i with 10,000 modes.
         target: expected loss to reach, above 0 and below the initial risk.
@@ -177,17 +185,17 @@ class Benchmark:
 
     def __init__(
         self,
-        problem: NoisyQuadratic | str | None = None,
-        family: str | float | None = None,
+        problem: NoisyQuadratic | str | type[Optimizer] | None = None,
+        family: str | type[Optimizer] | float | None = None,
         *,
         batch_size: float | None = None,
         spectrum: Spectrum | None = None,
         target: float = 0.01,
-        schedule: str = "constant",
-        hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+        schedule: str | type[Schedule] = "constant",
+        hyperparameters: Mapping[str, Any] | None = None,
         max_growth: float | None = MAX_GROWTH,
     ) -> None:
-        if isinstance(problem, str):  # the family comes first, and then its batch size
+        if isinstance(problem, (str, type)):  # the family comes first, and then its batch size
             batch_size = family if batch_size is None else batch_size  # type: ignore[assignment]
             problem, family = None, problem
         if problem is None:

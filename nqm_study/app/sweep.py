@@ -230,9 +230,13 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
 
         import optuna
 
+        from nqm_study.study.storage.changed import require_same_code
         from nqm_study.study.storage.studies import check_definition
 
         storage = backend.open(root)
+        for each in plans:
+            if not each.named:
+                require_same_code(storage, each.definition, each.recipes.versioned)
         planned = {plan.name: plan for plan in plans}
         for name in optuna.study.get_all_study_names(storage):
             plan = planned.get(name)

@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from nqm_study.config.hyperparameters import ends, hyperparameter
 from nqm_study.config.refusals import LONGEST_PART, listed, readable, typed, under
 from nqm_study.config.schema import SETTINGS, given_settings
 from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
-from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer
+from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
 from nqm_study.model.schedules import Constant, Schedule
 from nqm_study.study.definition import Hyperparameter, Range, Searched
 from nqm_study.study.recipes import Recipe, piecewise_constant, ratios, set_by_policy
+from nqm_study.study.text import on_one_line
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,11 @@ def optimizer_part(section: Mapping[str, Any], batch_size: float) -> Part:
     # configuration that is about powers keeps it, so that it is told from the others.
     if name != "preconditioned" and found.get("preconditioner_power") == 0.0:
         del found["preconditioner_power"]
+    _require_all("optimizer", recipe, found)
     _check("optimizer", found, recipe)
+    if recipe.code:
+        for values in ends(found):
+            _check_rule(name, recipe, values)
     for values in ends(found):
         # So close to 1 that its distance from it is lost to rounding.
         if set_by_policy(values, settings, batch_size).get("beta2", 0.0) >= 1.0:
@@ -88,6 +95,7 @@ def schedule_part(section: Mapping[str, Any]) -> Part:
         given = _each_ratio(given, int(settings["pieces"]))
     found = _hyperparameters("schedule", recipe, given)
     if not recipe.computed:
+        _require_all("schedule", recipe, {**found, **settings})
         _check("schedule", found, lambda values: recipe({**values, **settings}))
     if recipe.make is Constant and found.get("warmup_fraction") == 0.0:
         # The plain schedule adds nothing to a study's definition, so that its fingerprint is that
@@ -161,8 +169,10 @@ def _recipe(group: str, section: Mapping[str, Any], require: Callable[[str, Any]
         nested = section["optimizer"]
         nested = nested if isinstance(nested, Mapping) else {TARGET: nested}
         inner = _recipe(f"{group}.optimizer", nested, _require_optimizer)
-    codes = (code_of(make), inner.code if inner is not None else "")
-    recipe = Recipe(make, inner, " of ".join(each or name_of(make) for each in codes if any(codes)))
+    code = code_of(make)
+    if inner is not None and (code or inner.code):
+        code = f"{code or name_of(make)} of {inner.code or name_of(inner.make)}"
+    recipe = Recipe(make, inner, code)
     for name, each in recipe.own.items():
         if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
             raise ValueError(f"{name_of(make)}: must take {name} by its name")
@@ -258,6 +268,38 @@ def _check(
     """Refuse hyperparameters whose values at an end of their ranges make none of their class."""
     for values in ends(found):
         under(group, functools.partial(make, values))
+
+
+def _require_all(group: str, recipe: Recipe, found: Mapping[str, object]) -> None:
+    """Refuse an argument without a default that is not given."""
+    for name, each in recipe.own.items():
+        needed = each.default is each.empty and each.kind is not each.VAR_KEYWORD
+        if needed and name not in found:
+            raise ValueError(f"{group}.{name}: is missing")
+    if recipe.inner is not None:
+        _require_all(group, recipe.inner, found)
+
+
+def _check_rule(name: str, recipe: Recipe, values: Mapping[str, Any]) -> None:
+    """Refuse the optimizer of a user whose rule gives no coefficients at some values."""
+    made = recipe(values)
+    said = f"optimizer={name}: {name_of(recipe.make)}"
+    if made.learning_rate != values["learning_rate"]:
+        raise ValueError(f"{said}: must keep learning_rate as it is given")
+    if not isinstance(made, LinearOptimizer):
+        return
+    for steps in (np.arange(1), np.arange(3)):
+        rates = np.full(steps.size, float(made.learning_rate))
+        try:
+            update = made.update(steps, rates)
+        except Exception as error:
+            why = on_one_line(f"{type(error).__name__}: {error}")
+            raise ValueError(f"{said}.update failed for {steps.size} steps, {why}") from error
+        if not isinstance(update, Update):
+            raise ValueError(f"{said}.update: must return an Update, not {type(update).__name__}")
+        for part in fields(Update):
+            if not np.all(np.isfinite(getattr(update, part.name))):
+                raise ValueError(f"{said}.update: must have finite numbers in {part.name}")
 
 
 def _each_ratio(given: Mapping[str, Any], pieces: int) -> dict[str, Any]:

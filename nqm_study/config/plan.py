@@ -34,7 +34,6 @@ from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.study.definition import (
     ONE_OBJECTIVE,
-    Hyperparameter,
     Range,
     StudyDefinition,
     grid_points,
@@ -105,7 +104,7 @@ def python_plan(
     family: str | type,
     *,
     schedule: str | type = "constant",
-    hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
     sampler: str = "tpe",
     target: float = 0.01,
     **study: object,
@@ -257,14 +256,12 @@ def _plan(
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
 
-    from nqm_study.search.ranges import fit
-
     return StudyPlan(
         name=study.name or definition.default_name,
         definition=definition,
         recipes=recipes,
         problem=problem,
-        search=fit(problem, recipes, definition),
+        search=_fitted(problem, recipes, definition),
         n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
         truth=study.truth,
         backend=backend,
@@ -273,6 +270,21 @@ def _plan(
         config=_as_yaml(composed, backend) if composed is not None else "",
         report=config.report.name,
     )
+
+
+def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
+    """The search that fits the problem; what a user's code raises meanwhile is a refusal."""
+    from nqm_study.search.ranges import fit
+
+    try:
+        return fit(problem, recipes, definition)
+    except ValueError:
+        raise
+    except Exception as error:
+        if not definition.code:
+            raise
+        why = on_one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{', '.join(definition.code.values())}: failed, {why}") from error
 
 
 def _problem(section: Mapping[str, Any]) -> Callable[..., NoisyQuadratic]:

@@ -72,7 +72,8 @@ class Pace:
         """The rate of SGD at which a slow mode moves as it does here at the rate 1."""
         update = self._made(values).update(np.array([LATE]), np.ones(1))
         matrix = update.drift[0] + SLOW * np.outer(update.gain[0], update.point[0])
-        after = update.readout @ np.linalg.matrix_power(matrix, LATE) @ update.start
+        with np.errstate(over="ignore", invalid="ignore"):  # a state that grows has no pace
+            after = update.readout @ np.linalg.matrix_power(matrix, LATE) @ update.start
         share = float(after / (update.readout @ update.start))
         return -math.log(share) / (LATE * SLOW) if 0.0 < share < 1.0 else math.nan
 

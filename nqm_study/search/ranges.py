@@ -379,7 +379,7 @@ def _own_rate(
     known = {name: value for name, value in start.items() if name in definition.searched}
     rate = known.pop("learning_rate")
     limits = [pace.limit(**{**ends, **known}) for ends in pace.corners()]
-    if not max(limits) > 0.0:
+    if not max(limits) > LEAST_GAP:
         raise ValueError(f"optimizer={definition.optimizer}: is unstable at any learning rate")
     high = min(BEYOND * max(limits) / scales.speed, rate * WIDE * HIGHER)
     return Coordinate("learning_rate", "itself", rate / WIDE, max(high, 2.0 * rate))

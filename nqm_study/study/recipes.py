@@ -47,6 +47,11 @@ class Recipe:
         found = inspect.signature(self.make).parameters
         return {n: each for n, each in found.items() if self.inner is None or n != "optimizer"}
 
+    @property
+    def chain(self) -> tuple[Recipe, ...]:
+        """Its own recipe, and those of what it wraps."""
+        return (self, *(self.inner.chain if self.inner is not None else ()))
+
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The names of all hyperparameters."""
@@ -82,6 +87,15 @@ class Recipes:
 
     optimizer: Recipe
     schedule: Recipe
+
+    @property
+    def versioned(self) -> tuple[str, ...]:
+        """The groups whose classes have a version of their own."""
+        return tuple(
+            group
+            for group, recipe in (("optimizer", self.optimizer), ("schedule", self.schedule))
+            if all(hasattr(each.make, "version") for each in recipe.chain if each.code)
+        )
 
 
 CONSTANT = Recipe(Constant)

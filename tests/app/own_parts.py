@@ -1,0 +1,69 @@
+"""A user's own optimizer, schedule and spectrum, each in one module and one YAML file."""
+
+from pathlib import Path
+
+MODULE = '''
+from dataclasses import dataclass
+
+import numpy as np
+
+import nqm_study as nqm
+
+
+@dataclass(frozen=True)
+class QHM(nqm.LinearOptimizer):
+    """theta' = theta - r ((1 - v) g + v u'),  u' = b u + (1 - b) g;  state (theta, u)."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    v: float = 0.7
+
+    def update(self, step, rate):
+        b, v = self.momentum, self.v
+        drift, gain = np.zeros((rate.size, 2, 2)), np.zeros((rate.size, 2))
+        drift[:, 0, 0], drift[:, 0, 1], drift[:, 1, 1] = 1.0, -rate * v * b, b
+        gain[:, 0], gain[:, 1] = -rate * (1.0 - v * b), 1.0 - b
+        return nqm.Update(drift, gain, point=[[1, 0]], start=[1, 0], readout=[1, 0])
+
+
+@dataclass(frozen=True)
+class Drop(nqm.Schedule):
+    """1, and a lower rate from some fraction of the run on."""
+
+    after: float
+    to: float = 0.1
+
+    def factor(self, fraction):
+        return np.where(fraction < self.after, 1.0, self.to)
+
+
+def two_scales(dim=20, ratio=0.01):
+    """As many modes of curvature 1 as of another."""
+    return nqm.Spectrum(curvature=np.repeat([1.0, ratio], dim // 2))
+'''
+
+FILES = {
+    "optimizer/qhm": """
+_target_: my_parts.QHM
+learning_rate: {low: null, high: null, scale: log}
+momentum: {low: null, high: null, scale: log_one_minus}
+v: {low: 0.0, high: 1.0, scale: linear}
+""",
+    "schedule/drop": """
+_target_: my_parts.Drop
+after: {low: 0.1, high: 0.9, scale: linear}
+""",
+    "spectrum/two": """
+_target_: my_parts.two_scales
+dim: 40
+""",
+}
+
+
+def write(folder: Path, module: str = MODULE, beside: Path | None = None) -> None:
+    """Put the module into a folder, and the YAML files below its ``my_conf``."""
+    (folder / "my_parts.py").write_text(module)
+    for name, text in FILES.items():
+        path = (beside or folder) / "my_conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
