@@ -11,6 +11,7 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
+from nqm_study.report.frame import OPTIMIZERS
 from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
 
 _LEADING = ("optimizer", "schedule", "seed")
@@ -83,10 +84,11 @@ def variant(definition: StudyDefinition) -> str:
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
     parts = []
+    known = definition.optimizer in OPTIMIZERS
     expected = {name for kind in kinds for name in _SEARCHED.get(kind, ())}
     for name, value in given.items():
         if isinstance(value, Searched):
-            if name in usual and name not in expected:
+            if known and name in usual and name not in expected:
                 parts.append(_value_text(name, value, 0))
         elif isinstance(value, str):
             if value != usual.get(name):
