@@ -61,6 +61,10 @@ dim: 40
 }
 
 
+OWN = ("--config-dir", "my_conf", "optimizer=qhm", "spectrum=two", "target=0.05")
+SWEEP = (*OWN, "batch_size=16,64")
+
+
 def write(folder: Path, module: str = MODULE, beside: Path | None = None) -> None:
     """Put the module into a folder, and the YAML files below its ``my_conf``."""
     (folder / "my_parts.py").write_text(module)

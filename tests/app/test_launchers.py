@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import own_parts
 import pytest
 from program import TINY, mirrored, run, stored
 from servers import Slurm, free_port, processes_with, slurm
@@ -34,6 +35,15 @@ def require_exact(folder: Path, done: subprocess.CompletedProcess[str], new: int
         assert re.search(rf"^sgd +{batch_size} ", done.stdout, re.MULTILINE), done.stdout
 
 
+def require_own(folder: Path, *launcher: str, environment: Mapping[str, str]) -> None:
+    """Studies of a user's own optimizer run where a launcher puts them, and the report names it."""
+    own_parts.write(folder)
+    sweep = ("-m", *own_parts.SWEEP, "study.n_trials=3", "tracking=none", *launcher)
+    done = run(folder, *sweep, environment=environment)
+    assert done.stderr.count("3 trials (3 new)") == 2, done.stderr
+    assert re.search(r"^qhm +16 ", done.stdout, re.MULTILINE), done.stdout
+
+
 def wait_until(ready: Callable[[], bool], told: str) -> None:
     deadline = time.monotonic() + 120
     while not ready():
@@ -46,6 +56,11 @@ def test_a_sweep_runs_in_processes_of_submitit(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", *SWEEP, "hydra/launcher=submitit_local")
     require_exact(tmp_path, done, new=10)
     assert len(list(tmp_path.glob("mlruns/hydra/*/*/.submitit/*/*_result.pkl"))) == 2
+
+
+def test_own_parts_run_in_processes_of_submitit(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    require_own(tmp_path, "hydra/launcher=submitit_local", environment={})
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +118,11 @@ def started(
             yield process, job
         finally:
             process.kill()
+
+
+def test_own_parts_run_as_jobs_of_slurm(cluster: Slurm, tmp_path: Path) -> None:
+    launcher = "hydra/launcher=submitit_slurm"
+    require_own(tmp_path, launcher, environment=cluster.environment)
 
 
 def test_a_job_that_slurm_ends_fails_the_call_and_the_same_command_continues(
@@ -177,6 +197,10 @@ def test_a_sweep_runs_on_a_ray_that_ends_with_it(ray: dict[str, str], tmp_path: 
     require_exact(tmp_path, done, new=10)
     assert "Started a local Ray instance" in done.stderr
     wait_until(lambda: not processes_with("RAY_TMPDIR", ray["RAY_TMPDIR"]), "Ray is left")
+
+
+def test_own_parts_run_on_ray(ray: dict[str, str], tmp_path: Path) -> None:
+    require_own(tmp_path, "hydra/launcher=ray", environment=ray)
 
 
 def test_a_sweep_joins_a_running_ray(ray: dict[str, str], tmp_path: Path) -> None:
