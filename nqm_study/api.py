@@ -28,7 +28,7 @@ from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import embedded
 from nqm_study.study.storage.studies import read_records
-from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
+from nqm_study.study.trials import attributes, constrain, objectives, suggest, trial_records
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -206,6 +206,8 @@ class Benchmark:
             warm_start=False,
             max_growth=max_growth,
         )
+        self.target = self._plan.definition.target
+        self.max_steps = self._plan.definition.max_steps
         if schedule in COMPUTED or not self._plan.definition.searched:
             raise ValueError(
                 f"schedule={schedule}, hyperparameters: must leave something to search"
@@ -214,14 +216,14 @@ class Benchmark:
         self.space: SearchSpace = self._plan.search.space
 
     def __call__(self, trial: Trial) -> float:
-        """The logarithm of the steps, or the penalty, at the point that the sampler proposes."""
-        values = self.space.values(suggest(trial, self.space))
+        """The steps to the target of what the sampler proposes; infinite where it is missed."""
+        values = suggest(trial, self.space)
         found = self._evaluate(values)
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
-        made = self._plan.definition
-        return loss(found.crossing, made.target, made.max_steps)
+        (steps,) = objectives(self._plan.definition, values, found)
+        return steps
 
     @functools.cached_property
     def optimum(self) -> Optimum | None:

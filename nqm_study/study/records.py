@@ -39,7 +39,6 @@ class TrialRecord:
         steps: steps to the target, or None where it was not reached.
         status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
         risk: expected loss at the crossing; with no crossing, the smallest seen.
-        objective: the value the sampler minimised; of two, that of the steps.
         started, finished: when the trial ran.
         risk_error: relative error of the risk: by compressing the spectrum and by extrapolating a
             long run under a schedule; for Adam the error of its closure, or the relative standard
@@ -55,7 +54,6 @@ class TrialRecord:
     steps: int | None
     status: str
     risk: float
-    objective: float
     started: datetime
     finished: datetime
     risk_error: float | None = None
