@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from nqm_study.app.worker import open_planned, run_planned
-from nqm_study.config.plan import python_plan
+from nqm_study.config.plan import StudyPlan, python_plan
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
@@ -26,8 +27,8 @@ from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.registry import COMPUTED
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.backends import embedded
-from nqm_study.study.storage.studies import read_records
+from nqm_study.study.storage.backends import located, require_writable
+from nqm_study.study.storage.studies import find_study, read_records
 from nqm_study.study.trials import attributes, constrain, objectives, suggest, trial_records
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run_study(
     target: float = 0.01,
     n_trials: int = 100,
     seed: int = 0,
-    storage: BaseStorage | str | None = None,
+    storage: BaseStorage | str | Path | None = None,
     schedule: str = "constant",
     hyperparameters: Mapping[str, Hyperparameter | str] | None = None,
     sampler: str = "tpe",
@@ -62,8 +63,10 @@ def run_study(
         target: expected loss to reach, above 0 and below the initial risk.
         n_trials: total of finished trials, those of earlier calls on this storage included.
         seed: seed of the sampler, at least 0.
-        storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
-            in memory.
+        storage: what keeps the study, and resumes it: an Optuna storage or its URL; or a path, of
+            the folder ``mlruns`` or the one that holds it, or of a journal file, made if it is
+            missing. There a study is that of the command line: each goes on with what the other
+            began, and waits while the other runs it. None keeps it in memory.
         schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...
         hyperparameters: numbers or ranges that replace those of the two configurations; and what
             else these can be given, such as ``beta2_policy``.
@@ -77,16 +80,22 @@ def run_study(
             first one is ``diverged``.
 
     Returns:
-        The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
-        its steps (None where the target was not reached), status and risk.
+        The Optuna study, with the searched hyperparameters in PyTorch's units and the steps as the
+        value, infinite where the target was not reached. A trial's user attributes hold all its
+        hyperparameters, its steps (None where not reached), status and risk.
 
     Raises:
         ValueError: if a value is outside its range.
         StudyMismatchError: if the storage holds a study of this name made from another definition.
     """
+    path = storage if isinstance(storage, Path) else None
+    if isinstance(storage, str) and "://" not in storage:
+        path = Path(storage)
+    root, backends = located(path) if path is not None else (Path(), ())
     plan = python_plan(
         problem,
         family,
+        named=path is not None,
         target=target,
         n_trials=n_trials,
         seed=seed,
@@ -98,7 +107,21 @@ def run_study(
         truth=truth,
         max_growth=max_growth,
     )
-    stored = open_planned(plan, optuna.storages.get_storage(storage))
+    if path is None:
+        return _run(plan, optuna.storages.get_storage(storage))  # type: ignore[arg-type]
+    require_writable(root, *(each.path(root).name for each in backends))
+    for backend in backends:
+        if (known := find_study(backend.open(root), plan.definition)) is not None:
+            plan = replace(plan, name=known.name, definition=known.definition)
+            break
+    else:
+        backend = backends[0]
+    with backend.lock(root, "run", plan.name):
+        return _run(plan, backend.open(root))
+
+
+def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
+    stored = open_planned(plan, storage)
     run_planned(plan, stored)
     return stored
 
@@ -111,8 +134,8 @@ def studies_frame(source: Source = "mlruns") -> DataFrame:
         nqm.plot.steps_to_target(studies)
 
     Args:
-        source: the folder ``mlruns`` or the one that holds it, an Optuna storage or its URL, or
-            records.
+        source: the folder ``mlruns`` or the one that holds it, a journal file, an Optuna storage or
+            its URL, or records.
 
     Returns:
         A DataFrame; the docstring of ``nqm_study.report.frame.studies_frame`` has its columns.
@@ -257,11 +280,10 @@ def _records(source: Source) -> Iterable[StudyRecord]:
         return read_records(source)
     if not isinstance(source, (str, Path)):
         return source
-    folder = Path(source).absolute()
-    for root in (folder, folder / "mlruns"):
-        if backends := list(embedded(root)):
-            return [record for each in backends for record in read_records(each.open(root))]
-    raise ValueError(f"source={source}: must be a folder that holds studies, such as mlruns")
+    root, backends = located(source, "source")
+    if not any(each.exists(root) for each in backends):
+        raise ValueError(f"source={source}: must be a folder that holds studies, such as mlruns")
+    return [record for each in backends for record in read_records(each.open(root))]
 
 
 @functools.cache

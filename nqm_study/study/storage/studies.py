@@ -178,6 +178,20 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
     return [] if stored == asked else [f"{path}={stored} (now {asked})"]
 
 
+def find_study(storage: BaseStorage, definition: StudyDefinition) -> StudyRecord | None:
+    """The stored study that only the name of its spectrum tells from a definition; None if none is.
+
+    The spectrum itself is the same, by its digest: in Python it may have come from anywhere.
+    """
+    for name in sorted(optuna.study.get_all_study_names(storage)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        made = study.user_attrs.get(ATTRIBUTE, {}).get("definition", {})
+        same = {key: made.get(key) for key in ("spectrum", "spectrum_settings")}
+        if made and made == {**definition.to_json(), **same}:
+            return study_record(study)
+    return None
+
+
 def check_units(study: Study, n_trials: int) -> None:
     """Refuse to continue a study whose stored trials are an earlier version's, in coordinates.
 
