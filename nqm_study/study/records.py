@@ -12,9 +12,15 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.definition import StudyDefinition, Value
+
+if TYPE_CHECKING:
+    # Whoever asks for a hyperparameter by its name knows of what type it is.
+    Given = Any
+else:
+    Given = Value
 
 SMALL_RISK_ERROR = 1e-9
 """Relative error of the risk that compressing a spectrum is meant to stay below."""
@@ -50,7 +56,7 @@ class TrialRecord:
     """
 
     number: int
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, Given]
     steps: int | None
     status: str
     risk: float
@@ -63,7 +69,8 @@ class TrialRecord:
     @property
     def batch_size(self) -> float:
         """Examples per step where the batch size is searched; 0 elsewhere, as the study has it."""
-        return self.hyperparameters.get("batch_size", 0.0)
+        size: float = self.hyperparameters.get("batch_size", 0.0)
+        return size
 
     @property
     def examples(self) -> float:
