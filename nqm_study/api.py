@@ -166,19 +166,21 @@ def trials_frame(source: Source = "mlruns") -> DataFrame:
 
 
 class Benchmark:
-    """An objective for ``optuna.Study.optimize``: minimise the logarithm of the steps to a target.
+    """An objective for ``optuna.Study.optimize``: minimise the steps to a target.
 
         benchmark = nqm.Benchmark(problem, "momentum", target=0.01)
-        study = optuna.create_study(sampler=sampler)
+        study = optuna.create_study(sampler=nqm.CoordinateSampler(sampler, benchmark))
         study.optimize(benchmark, n_trials=100)
         benchmark.regret(study)  # how far above the true optimum, after each trial
 
-    A point that does not reach the target gets a finite value above all that do, larger the further
-    from the target it stays, and the constraint ``not_reached`` is 1. The objective is
-    deterministic. It has a narrow curved valley where momentum is free, plateaus, since steps are
-    whole numbers, and at large batches cliffs, where a dip of an oscillating risk just misses the
-    target. The coordinates are those that studies search, and the values that a user would type are
-    in the trial's attribute ``hyperparameters``, with ``steps``, ``status`` and ``risk``.
+    The parameters are the hyperparameters that a user would type, and the value is the steps. One
+    that does not reach the target has an infinite value, and its constraint ``not_reached`` is 1.
+    The attributes of a trial are ``hyperparameters``, the fixed ones too, ``steps``, ``status`` and
+    ``risk``. The objective is deterministic. It has a narrow curved valley where momentum is free,
+    plateaus, since steps are whole numbers, and at large batches cliffs, where a dip of an
+    oscillating risk just misses the target. Any sampler of Optuna's can be given; wrapped in a
+    ``CoordinateSampler`` it searches as studies do, in coordinates in which the valley is straight,
+    and learns from the risk how far a miss was off.
 
     Args:
         problem: spectrum and batch size. It may be left out, as in ``Benchmark("momentum",
@@ -194,6 +196,7 @@ class Benchmark:
     Attributes:
         problem: spectrum and batch size.
         space: what is searched.
+        target, max_steps: of the trials.
 
     Raises:
         ValueError: if a value is outside its range.
