@@ -65,5 +65,6 @@ from .optimum.tuned import (
     tuned as tuned,
 )
 from .report import plot as plot
+from .study.samplers.coordinates import CoordinateSampler as CoordinateSampler
 
 __version__: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from nqm_study.app.worker import open_planned, run_planned
-from nqm_study.config.plan import python_plan
+from nqm_study.config.plan import StudyPlan, python_plan
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -26,10 +27,10 @@ from nqm_study.optimum.study import Truth, true_optimum
 from nqm_study.study.evaluation import evaluation
 from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.storage.backends import embedded
+from nqm_study.study.storage.backends import located, require_writable
 from nqm_study.study.storage.changed import require_same_code
-from nqm_study.study.storage.studies import read_records
-from nqm_study.study.trials import attributes, constrain, loss, suggest, trial_records
+from nqm_study.study.storage.studies import find_study, read_records
+from nqm_study.study.trials import attributes, constrain, objectives, suggest, trial_records
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,7 +47,7 @@ def run_study(
     target: float = 0.01,
     n_trials: int = 100,
     seed: int = 0,
-    storage: BaseStorage | str | None = None,
+    storage: BaseStorage | str | Path | None = None,
     schedule: str | type[Schedule] = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
     sampler: str = "tpe",
@@ -64,8 +65,10 @@ def run_study(
         target: expected loss to reach, above 0 and below the initial risk.
         n_trials: total of finished trials, those of earlier calls on this storage included.
         seed: seed of the sampler, at least 0.
-        storage: an Optuna storage or its URL, which keeps the study and resumes it; None keeps it
-            in memory.
+        storage: what keeps the study, and resumes it: an Optuna storage or its URL; or a path, of
+            the folder ``mlruns`` or the one that holds it, or of a journal file, made if it is
+            missing. There a study is that of the command line: each goes on with what the other
+            began, and waits while the other runs it. None keeps it in memory.
         schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...; or
             a class.
         hyperparameters: values, ranges or choices that replace those of the two configurations, as
@@ -81,16 +84,22 @@ def run_study(
             first one is ``diverged``.
 
     Returns:
-        The Optuna study. A trial's user attributes hold its hyperparameters in PyTorch's units,
-        its steps (None where the target was not reached), status and risk.
+        The Optuna study, with the searched hyperparameters in PyTorch's units and the steps as the
+        value, infinite where the target was not reached. A trial's user attributes hold all its
+        hyperparameters, its steps (None where not reached), status and risk.
 
     Raises:
         ValueError: if a value is outside its range.
         StudyMismatchError: if the storage holds a study of this name made from another definition.
     """
+    path = storage if isinstance(storage, Path) else None
+    if isinstance(storage, str) and "://" not in storage:
+        path = Path(storage)
+    root, backends = located(path) if path is not None else (Path(), ())
     plan = python_plan(
         problem,
         family,
+        named=path is not None,
         target=target,
         n_trials=n_trials,
         seed=seed,
@@ -102,9 +111,22 @@ def run_study(
         truth=truth,
         max_growth=max_growth,
     )
-    kept = optuna.storages.get_storage(storage)
-    require_same_code(kept, plan.definition, plan.recipes.versioned)
-    stored = open_planned(plan, kept)
+    if path is None:
+        return _run(plan, optuna.storages.get_storage(storage))  # type: ignore[arg-type]
+    require_writable(root, *(each.path(root).name for each in backends))
+    for backend in backends:
+        if (known := find_study(backend.open(root), plan.definition)) is not None:
+            plan = replace(plan, name=known.name, definition=known.definition)
+            break
+    else:
+        backend = backends[0]
+    with backend.lock(root, "run", plan.name):
+        return _run(plan, backend.open(root))
+
+
+def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
+    require_same_code(storage, plan.definition, plan.recipes.versioned)
+    stored = open_planned(plan, storage)
     run_planned(plan, stored)
     return stored
 
@@ -117,8 +139,8 @@ def studies_frame(source: Source = "mlruns") -> DataFrame:
         nqm.plot.steps_to_target(studies)
 
     Args:
-        source: the folder ``mlruns`` or the one that holds it, an Optuna storage or its URL, or
-            records.
+        source: the folder ``mlruns`` or the one that holds it, a journal file, an Optuna storage or
+            its URL, or records.
 
     Returns:
         A DataFrame; the docstring of ``nqm_study.report.frame.studies_frame`` has its columns.
@@ -149,19 +171,21 @@ def trials_frame(source: Source = "mlruns") -> DataFrame:
 
 
 class Benchmark:
-    """An objective for ``optuna.Study.optimize``: minimise the logarithm of the steps to a target.
+    """An objective for ``optuna.Study.optimize``: minimise the steps to a target.
 
         benchmark = nqm.Benchmark(problem, "momentum", target=0.01)
-        study = optuna.create_study(sampler=sampler)
+        study = optuna.create_study(sampler=nqm.CoordinateSampler(sampler, benchmark))
         study.optimize(benchmark, n_trials=100)
         benchmark.regret(study)  # how far above the true optimum, after each trial
 
-    A point that does not reach the target gets a finite value above all that do, larger the further
-    from the target it stays, and the constraint ``not_reached`` is 1. The objective is
-    deterministic. It has a narrow curved valley where momentum is free, plateaus, since steps are
-    whole numbers, and at large batches cliffs, where a dip of an oscillating risk just misses the
-    target. The coordinates are those that studies search, and the values that a user would type are
-    in the trial's attribute ``hyperparameters``, with ``steps``, ``status`` and ``risk``.
+    The parameters are the hyperparameters that a user would type, and the value is the steps. One
+    that does not reach the target has an infinite value, and its constraint ``not_reached`` is 1.
+    The attributes of a trial are ``hyperparameters``, the fixed ones too, ``steps``, ``status`` and
+    ``risk``. The objective is deterministic. It has a narrow curved valley where momentum is free,
+    plateaus, since steps are whole numbers, and at large batches cliffs, where a dip of an
+    oscillating risk just misses the target. Any sampler of Optuna's can be given; wrapped in a
+    ``CoordinateSampler`` it searches as studies do, in coordinates in which the valley is straight,
+    and learns from the risk how far a miss was off.
 
     Args:
         problem: spectrum and batch size. It may be left out, as in ``Benchmark("momentum",
@@ -178,6 +202,7 @@ class Benchmark:
     Attributes:
         problem: spectrum and batch size.
         space: what is searched.
+        target, max_steps: of the trials.
 
     Raises:
         ValueError: if a value is outside its range.
@@ -213,6 +238,8 @@ class Benchmark:
             warm_start=False,
             max_growth=max_growth,
         )
+        self.target = self._plan.definition.target
+        self.max_steps = self._plan.definition.max_steps
         if self._plan.recipes.schedule.computed or not self._plan.definition.searched:
             raise ValueError(
                 f"schedule={schedule}, hyperparameters: must leave something to search"
@@ -221,14 +248,14 @@ class Benchmark:
         self.space: SearchSpace = self._plan.search.space
 
     def __call__(self, trial: Trial) -> float:
-        """The logarithm of the steps, or the penalty, at the point that the sampler proposes."""
-        values = self.space.values(suggest(trial, self.space))
+        """The steps to the target of what the sampler proposes; infinite where it is missed."""
+        values = suggest(trial, self.space)
         found = self._evaluate(values)
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
-        made = self._plan.definition
-        return loss(found.crossing, made.target, made.max_steps)
+        (steps,) = objectives(self._plan.definition, values, found)
+        return steps
 
     @functools.cached_property
     def optimum(self) -> Optimum | None:
@@ -262,11 +289,10 @@ def _records(source: Source) -> Iterable[StudyRecord]:
         return read_records(source)
     if not isinstance(source, (str, Path)):
         return source
-    folder = Path(source).absolute()
-    for root in (folder, folder / "mlruns"):
-        if backends := list(embedded(root)):
-            return [record for each in backends for record in read_records(each.open(root))]
-    raise ValueError(f"source={source}: must be a folder that holds studies, such as mlruns")
+    root, backends = located(source, "source")
+    if not any(each.exists(root) for each in backends):
+        raise ValueError(f"source={source}: must be a folder that holds studies, such as mlruns")
+    return [record for each in backends for record in read_records(each.open(root))]
 
 
 @functools.cache

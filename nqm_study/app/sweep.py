@@ -231,7 +231,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
         import optuna
 
         from nqm_study.study.storage.changed import require_same_code
-        from nqm_study.study.storage.studies import check_definition
+        from nqm_study.study.storage.studies import check_definition, check_units
 
         storage = backend.open(root)
         for each in plans:
@@ -248,6 +248,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
             if plan is not None:
                 stored = optuna.load_study(study_name=name, storage=storage)
                 check_definition(stored, plan.definition)
+                check_units(stored, plan.n_trials)
 
 
 def _listed_twice(first: _Typed, second: _Typed, *_: _Typed) -> str:

@@ -24,6 +24,7 @@ from nqm_study.study.loop import run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.storage.origin import origin
 from nqm_study.study.storage.studies import (
+    check_units,
     note,
     note_origin,
     note_report,
@@ -126,6 +127,7 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
         return {**facts(plan.problem, plan.definition), "search": plan.search.to_json()}
 
     study = open_study(storage, plan.name, plan.definition, known)
+    check_units(study, plan.n_trials)
     finished = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     if finished < plan.n_trials:
         note_origin(study, origin(finished, plan.config))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import math
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -89,7 +91,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     Raises:
         ValueError: naming key, value and what is allowed.
     """
-    data = _named(_plain(cfg), _choices(cfg))
+    data = with_names(_plain(cfg), _choices(cfg))
     config = parsed(data)
     spectrum, settings = _spectrum(config.spectrum)
     make = _problem(config.problem)
@@ -107,6 +109,7 @@ def python_plan(
     hyperparameters: Mapping[str, Any] | None = None,
     sampler: str = "tpe",
     target: float = 0.01,
+    named: bool = False,
     **study: object,
 ) -> StudyPlan:
     """The plan of the study that is asked for in Python.
@@ -118,6 +121,7 @@ def python_plan(
         sampler: name of a sampler's.
         hyperparameters: what replaces values of the optimizer's and the schedule's.
         target: expected loss to reach.
+        named: whether the spectrum has the name that the command line gives it, where it has one.
         **study: what replaces values of the group ``study``.
 
     Raises:
@@ -144,7 +148,8 @@ def python_plan(
         config = parsed(data)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("study.")) from None
-    return _plan(config, problem, "custom", {}, float(problem.batch_size))
+    name, settings = _named(problem.spectrum) if named else ("custom", {})
+    return _plan(config, problem, name, settings, float(problem.batch_size))
 
 
 def _section_of(group: str, made: type) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def _choices(cfg: DictConfig) -> Mapping[str, Any]:
     return {} if hydra is None else hydra.runtime.choices
 
 
-def _named(data: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+def with_names(data: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with the names of its options, where it gives none itself."""
     found = dict(data)
     for group in ("optimizer", "schedule", "spectrum"):
@@ -364,6 +369,28 @@ def _file(group: Any) -> tuple[Spectrum, dict[str, float | str]]:
     modes = float(f"{spectrum.multiplicity.sum():.9g}")
     scaled = {} if scale == 1.0 else {"scale": float(f"{scale:.9g}")}
     return spectrum, {"file": file.name, "modes": modes, **scaled}
+
+
+def _named(spectrum: Spectrum) -> tuple[str, dict[str, float | str]]:
+    """Name and settings of a spectrum of Python's as ``_spectrum`` gives them: of power laws.
+
+    What another call can be made from is not known of a file's arrays, nor of any other.
+    """
+    dim, law = round(float(spectrum.multiplicity.sum())), spectrum.law
+    steps = np.log(spectrum.curvature[1:2]) / -math.log(2.0)
+    # Twelve digits, as a user types at most.
+    exponent = law.exponent if law is not None else float(f"{max(steps.sum(), 0.0):.12g}")
+    try:
+        known = _power_law(dim, exponent).digest == spectrum.digest
+    except ValueError:
+        known = False
+    if not known:
+        return "custom", {}
+    for option in options("spectrum"):
+        group = _composed(f"spectrum={option}")["spectrum"]
+        if (group.get("dim"), group.get("exponent")) == (dim, exponent):
+            return option, {"dim": float(dim), "exponent": exponent}
+    return "power_law", {"dim": float(dim), "exponent": exponent}
 
 
 @functools.lru_cache(maxsize=8)

@@ -157,7 +157,7 @@ def applying(
         found = kept
 
 
-def _searched_json(each: Hyperparameter) -> Any:
+def searched_json(each: Hyperparameter) -> Any:
     """A hyperparameter as JSON values, of what is searched without what is empty or off."""
     if isinstance(each, Choices):
         data: dict[str, Any] = {"choices": list(each.values), "when": each.when}
@@ -242,8 +242,8 @@ class StudyDefinition:
         data = {
             **dataclasses.asdict(self),
             "enqueued": [dict(each) for each in self.enqueued],
-            "hyperparameters": {n: _searched_json(v) for n, v in self.hyperparameters.items()},
-            "batch_size": _searched_json(self.batch_size),
+            "hyperparameters": {n: searched_json(v) for n, v in self.hyperparameters.items()},
+            "batch_size": searched_json(self.batch_size),
         }
         return {
             name: value

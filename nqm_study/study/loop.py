@@ -21,7 +21,7 @@ from nqm_study.study.trials import (
     attributes,
     constrain,
     directions,
-    objective,
+    objectives,
     stopwatch,
     suggest,
     trial_record,
@@ -60,23 +60,24 @@ def run(
     remaining = n_trials - len(finished)
     if remaining <= 0:
         return
-    sampler = make_sampler(definition.sampler, search, definition.seed, len(finished))
     memory = optuna.create_study(
-        study_name=stored.study_name, directions=directions(definition), sampler=sampler
+        study_name=stored.study_name,
+        directions=directions(definition),
+        sampler=make_sampler(definition, search),
     )
     memory.add_trials(finished)
     cost, lap = Cost(), stopwatch()
 
     def compute(trial: Trial) -> tuple[float, ...]:
         nonlocal cost
-        values = space.values(suggest(trial, space))
+        values = suggest(trial, space)
         cost += Cost(sampler=lap())
         found = evaluate(values)
         cost += Cost(objective=lap())
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
-        return objective(definition, values, found)
+        return objectives(definition, values, found)
 
     def keep(_: Study, trial: FrozenTrial) -> None:
         nonlocal cost

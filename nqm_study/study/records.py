@@ -12,9 +12,15 @@ import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.definition import StudyDefinition, Value
+
+if TYPE_CHECKING:
+    # Whoever asks for a hyperparameter by its name knows of what type it is.
+    Given = Any
+else:
+    Given = Value
 
 SMALL_RISK_ERROR = 1e-9
 """Relative error of the risk that compressing a spectrum is meant to stay below."""
@@ -39,7 +45,6 @@ class TrialRecord:
         steps: steps to the target, or None where it was not reached.
         status: ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps``.
         risk: expected loss at the crossing; with no crossing, the smallest seen.
-        objective: the value the sampler minimised; of two, that of the steps.
         started, finished: when the trial ran.
         risk_error: relative error of the risk: by compressing the spectrum and by extrapolating a
             long run under a schedule; for Adam the error of its closure, or the relative standard
@@ -51,11 +56,10 @@ class TrialRecord:
     """
 
     number: int
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, Given]
     steps: int | None
     status: str
     risk: float
-    objective: float
     started: datetime
     finished: datetime
     risk_error: float | None = None
@@ -65,7 +69,8 @@ class TrialRecord:
     @property
     def batch_size(self) -> float:
         """Examples per step where the batch size is searched; 0 elsewhere, as the study has it."""
-        return self.hyperparameters.get("batch_size", 0.0)
+        size: float = self.hyperparameters.get("batch_size", 0.0)
+        return size
 
     @property
     def examples(self) -> float:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost
-from nqm_study.study.samplers.optuna_samplers import StudySampler, make_sampler
+from nqm_study.study.samplers.optuna_samplers import asks_in_turn, make_sampler
 from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.storage.failures import UnreachableError, first_line, passes
 from nqm_study.study.storage.locks import Lock
@@ -39,7 +39,7 @@ from nqm_study.study.trials import (
     OnTrial,
     attributes,
     constrain,
-    objective,
+    objectives,
     stopwatch,
     suggest,
     trial_record,
@@ -99,7 +99,7 @@ def run_shared(
         NotStoredError: if the server stays away.
     """
     space = search.space
-    sampler = make_sampler(definition.sampler, search, definition.seed, 0, shared=True)
+    sampler = make_sampler(definition, search)
     storage = sharing.storage
     study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
     cost = Cost()
@@ -114,7 +114,7 @@ def run_shared(
         try:
             while True:
                 trial, done, seconds = patiently(
-                    lambda: _next(study, sampler, space, n_trials, sharing)
+                    lambda: _next(study, definition, search, n_trials, sharing)
                 )
                 if done >= n_trials:
                     break
@@ -135,7 +135,7 @@ def run_shared(
 
 
 def _next(
-    study: Study, sampler: StudySampler, space: SearchSpace, n_trials: int, sharing: Sharing
+    study: Study, definition: StudyDefinition, search: Search, n_trials: int, sharing: Sharing
 ) -> tuple[Trial | None, int, float]:
     """A trial to run if the budget has room, the number of finished ones, and seconds it took."""
     sharing.turn.acquire()
@@ -152,8 +152,8 @@ def _next(
             sharing.storage.record_heartbeat(_trial_id(sharing.storage, study, trial))
             here = {"host": socket.gethostname(), "process": os.getpid(), "trial": trial.number}
             trial.set_user_attr(WORKER, here)
-            if sampler.asks_in_turn(trial.number):
-                suggest(trial, space)
+            if asks_in_turn(definition, search, trial.number):
+                suggest(trial, search.space)
     finally:
         held = sharing.turn.release()
     if trial is not None and not held:
@@ -197,11 +197,11 @@ def _run_one(
     value, cost, lap = None, Cost(1), stopwatch()
     with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
         try:
-            values = space.values(patiently(lambda: suggest(trial, space)))
+            values = patiently(lambda: suggest(trial, space))
             cost += Cost(sampler=lap())
             found = evaluate(values)
             cost += Cost(objective=lap())
-            value = objective(definition, values, found)
+            value = objectives(definition, values, found)
             with undisturbed():
                 # One attribute, since each is a transaction of its own.
                 kept = attributes(values, found)

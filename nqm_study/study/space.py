@@ -1,4 +1,6 @@
-"""The search space: hyperparameters in the user's units, and the coordinates Optuna searches.
+"""The search space: hyperparameters in the user's units, and the coordinates they are searched in.
+
+What Optuna stores are the hyperparameters. Its samplers are shown the coordinates:
 
 | coordinate | of | why |
 |---|---|---|
@@ -12,21 +14,38 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from optuna.distributions import FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
-from nqm_study.study.definition import BATCH_SIZE, Hyperparameter, Range
+from nqm_study.study.definition import (
+    BATCH_SIZE,
+    Choices,
+    Hyperparameter,
+    Range,
+    Searched,
+    Value,
+    hyperparameter_of,
+    searched_json,
+)
 
 Kind = Literal["itself", "one_minus", "effective", "to_limit"]
 Table = tuple[tuple[float, float], ...]
 
 _TABLES = ("guide", "limits")
-_LEFT_OUT = (*_TABLES, "limit", "integer", "cap")
+_LEFT_OUT = (*_TABLES, "limit", "integer", "cap", "when")
 """The fields of a coordinate that its JSON values have only where they are in use."""
 
 UNBOUNDED = ("learning_rate", "timescale", "eps", "batch_size")
@@ -38,7 +57,7 @@ AT_EDGE = 0.01
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One of the numbers that Optuna searches.
+    """One of the numbers that a sampler searches.
 
     Attributes:
         hyperparameter: what it decides.
@@ -51,7 +70,8 @@ class Coordinate:
         guide: (batch size, value) pairs, ascending: the coordinate is a multiple of the value, as
             it is between them on logarithmic axes; empty where it is the number itself.
         limits: (batch size, limit) pairs of ``to_limit``, in place of the one limit.
-        integer: whether its values are rounded.
+        integer: whether its values are whole numbers.
+        when: the values of others under which alone it applies; empty: always.
         cap: the largest learning rate without momentum; with it, it is (1 + momentum) times as
             large, over 1 + 2 momentum with Nesterov's.
     """
@@ -68,10 +88,11 @@ class Coordinate:
     limits: Table = ()
     integer: bool = False
     cap: float = math.inf
+    when: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
-        """Its name in Optuna."""
+        """Its name, which a sampler sees."""
         if self.kind == "one_minus":
             return f"one_minus_{self.hyperparameter}"
         if self.kind == "effective":
@@ -79,9 +100,30 @@ class Coordinate:
         return "rate_to_limit" if self.kind == "to_limit" else self.hyperparameter
 
     @property
-    def distribution(self) -> FloatDistribution:
-        """Optuna's distribution."""
-        return FloatDistribution(self.low, self.high, log=self.log)
+    def distribution(self) -> BaseDistribution:
+        """Optuna's distribution of the coordinate."""
+        return _numbers(self.low, self.high, log=self.log, integer=self.integer)
+
+    def ends(self, boxes: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+        """The least and the largest value, those that it depends on being inside boxes."""
+        low, high = self.low, self.high
+        if self.guide:
+            multiples = [value for _, value in self.guide]
+            low, high = low * min(multiples), high * max(multiples)
+        if self.kind == "one_minus":
+            low, high = (1.0 - (min(end, 1.0) if self.guide else end) for end in (high, low))
+        elif self.kind == "effective":
+            least, most = boxes.get("momentum", (0.0, 0.0))
+            low, high = low * (1.0 - most), high * (1.0 - least)
+        elif self.kind == "to_limit":
+            limits = [limit for _, limit in self.limits] or [self.limit]
+            low, high = min(limits) * (low / (1.0 + low)), max(limits) * (high / (1.0 + high))
+        if math.isfinite(self.cap):
+            names = ("momentum", "nesterov")
+            corners = itertools.product(*(boxes.get(name, (0.0, 0.0)) for name in names))
+            caps = [self.capped(dict(zip(names, corner, strict=True))) for corner in corners]
+            low, high = min(low, *caps), min(high, max(caps))
+        return low, high
 
     def value(self, coordinate: float, values: Mapping[str, float]) -> float:
         """The hyperparameter's value, given those that it depends on."""
@@ -100,10 +142,10 @@ class Coordinate:
             # A multiple of what the guide says may be more than there is.
             return 1.0 - min(coordinate, 1.0) if self.guide else 1.0 - coordinate
         if self.kind == "effective":
-            return coordinate * (1.0 - values["momentum"])
+            return coordinate * (1.0 - values.get("momentum", 0.0))
         if self.kind == "to_limit":
             return self._limit(values) * (coordinate / (1.0 + coordinate))
-        return float(round(coordinate)) if self.integer else coordinate
+        return round(coordinate) if self.integer else coordinate
 
     def of(self, values: Mapping[str, float]) -> float:
         """The coordinate of hyperparameters, not clipped to its range."""
@@ -115,7 +157,7 @@ class Coordinate:
         if self.kind == "one_minus":
             return 1.0 - value
         if self.kind == "effective":
-            gap = 1.0 - values["momentum"]
+            gap = 1.0 - values.get("momentum", 0.0)
             return value / gap if gap > 0.0 else math.inf
         if self.kind == "to_limit":
             limit = self._limit(values)
@@ -150,38 +192,139 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Hyperparameters that are fixed, and the coordinates that decide the others.
+    """Hyperparameters that are fixed, and the choices and coordinates that decide the others.
 
     Attributes:
-        fixed: hyperparameters that are numbers.
-        coordinates: one for each searched hyperparameter; those that others depend on come first.
+        fixed: hyperparameters that have one value.
+        coordinates: one for each searched number; those that others depend on come first.
         names: all hyperparameters, in the order that they are shown in.
+        choices: the searched hyperparameters without an order, by name; each is its own coordinate.
+
+    Raises:
+        ValueError: if one applies under the values of others that are not decided before it: what
+            is fixed, then the choices, then the coordinates.
     """
 
-    fixed: Mapping[str, float]
+    fixed: Mapping[str, Value]
     coordinates: tuple[Coordinate, ...]
     names: tuple[str, ...]
+    choices: Mapping[str, Choices] = field(default_factory=dict)
 
-    @property
-    def distributions(self) -> dict[str, FloatDistribution]:
-        """Optuna's distribution of each coordinate."""
-        return {each.name: each.distribution for each in self.coordinates}
+    def __post_init__(self) -> None:
+        decided = set(self.fixed)
+        for name, when in self._order:
+            if missing := sorted(set(when) - decided):
+                raise ValueError(
+                    f"{name}.when.{missing[0]}: must be a fixed hyperparameter, or one that is "
+                    "searched and comes before; choices come before numbers"
+                )
+            decided.add(name)
 
-    def values(self, coordinates: Mapping[str, float]) -> dict[str, float]:
-        """Every hyperparameter's value in the user's units, the fixed ones included."""
-        values = dict(self.fixed)
+    @functools.cached_property
+    def _order(self) -> list[tuple[str, Mapping[str, Value]]]:
+        """What is searched, each with its condition, in the order that it is decided in."""
+        choices = [(name, each.when) for name, each in self.choices.items()]
+        return [*choices, *((each.hyperparameter, each.when) for each in self.coordinates)]
+
+    @functools.cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distributions of what is searched, in the user's units: all that may come."""
+        boxes = {n: (v, v) for n, v in self.fixed.items() if not isinstance(v, str)}
+        found: dict[str, BaseDistribution] = {}
+        for name, choice in self.choices.items():
+            found[name] = CategoricalDistribution(tuple(choice.values))
+            numbers = [value for value in choice.values if not isinstance(value, str)]
+            if len(numbers) == len(choice.values):
+                boxes[name] = min(numbers), max(numbers)
         for each in self.coordinates:
-            values[each.hyperparameter] = each.value(coordinates[each.name], values)
-        return {name: values[name] for name in self.names}
+            boxes[each.hyperparameter] = low, high = each.ends(boxes)
+            log = each.log and each.kind != "one_minus"
+            found[each.hyperparameter] = _numbers(low, high, log=log, integer=each.integer)
+        return found
 
-    def point(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The coordinates of hyperparameters, each inside its range."""
-        return {each.name: each.clipped(each.of(values)) for each in self.coordinates}
+    @functools.cached_property
+    def coordinate_distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distributions of choices and coordinates, which a sampler is shown."""
+        choices = {name: self.distributions[name] for name in self.choices}
+        return {**choices, **{each.name: each.distribution for each in self.coordinates}}
+
+    @functools.cached_property
+    def conditional(self) -> frozenset[str]:
+        """The names of choices and coordinates that do not always apply."""
+        names = zip(self.coordinate_distributions, self._order, strict=True)
+        return frozenset(name for name, (_, when) in names if when)
+
+    @functools.cached_property
+    def conditions(self) -> frozenset[str]:
+        """The hyperparameters that others apply under values of."""
+        return frozenset(name for _, when in self._order for name in when)
+
+    def decided(self, ask: Callable[[str, Mapping[str, Any]], Any]) -> dict[str, Any]:
+        """Every hyperparameter that applies, in the user's units, the fixed ones included.
+
+        Args:
+            ask: called with the name of each that is searched and applies, and with the values of
+                those before it; its value in the user's units.
+        """
+        values: dict[str, Any] = dict(self.fixed)
+        for name, when in self._order:
+            if not when or Searched(when=when).applies(values):
+                values[name] = ask(name, values)
+        return {name: values[name] for name in self.names if name in values}
+
+    def values(
+        self, coordinates: Mapping[str, Any] | Callable[[str, BaseDistribution], Any]
+    ) -> dict[str, Any]:
+        """Every hyperparameter that applies, in the user's units, the fixed ones included.
+
+        Args:
+            coordinates: their values by name, or what is asked for that of each that applies.
+        """
+        places = {each.hyperparameter: each for each in self.coordinates}
+
+        def value(name: str, values: Mapping[str, Any]) -> Any:
+            place = places.get(name)
+            key = name if place is None else place.name
+            if isinstance(coordinates, Mapping):
+                found = coordinates[key]
+            else:
+                found = coordinates(key, self.coordinate_distributions[key])
+            # Rounding must not leave the box that Optuna knows.
+            return found if place is None else self._inside(name, place.value(found, values))
+
+        return self.decided(value)
+
+    def _inside(self, name: str, value: float) -> float:
+        box: Any = self.distributions[name]
+        return min(max(value, box.low), box.high)  # type: ignore[no-any-return]
+
+    def point(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The choices and coordinates of hyperparameters, each inside its range."""
+        chosen = {name: values[name] for name in self.choices if name in values}
+        places = (each for each in self.coordinates if each.hyperparameter in values)
+        return {**chosen, **{each.name: each.clipped(each.of(values)) for each in places}}
+
+    def settled(self, coordinates: Mapping[str, Any]) -> dict[str, Any]:
+        """A point as it comes back from the user's units: rounded, and of what applies only."""
+        return self.point(self.values(coordinates))
+
+    def anywhere(self, random: np.random.Generator) -> dict[str, Any]:
+        """A point drawn evenly on the coordinates' scales."""
+        found: dict[str, Any] = {
+            name: each.values[int(random.integers(len(each.values)))]
+            for name, each in self.choices.items()
+        }
+        for each in self.coordinates:
+            low, high = each.scaled(each.low), each.scaled(each.high)
+            found[each.name] = each.unscaled(float(random.uniform(low, high)))
+        return self.settled(found)
 
     def at_edge(self, values: Mapping[str, float]) -> tuple[str, ...]:
         """Hyperparameters at the end of a range that could go on, in words."""
         found = []
         for each in self.coordinates:
+            if each.hyperparameter not in values:
+                continue
             share = each.share(each.of(values))
             low = share < AT_EDGE and each.open_low
             high = share > 1.0 - AT_EDGE and each.open_high
@@ -192,14 +335,19 @@ class SearchSpace:
                 found.append(f"{each.hyperparameter} {value:.6g}, the {end} end of its range")
         return tuple(found)
 
-    def grid(self, points: int) -> dict[str, list[float]]:
-        """Points along each coordinate, evenly spaced on its scale, the ends included."""
-        grid = {}
+    def grid(self, points: int) -> list[dict[str, Any]]:
+        """Each point of a grid once: so many values of each coordinate, evenly spaced on its scale.
+
+        The ends are included, of integers and choices there are as many as there are.
+        """
+        axes: dict[str, Sequence[Any]] = {name: each.values for name, each in self.choices.items()}
         for each in self.coordinates:
             space = np.geomspace if each.log else np.linspace
-            line = space(each.low, each.high, points)
-            grid[each.name] = [float(v) for v in np.clip(line, each.low, each.high)]
-        return grid
+            line = np.clip(space(each.low, each.high, points), each.low, each.high)
+            axes[each.name] = [float(value) for value in line]
+        every = itertools.product(*axes.values())
+        found = (self.settled(dict(zip(axes, each, strict=True))) for each in every)
+        return list({point_key(each): each for each in found}.values())
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON values; ``from_json`` is its inverse."""
@@ -208,11 +356,13 @@ class SearchSpace:
             {
                 name: value
                 for name, value in dataclasses.asdict(each).items()
-                if name not in _LEFT_OUT or value != getattr(Coordinate, name)
+                if name not in _LEFT_OUT or value != getattr(Coordinate, name, {})
             }
             for each in self.coordinates
         ]
-        return {"fixed": dict(self.fixed), "coordinates": coordinates, "names": list(self.names)}
+        choices = {name: searched_json(each) for name, each in self.choices.items()}
+        space = {"fixed": dict(self.fixed), "coordinates": coordinates, "names": list(self.names)}
+        return {**space, "choices": choices} if choices else space
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchSpace:
@@ -221,18 +371,23 @@ class SearchSpace:
             Coordinate(**{**each, **{name: _table(each.get(name, ())) for name in _TABLES}})
             for each in data["coordinates"]
         )
-        return cls(dict(data["fixed"]), coordinates, tuple(data["names"]))
+        choices: dict[str, Any] = {
+            n: hyperparameter_of(v) for n, v in data.get("choices", {}).items()
+        }
+        return cls(dict(data["fixed"]), coordinates, tuple(data["names"]), choices)
 
     @classmethod
     def of(cls, hyperparameters: Mapping[str, Hyperparameter]) -> SearchSpace:
-        """The space of given ranges: each hyperparameter itself, or one minus it.
+        """The space of what is given: of ranges, each hyperparameter itself, or one minus it.
 
         Raises:
-            ValueError: if a bound is not given.
+            ValueError: if a bound is not given, or a condition makes no sense.
         """
-        ranges = {name: each for name, each in hyperparameters.items() if isinstance(each, Range)}
-        fixed: dict[str, Any] = {n: v for n, v in hyperparameters.items() if n not in ranges}
-        return cls(fixed, tuple(map(plain, ranges, ranges.values())), tuple(hyperparameters))
+        fixed = {n: v for n, v in hyperparameters.items() if not isinstance(v, Searched)}
+        choices = {n: v for n, v in hyperparameters.items() if isinstance(v, Choices)}
+        ranges = {n: v for n, v in hyperparameters.items() if isinstance(v, Range)}
+        coordinates = tuple(map(plain, ranges, ranges.values()))
+        return cls(fixed, coordinates, tuple(hyperparameters), choices)
 
 
 @dataclass(frozen=True)
@@ -241,11 +396,11 @@ class Search:
 
     Attributes:
         space: the search space.
-        starts: the coordinates of the first trials, each inside the space.
+        starts: choices and coordinates of the first trials, each inside the space.
     """
 
     space: SearchSpace
-    starts: tuple[Mapping[str, float], ...] = ()
+    starts: tuple[Mapping[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The search as JSON values; ``from_json`` is its inverse."""
@@ -255,6 +410,18 @@ class Search:
     def from_json(cls, data: Mapping[str, Any]) -> Search:
         """The search that ``to_json`` wrote."""
         return cls(SearchSpace.from_json(data["space"]), tuple(data["starts"]))
+
+
+def point_key(point: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """What tells a point from others."""
+    return tuple(sorted(point.items()))
+
+
+def _numbers(low: float, high: float, *, log: bool, integer: bool) -> BaseDistribution:
+    if integer:
+        return IntDistribution(round(low), round(high), log=log)
+    # An extreme rate times an extreme share may be 0, which has no logarithm.
+    return FloatDistribution(max(low, sys.float_info.min) if log else low, high, log=log)
 
 
 def between(table: Table, place: float) -> float:
@@ -278,7 +445,9 @@ def plain(name: str, each: Range, *, open_low: bool = True, open_high: bool = Tr
     # A share or a decay ends there by itself; there is nothing beyond to look at.
     whole = (0.0, 1.0) if name not in UNBOUNDED else ()
     open_low, open_high = open_low and each.low not in whole, open_high and each.high not in whole
+    options: dict[str, Any] = {"integer": each.integer, "when": each.when}
     if each.scale == "log_one_minus":
         low, high = 1.0 - each.high, 1.0 - each.low
-        return Coordinate(name, "one_minus", low, high, True, open_high, open_low)
-    return Coordinate(name, "itself", each.low, each.high, each.scale == "log", open_low, open_high)
+        return Coordinate(name, "one_minus", low, high, True, open_high, open_low, **options)
+    log = each.scale == "log"
+    return Coordinate(name, "itself", each.low, each.high, log, open_low, open_high, **options)

@@ -1,8 +1,7 @@
 """Optuna's own figures of a study, on one page with a note on each.
 
-Optuna would draw what its samplers minimise: log steps, with penalties for the trials that missed
-the target, beside which the rest is squashed. So most figures are of a copy of the study in memory,
-whose objective is the steps, and in which the trials that missed have failed.
+They are of a copy of the study in memory, in which the trials that missed the target have failed:
+Optuna would warn of each infinite value. Where none reached it, the copy has the losses instead.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from plotly.graph_objects import Figure, Scatter
 from nqm_study.report.html import chart, document
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.failures import first_line
+from nqm_study.study.trials import ranking
 
 PAGE = "diagnostics.html"
 """The file with the figures."""
@@ -34,15 +34,9 @@ FEWEST_FOR_IMPORTANCE = 10
 BEST_SHARE, FEWEST_BEST = 0.1, 5
 """The best trials that importance looks at: a tenth, and at least as many as Optuna advises."""
 
-MOST_COORDINATES = 6
-"""Coordinates that are drawn side by side; of more, the most important."""
+MOST_SHOWN = 6
+"""Hyperparameters that are drawn side by side; of more, the most important."""
 
-_COORDINATES = (
-    "Coordinates are those of the search: effective_learning_rate is the rate over one minus the "
-    "momentum, rate_to_limit the rate over its distance from the largest stable one, and where the "
-    "batch size is searched they are multiples of a guide to it. The trials' runs have the "
-    "hyperparameters themselves."
-)
 _NOTES = {
     "history": "The {what} of each trial, and the lowest so far.",
     "pareto_front": (
@@ -50,14 +44,14 @@ _NOTES = {
         "other beats in both."
     ),
     "importance": (
-        "How well each coordinate tells the best {best} of the trials from all of them "
+        "How well each hyperparameter tells the best {best} of the trials from all of them "
         "(PED-ANOVA, arXiv:2304.10255), as shares of 1; trials that missed the target count as "
-        "worst. It holds for the points tried: a coordinate that the search settled early, or "
-        "whose range is narrow, looks unimportant."
+        "worst. It holds for the values tried: one that the search settled early, or whose range "
+        "is narrow, looks unimportant."
     ),
     "slice": (
-        "The {what} over each coordinate; darker points are later trials. The other coordinates "
-        "differ from point to point, so only the lower edge is a curve."
+        "The {what} over each hyperparameter; darker points are later trials. The others differ "
+        "from point to point, so only the lower edge is a curve."
     ),
     "parallel_coordinate": (
         "A line for each trial, the darker the lower its {what}. Each axis covers what was tried, "
@@ -174,16 +168,21 @@ def _draws(
         draws["history"] = history
     elif steps:
         draws["pareto_front"] = pareto_front
-    coordinates = sorted({name for trial in trials for name in trial.params})
-    if len(coordinates) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
-        objective = _copied(trials, {t.number: t.values[:1] for t in trials if t.values})
+    searched = sorted({name for trial in trials for name in trial.params})
+    if len(searched) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
+        made = record.definition
+        ranked = {
+            t.number: ranking([t.steps or math.inf], t.risk, made.target, made.max_steps)
+            for t in record.trials
+        }
+        objective = _copied(trials, ranked)
         evaluator = PedAnovaImportanceEvaluator(target_quantile=_best_share(record))
         draws["importance"] = partial(
             visualization.plot_param_importances, objective, evaluator=evaluator
         )
-        if len(coordinates) > MOST_COORDINATES:
-            coordinates = list(get_param_importances(objective, evaluator=evaluator))
-    shown = sorted(coordinates[:MOST_COORDINATES])
+        if len(searched) > MOST_SHOWN:
+            searched = list(get_param_importances(objective, evaluator=evaluator))
+    shown = sorted(searched[:MOST_SHOWN])
     if shown:
         draws["slice"] = slices
     if len(shown) > 1:
@@ -222,7 +221,7 @@ def _page(
             f"Fewer than two of {count} trials reached the target, so this is the lowest expected "
             f"loss of {known} trials instead; the target is {record.definition.target:.15g}."
         )
-    body = [f"<p>{shown}</p>", f"<details><summary>Coordinates</summary>{_COORDINATES}</details>"]
+    body = [f"<p>{shown}</p>"]
     for title, figure in figures.items():
         note = _NOTES[title].format(what=name, best=f"{100.0 * _best_share(record):.0f} %")
         body.append(f"{chart(figure, title)}\n<p>{note}</p>")

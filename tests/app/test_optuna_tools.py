@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna import visualization
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from program import TINY, run
@@ -32,7 +34,35 @@ def test_load_study_reads_the_storage_from_python(folder: Path) -> None:
     assert best["steps"] == min(
         trial.user_attrs["steps"] for trial in study.trials if trial.user_attrs["steps"]
     )
-    assert len(study.trials_dataframe()) == 12
+    assert set(study.best_params) == {"learning_rate", "momentum"}
+    assert study.best_value == best["steps"]
+    table = study.trials_dataframe()
+    assert table["value"].tolist() == [
+        math.inf if steps is None else steps
+        for steps in (trial.user_attrs["steps"] for trial in study.trials)
+    ]
+    assert {name for name in table if name.startswith("params_")} == {
+        "params_learning_rate",
+        "params_momentum",
+    }
+
+
+def test_optunas_figures_are_of_steps_over_what_a_user_would_type(folder: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(folder / "mlruns" / "optuna.journal")))
+    study = optuna.load_study(study_name=None, storage=storage)
+    names = ["learning_rate", "momentum"]
+    slices = visualization.plot_slice(study)
+    assert [slices.layout.xaxis.title.text, slices.layout.xaxis2.title.text] == names
+    steps = {t.user_attrs["steps"] for t in study.trials if t.user_attrs["steps"] is not None}
+    assert {*slices.data[0].y} == steps
+    contour = visualization.plot_contour(study)
+    assert [contour.layout.xaxis.title.text, contour.layout.yaxis.title.text] == names
+    importance = visualization.plot_param_importances(study)
+    assert sorted(importance.data[0].y) == names
+    history = visualization.plot_optimization_history(study)
+    assert {*history.data[0].y} == steps
+    assert min(history.data[1].y) == study.best_value
+    assert visualization.plot_parallel_coordinate(study).data
 
 
 @pytest.mark.cluster
@@ -54,6 +84,11 @@ def test_the_dashboard_opens_the_storage(folder: Path, tmp_path: Path) -> None:
             dashboard.terminate()
     assert len(study["trials"]) == 12
     assert {trial["state"] for trial in study["trials"]} == {"Complete"}
+    for trial in study["trials"]:
+        assert {each["name"] for each in trial["params"]} == {"learning_rate", "momentum"}
+        given = {each["key"]: each["value"] for each in trial["user_attrs"]}
+        steps = given["steps"]
+        assert trial["values"] == ["inf" if steps == "null" else float(steps)]
 
 
 def _answer(address: str) -> dict[str, list[dict[str, object]]]:

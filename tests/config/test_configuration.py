@@ -60,7 +60,7 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
         assert presets is not None
         overrides = presets.command(presets.names[0])[1:]
     plan = study_plan(composed(*overrides))
-    make_sampler(plan.definition.sampler, plan.search, 0, 0)
+    make_sampler(plan.definition, plan.search)
 
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in NAMED])
@@ -152,7 +152,7 @@ def test_six_pieces_are_six_searched_rates_and_one_can_be_fixed() -> None:
     plan = study_plan(composed("schedule=piecewise_constant", "schedule.pieces=6"))
     assert set(plan.search.space.distributions) == {
         "learning_rate",
-        *(f"one_minus_ratio_{piece}" for piece in range(2, 7)),
+        *(f"ratio_{piece}" for piece in range(2, 7)),
     }
     fixed = study_plan(composed("schedule=piecewise_constant", "+schedule.ratio_3=0.1"))
     assert fixed.definition.hyperparameters["ratio_3"] == 0.1
@@ -246,7 +246,7 @@ def test_studies_of_one_policy_are_one_curve_across_batch_sizes() -> None:
     [
         ("adam", {"learning_rate"}),
         ("rmsprop", {"learning_rate"}),
-        ("adam_full", {"learning_rate", "one_minus_beta1", "one_minus_beta2"}),
+        ("adam_full", {"learning_rate", "beta1", "beta2"}),
     ],
 )
 def test_each_form_of_adam_searches_what_its_name_says(option: str, searched: set[str]) -> None:

@@ -68,7 +68,7 @@ def wrong_ones(folder: Path, *overrides: str, group: str = "") -> tuple[int, lis
     names, sections = config.hydra.runtime.choices, [key for key in config if key != "hydra"]
     data = OmegaConf.to_container(OmegaConf.masked_copy(config, sections), resolve=True)
     assert isinstance(data, dict)
-    data = plan._named(data, names)
+    data = plan.with_names(data, names)
     known = list(keys(data))
     tried = [
         key

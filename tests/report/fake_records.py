@@ -118,7 +118,6 @@ def trial(steps: int | None, number: int = 0, **hyperparameters: float) -> Trial
         steps=steps,
         status="reached" if steps is not None else "floor_above_target",
         risk=0.01,
-        objective=0.0,
         started=NOON,
         finished=NOON,
     )
@@ -149,7 +148,7 @@ def sweep(
         found = {name: value(batch_size) for name, value in (others or {}).items()}
         values = {**fixed, "learning_rate": learning_rate(batch_size), **found}
         result = None if count is None else round(count)
-        one = TrialRecord(0, values, result, "reached", 0.01, 0.0, NOON, NOON)
+        one = TrialRecord(0, values, result, "reached", 0.01, NOON, NOON)
         records.append(
             study(
                 one,

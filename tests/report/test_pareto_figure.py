@@ -39,7 +39,6 @@ def searched(*, exact: bool = True, excess: float = 0.01, **changes: Any) -> Stu
             count,
             "reached" if count else "diverged",
             0.01,
-            0.0,
             NOON,
             NOON,
         )

@@ -17,7 +17,7 @@ from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.simplex import nelder_mead
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import Range
-from nqm_study.study.samplers.local_search import CLOSE, PERIOD, LocalSearch, Value, is_local
+from nqm_study.study.samplers.local_search import CLOSE, PERIOD, Value, is_local
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.trials import Evaluation, suggest, trial_records
@@ -74,8 +74,9 @@ def test_the_first_trials_are_the_given_ones(tmp_path: Path) -> None:
         {"learning_rate": 0.1, "one_minus_momentum": 0.25},
     )
     study = run_in(journal(tmp_path), WIDE, 5, evaluation=bowl, starts=starts)
-    assert [trial.params for trial in study.get_trials()[:2]] == list(starts)
-    assert study.get_trials()[2].params not in starts
+    given = [{"learning_rate": 0.2, "momentum": 0.5}, {"learning_rate": 0.1, "momentum": 0.75}]
+    assert [trial.params for trial in study.get_trials()[:2]] == given
+    assert study.get_trials()[2].params not in given
 
 
 def test_equal_steps_are_told_apart_by_the_risk(tmp_path: Path) -> None:
@@ -158,8 +159,8 @@ def test_a_local_search_that_has_nothing_left_goes_on_the_same_when_resumed(
 def test_a_given_point_whose_trial_failed_is_given_again() -> None:
     space = SearchSpace.of(WIDE.hyperparameters)
     start = {"learning_rate": 0.2, "one_minus_momentum": 0.5}
-    sampler = make_sampler(WIDE.sampler, Search(space, (start,)), 0, 0, shared=True)
-    study = optuna.create_study(sampler=sampler)
+    study = optuna.create_study(sampler=make_sampler(WIDE, Search(space, (start,))))
+    given = {"learning_rate": 0.2, "momentum": 0.5}
 
     def asked() -> tuple[optuna.Trial, dict[str, float]]:
         trial = study.ask()
@@ -167,25 +168,21 @@ def test_a_given_point_whose_trial_failed_is_given_again() -> None:
         return trial, trial.params
 
     trial, params = asked()
-    assert params == start
+    assert params == given
     study.tell(trial, state=TrialState.FAIL)
     trial, params = asked()
-    assert params == start
-    assert asked()[1] != start, "while it runs, no one else is given it"
+    assert params == given
+    assert asked()[1] != given, "while it runs, no one else is given it"
     study.tell(trial, 1.0)
-    assert asked()[1] != start
+    assert asked()[1] != given
 
 
 def test_another_process_is_given_another_point(tmp_path: Path) -> None:
     study = run_in(journal(tmp_path), WIDE, PERIOD, evaluation=bowl)
     space = SearchSpace.of(WIDE.hyperparameters)
-    # The sampler's trials of the second period, and one of the local search that is running.
+    # The sampler's trials of the second period, and two of the local search that are running.
     study = run_in(journal(tmp_path), WIDE, PERIOD + 8, evaluation=bowl)
-    number = PERIOD + 8
-    first = LocalSearch(space, 3, 0.6).proposal(study.get_trials(), number)
-    assert first is not None
-    study.enqueue_trial(first)
-    assert study.ask(space.distributions).number == number
-    second = LocalSearch(space, 3, 0.6).proposal(study.get_trials(), number + 1)
-    assert second is not None
-    assert second != first
+    study.sampler = make_sampler(WIDE, Search(space))
+    asked = [study.ask(space.distributions) for _ in range(2)]
+    assert [trial.number for trial in asked] == [PERIOD + 8, PERIOD + 9]
+    assert asked[0].params != asked[1].params

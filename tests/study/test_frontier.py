@@ -8,10 +8,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import TrialState
 from studies import FACTS, PROBLEM, definition, journal
 
 import nqm_study as nqm
-from nqm_study.model.outcome import Crossing
 from nqm_study.optimum.study import true_frontier
 from nqm_study.search.ranges import STARTS, fit, sizes_across
 from nqm_study.study.definition import Range, StudyDefinition
@@ -20,9 +22,10 @@ from nqm_study.study.frontier import ExactFrontier, non_dominated
 from nqm_study.study.loop import run
 from nqm_study.study.recipes import CONSTANT, Recipe, Recipes
 from nqm_study.study.records import TrialRecord
+from nqm_study.study.samplers.coordinates import CoordinateSampler
 from nqm_study.study.space import SearchSpace, between
 from nqm_study.study.storage.studies import note, open_study, study_record
-from nqm_study.study.trials import Evaluation, loss, objective, trial_records
+from nqm_study.study.trials import trial_records
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 SIZES = Range(2, 300, "log")
@@ -93,24 +96,24 @@ def test_first_trials_are_parents_of_the_next_generation(tmp_path: Path) -> None
     assert generations == [0] * 6 + [1] * 6 + [2] * 2
 
 
-def test_both_objectives_are_told_in_logarithms(tmp_path: Path) -> None:
+def test_both_objectives_are_stored_as_they_are(tmp_path: Path) -> None:
     study = run_in(tmp_path, searched(), 25)
     assert len(study.directions) == 2
     trials = trial_records(study.get_trials())
     reached = [trial for trial in trials if trial.steps is not None]
     assert 0 < len(reached) < len(trials)
     for trial, frozen in zip(trials, study.get_trials(), strict=True):
+        both = [math.inf, math.inf]
         if trial.steps is not None:
-            assert frozen.values == pytest.approx(
-                [math.log(trial.steps), math.log(trial.steps * trial.batch_size)]
-            )
+            both = [trial.steps, trial.steps * trial.batch_size]
+        assert frozen.values == both
 
 
 def test_a_trial_is_what_the_model_says_at_its_batch_size(tmp_path: Path) -> None:
     for trial in trial_records(run_in(tmp_path, searched(), 12).get_trials()):
         values = dict(trial.hyperparameters)
         size = values.pop("batch_size")
-        assert size.is_integer()
+        assert isinstance(size, int)
         assert SIZES.low <= size <= SIZES.high
         crossing = nqm.steps_to_target(
             replace(PROBLEM, batch_size=size), nqm.SGD(**values), target=0.2, max_steps=10**6
@@ -118,18 +121,23 @@ def test_a_trial_is_what_the_model_says_at_its_batch_size(tmp_path: Path) -> Non
         assert (trial.steps, trial.status) == (crossing.steps, crossing.status)
 
 
-def test_what_missed_the_target_is_worse_in_both_than_whatever_reached_it() -> None:
-    what = searched(target=0.01, max_steps=10**6)
+def test_what_missed_the_target_is_worse_in_both_than_whatever_reached_it(tmp_path: Path) -> None:
+    class Looking(RandomSampler):
+        def sample_relative(self, study: Study, *_: object) -> dict[str, float]:
+            seen[:] = study.get_trials(states=(TrialState.COMPLETE,))
+            return {}
 
-    def told(crossing: Crossing) -> tuple[float, ...]:
-        return objective(what, {"batch_size": 300}, Evaluation(crossing))
-
-    most = told(Crossing(10**6, "reached", 0.01))
-    near = told(Crossing(None, "floor_above_target", 0.011))
-    far = told(Crossing(None, "diverged", math.inf))
-    assert most[0] == loss(Crossing(10**6, "reached", 0.01), 0.01, 10**6)
-    for each in (0, 1):
-        assert most[each] < near[each] < far[each] < math.inf
+    what, seen = searched(max_steps=10**6), []
+    study = run_in(tmp_path, what, 25)
+    made = fit(PROBLEM, RECIPES, what).space
+    most = what.max_steps * SIZES.high
+    study.sampler = CoordinateSampler(Looking(), made, target=0.2, max_steps=most)
+    study.ask(made.distributions)
+    reached = [trial.values for trial in seen if trial.constraints["not_reached"] == 0]
+    missed = [trial.values for trial in seen if trial.constraints["not_reached"] == 1]
+    assert 0 < len(reached) < len(seen) == 25
+    assert max(map(max, reached)) < min(map(min, missed))
+    assert max(map(max, missed)) < math.inf
 
 
 def test_the_first_trials_are_the_rules_across_the_batch_sizes() -> None:
@@ -218,7 +226,7 @@ def test_a_range_of_batch_sizes_makes_a_study_and_a_curve_of_its_own() -> None:
 
 def trial(number: int, batch_size: float, steps: int | None) -> TrialRecord:
     values = {"batch_size": batch_size, "learning_rate": 0.1}
-    return TrialRecord(number, values, steps, "reached", 0.01, 0.0, NOON, NOON)
+    return TrialRecord(number, values, steps, "reached", 0.01, NOON, NOON)
 
 
 def test_a_trial_is_left_out_where_another_has_no_more_of_both() -> None:

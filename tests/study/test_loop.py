@@ -16,8 +16,9 @@ import nqm_study as nqm
 from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.outcome import Crossing
 from nqm_study.study.records import SMALL_RISK_ERROR, StudyRecord, TrialRecord, largest_risk_error
+from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.studies import StudyMismatchError, study_record
-from nqm_study.study.trials import Evaluation, OnTrial, loss, trial_records
+from nqm_study.study.trials import Evaluation, OnTrial, ranking, trial_records
 
 NOON = datetime(2025, 1, 1, 12)  # without a zone, as Optuna gives them
 
@@ -95,19 +96,27 @@ def test_a_trial_records_what_the_model_says(tmp_path: Path) -> None:
 
 
 def test_the_penalty_is_worse_than_any_number_of_steps_and_points_the_right_way() -> None:
-    most = loss(Crossing(10**6, "reached", 0.01), 0.01, 10**6)
-    near = loss(Crossing(None, "floor_above_target", 0.011), 0.01, 10**6)
-    far = loss(Crossing(None, "floor_above_target", 4.0), 0.01, 10**6)
-    overflow = loss(Crossing(None, "diverged", math.inf), 0.01, 10**6)
+    (most,) = ranking([1e6], 0.01, 0.01, 10**6)
+    missed = [ranking([math.inf], risk, 0.01, 10**6) for risk in (0.011, 4.0, math.inf)]
+    near, far, overflow = (value for (value,) in missed)
+    assert most == pytest.approx(math.log(1e6))
     assert most < near < far < overflow < math.inf
+    assert ranking([math.inf, math.inf], 4.0, 0.01, 10**6) == (far, far)
 
 
-def test_the_objective_is_the_logarithm_of_the_steps(tmp_path: Path) -> None:
-    record = study_record(run_in(journal(tmp_path), definition(), 12))
+def test_what_is_stored_are_the_steps_and_what_a_user_would_type(tmp_path: Path) -> None:
+    study = run_in(journal(tmp_path), definition(), 12)
+    record = study_record(study)
     reached = [trial for trial in record.trials if trial.steps is not None]
-    assert reached
-    assert [t.objective for t in reached] == pytest.approx(np.log([t.steps for t in reached]))
+    assert 0 < len(reached) < 12
+    for trial, frozen in zip(record.trials, study.get_trials(), strict=True):
+        assert frozen.value == (math.inf if trial.steps is None else trial.steps)
+        assert frozen.params == trial.hyperparameters
+        assert set(frozen.params) == {"learning_rate", "momentum"}
+        assert frozen.distributions == SearchSpace.of(definition().hyperparameters).distributions
     assert record.best is min(reached, key=lambda trial: (trial.steps, trial.number))
+    assert study.best_value == record.best.steps
+    assert study.best_params == record.best.hyperparameters
 
 
 def test_random_state_elsewhere_changes_nothing(tmp_path: Path) -> None:
@@ -153,7 +162,7 @@ def test_a_study_whose_trials_lack_what_is_always_stored_is_refused(
 def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:
     found = [(3, 1e-12), (4, None), (5, 3e-8), (None, 1.0)]
     trials = [
-        TrialRecord(i, {}, steps, "", 0.1, 0.0, NOON, NOON, error)
+        TrialRecord(i, {}, steps, "", 0.1, NOON, NOON, error)
         for i, (steps, error) in enumerate(found)
     ]
     assert largest_risk_error(trials) == 3e-8
@@ -175,7 +184,7 @@ def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:
 def test_an_error_is_told_where_it_is_larger_than_meant(
     schedule: str, error: float | None, told: float | None
 ) -> None:
-    trial = TrialRecord(0, {}, 3, "", 0.1, 0.0, NOON, NOON, error)
+    trial = TrialRecord(0, {}, 3, "", 0.1, NOON, NOON, error)
     made = replace(definition(), schedule=schedule)
     assert StudyRecord("study", made, 1, 1.0, (trial,)).told_risk_error == told
 
@@ -187,7 +196,7 @@ def test_of_adam_the_error_is_that_of_the_best_trial_and_told_from_3_percent_on(
     made = replace(definition(), hyperparameters={"learning_rate": 0.1, "beta2": 0.9})
     found = [(30, 0.5), (12, error), (None, 1.0)]
     trials = tuple(
-        TrialRecord(i, {}, steps, "", 0.1, 0.0, NOON, NOON, each)
+        TrialRecord(i, {}, steps, "", 0.1, NOON, NOON, each)
         for i, (steps, each) in enumerate(found)
     )
     record = StudyRecord("study", made, 1, 1.0, trials)
@@ -221,7 +230,7 @@ def test_what_an_evaluation_found_itself_is_stored_with_the_trial(tmp_path: Path
     assert {trial.rates for trial in stored} == {(), ((0, 0.5), (7, 0.25))}
     for trial, frozen in zip(stored, study.get_trials(), strict=True):
         assert trial.hyperparameters["learning_rate"] == 0.5
-        assert trial.hyperparameters["momentum"] == 1.0 - frozen.params["one_minus_momentum"]
+        assert trial.hyperparameters["momentum"] == frozen.params["momentum"]
         assert ("rates" in frozen.user_attrs) == bool(trial.rates)
 
 

@@ -1,9 +1,10 @@
-"""The search space speaks the user's units, whatever coordinates Optuna sees."""
+"""The search space speaks the user's units, whatever coordinates a sampler sees."""
 
 import math
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from optuna.distributions import FloatDistribution
 
 from nqm_study.study.definition import Range
 from nqm_study.study.space import SearchSpace
@@ -18,16 +19,22 @@ SPACE = SearchSpace.of(
 )
 
 
-def test_optuna_sees_one_coordinate_for_each_range() -> None:
-    assert set(SPACE.distributions) == {
+def test_a_sampler_sees_one_coordinate_for_each_range_and_optuna_the_hyperparameter() -> None:
+    assert set(SPACE.coordinate_distributions) == {
         "learning_rate",
         "one_minus_momentum",
         "preconditioner_power",
     }
+    assert SPACE.distributions == {
+        "learning_rate": FloatDistribution(1e-4, 1.0, log=True),
+        "momentum": FloatDistribution(0.0, 0.999),
+        "preconditioner_power": FloatDistribution(0.0, 1.0),
+    }
 
 
 def test_momentum_is_searched_on_the_logarithm_of_one_minus_it() -> None:
-    distribution = SPACE.distributions["one_minus_momentum"]
+    distribution = SPACE.coordinate_distributions["one_minus_momentum"]
+    assert isinstance(distribution, FloatDistribution)
     assert distribution.log
     assert distribution.high == 1.0
     assert distribution.low == pytest.approx(1e-3, rel=1e-12)
@@ -54,12 +61,14 @@ def test_values_are_those_a_user_would_type(
 
 
 def test_the_grid_has_the_ends_and_is_even_on_each_scale() -> None:
-    grid = SPACE.grid(3)
+    points = SPACE.grid(3)
+    assert len(points) == 27
+    grid = {name: sorted({point[name] for point in points}) for name in points[0]}
     assert grid["learning_rate"] == pytest.approx([1e-4, 1e-2, 1.0])
     assert grid["one_minus_momentum"] == pytest.approx([1e-3, math.sqrt(1e-3), 1.0])
     assert grid["preconditioner_power"] == pytest.approx([0.0, 0.5, 1.0])
-    for name, distribution in SPACE.distributions.items():
-        assert all(distribution.low <= value <= distribution.high for value in grid[name])
+    for coordinate in SPACE.coordinates:
+        assert all(coordinate.low <= value <= coordinate.high for value in grid[coordinate.name])
 
 
 @pytest.mark.parametrize(

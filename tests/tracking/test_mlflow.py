@@ -37,7 +37,6 @@ def make_trial(number: int) -> TrialRecord:
         steps=1000 - 10 * number if reached else None,
         status="reached" if reached else "diverged",
         risk=0.0099 if reached else math.inf,
-        objective=float(number),
         started=START + timedelta(seconds=number),
         finished=START + timedelta(seconds=number, milliseconds=250),
     )

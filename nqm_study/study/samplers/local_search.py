@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.simplex import nelder_mead
-from nqm_study.study.space import SearchSpace
-from nqm_study.study.trials import trial_record
+from nqm_study.study.space import Coordinate, SearchSpace
+from nqm_study.study.trials import kept
 
-Key = tuple[float, ...]
+Key = tuple[object, ...]
 Value = tuple[float, ...]
 
 PERIOD = 20
@@ -40,12 +42,45 @@ def is_local(number: int, share: float) -> bool:
     return number % PERIOD >= PERIOD - round(PERIOD * share)
 
 
+def turns(number: int, share: float) -> int:
+    """How many trials before that of this number are not the local search's."""
+    each = PERIOD - round(PERIOD * share)
+    return number // PERIOD * each + min(number % PERIOD, each)
+
+
 @dataclass(frozen=True)
 class _Best:
-    """The best trial so far: its value, and where it is on the coordinates' scales."""
+    """The best trial so far.
+
+    Attributes:
+        value: its value.
+        whole: all of its choices and coordinates.
+        moved: the coordinates that a search moves: those that apply, and on which it does not
+            depend what applies.
+        point: where these are, on their scales.
+    """
 
     value: Value
+    whole: Mapping[str, Any]
+    moved: tuple[Coordinate, ...]
     point: Array
+
+    @property
+    def box(self) -> tuple[Array, Array]:
+        """The ends of what is moved, on the coordinates' scales."""
+        low = np.array([each.scaled(each.low) for each in self.moved])
+        return low, np.array([each.scaled(each.high) for each in self.moved])
+
+    def sides(self, side: float) -> Array:
+        """Sides of a simplex: of integers they come to the next one."""
+        return np.array(
+            [
+                max(side, abs(each.scaled(each.clipped(self.whole[each.name] + 1)) - place))
+                if each.integer
+                else side
+                for each, place in zip(self.moved, self.point, strict=True)
+            ]
+        )
 
 
 @dataclass
@@ -54,7 +89,8 @@ class LocalSearch:
 
     A search that is done is followed by one from the best trial, with a side half as long where it
     found nothing better, until that is too short and is long again. Where the sampler found a
-    better trial meanwhile, the next turn begins with a search from there.
+    better trial meanwhile, the next turn begins with a search from there. Choices, and what applies
+    because of them, stay as the best trial has them.
 
     Attributes:
         space: the search space.
@@ -79,14 +115,14 @@ class LocalSearch:
     _runs: int = 0
     _side: float = SIDE
 
-    def proposal(self, trials: Sequence[FrozenTrial], number: int) -> dict[str, float]:
-        """The coordinates to look at in the trial of this number.
+    def proposal(self, trials: Sequence[FrozenTrial], number: int) -> dict[str, Any]:
+        """The choices and coordinates to look at in the trial of this number.
 
         Where nothing is left to ask, or nothing to start from, it is a point anywhere: what the
         sampler would say is for its own turn, or a resumed one would lose count of its points.
 
         Args:
-            trials: all trials of the study, in the order of their numbers.
+            trials: all trials of the study as points, in the order of their numbers.
             number: that of the trial that is asked for.
         """
         self._waiting = [each for each in self._waiting if not self._learn(trials[each])]
@@ -98,10 +134,9 @@ class LocalSearch:
                 self._waiting.append(each)
         self._next = number
         point = self._ask(new_turn=not self._has_turn(number - 1))
-        if point is None or self._best is None:
-            random = np.random.default_rng([self.seed, number])
-            return self._coordinates(random.uniform(*self._box()))
-        found = self._coordinates(point)
+        if point is None or self._best is None or self._begun is None:
+            return self.space.anywhere(np.random.default_rng([self.seed, number]))
+        found = self._settled(self._begun, point)
         others = (trials[each] for each in self._waiting)
         if any(each.params == found for each in others if each.state == TrialState.RUNNING):
             return self._beside(self._best, number)
@@ -113,30 +148,30 @@ class LocalSearch:
     def _learn(self, trial: FrozenTrial) -> bool:
         """Take in a finished trial; whether there is nothing more to wait for."""
         if trial.state == TrialState.COMPLETE:
-            record = trial_record(trial)
-            value = (record.objective, record.risk)
+            risk = kept(trial).get("risk")
+            value = (trial.values[0], math.inf if risk is None else risk)
             self._known.setdefault(self._key(trial.params), value)
             if self._best is None or value < self._best.value:
-                self._best = _Best(value, self._scaled(trial.params))
+                self._best = self._at(value, trial.params)
                 self._overtaken |= not self._has_turn(trial.number)
         return trial.state.is_finished()
 
     def _ask(self, *, new_turn: bool) -> Array | None:
         """The next point whose value is not known; None where all are."""
         best = self._best
-        if best is None or self._spent is best:
+        if best is None or self._spent is best or not best.moved:
             return None
         if new_turn and self._overtaken:
             self._point = None
         first = self._runs
         while True:
-            if self._asked is None or self._point is None:
+            if self._asked is None or self._point is None or self._begun is None:
                 if self._runs - first == MOST_KNOWN:
                     self._spent = best
                     return None
                 self._begin(best)
                 continue
-            value = self._known.get(self._key(self._coordinates(self._point)))
+            value = self._known.get(self._key(self._settled(self._begun, self._point)))
             if value is None:
                 return self._point
             try:
@@ -148,41 +183,45 @@ class LocalSearch:
         """Start a search from the best trial."""
         before, shorter = self._begun, self._side / 2.0
         self._side = SIDE
-        if before is not None and self._overtaken:
+        if before is not None and self._overtaken and before.moved == best.moved:
             # As far as it is from where the search was: it may be a step along the same valley.
             away = float(np.max(np.abs(best.point - before.point)))
             self._side = min(max(away, 2.0 * CLOSE), SIDE)
-        elif before is not None and not best.value < before.value:
+        elif before is not None and not self._overtaken and not best.value < before.value:
             self._side = shorter if shorter > 2.0 * CLOSE else LONGER
         self._begun, self._overtaken = best, False
         sign = -1.0 if self._runs % 2 else 1.0
         self._runs += 1
-        sides = [sign * self._side] * best.point.size
+        sides = (sign * best.sides(self._side)).tolist()
         self._asked = nelder_mead(
-            best.point, best.value, sides, self._box(), lambda size, *_: size < CLOSE
+            best.point, best.value, sides, best.box, lambda size, *_: size < CLOSE
         )
         self._point = next(self._asked)
 
-    def _beside(self, best: _Best, number: int) -> dict[str, float]:
+    def _beside(self, best: _Best, number: int) -> dict[str, Any]:
         """A point near the best, while another process looks at the one that comes next."""
         random = np.random.default_rng([self.seed, number])
-        point = best.point + 0.5 * self._side * random.standard_normal(best.point.size)
-        return self._coordinates(np.clip(point, *self._box()))
+        point = best.point + 0.5 * best.sides(self._side) * random.standard_normal(best.point.size)
+        return self._settled(best, np.clip(point, *best.box))
 
-    def _box(self) -> tuple[Array, Array]:
-        low = np.array([each.scaled(each.low) for each in self.space.coordinates])
-        high = np.array([each.scaled(each.high) for each in self.space.coordinates])
-        return low, high
-
-    def _coordinates(self, point: Array) -> dict[str, float]:
-        pairs = zip(self.space.coordinates, point.tolist(), strict=True)
-        return {each.name: each.unscaled(place) for each, place in pairs}
-
-    def _scaled(self, coordinates: Mapping[str, float]) -> Array:
-        return np.array([each.scaled(coordinates[each.name]) for each in self.space.coordinates])
-
-    def _key(self, coordinates: Mapping[str, float]) -> Key:
-        """What a point is known by: two ways to it may differ in its last digits."""
-        return tuple(
-            round(each.scaled(coordinates[each.name]), DIGITS) for each in self.space.coordinates
+    def _at(self, value: Value, whole: Mapping[str, Any]) -> _Best:
+        moved = tuple(
+            each
+            for each in self.space.coordinates
+            if each.name in whole and each.hyperparameter not in self.space.conditions
         )
+        point = np.array([each.scaled(whole[each.name]) for each in moved])
+        return _Best(value, whole, moved, point)
+
+    def _settled(self, best: _Best, point: Array) -> dict[str, Any]:
+        """The choices and coordinates of a point of a search, as its trial will have them."""
+        pairs = zip(best.moved, point.tolist(), strict=True)
+        return self.space.settled({**best.whole, **{e.name: e.unscaled(at) for e, at in pairs}})
+
+    def _key(self, whole: Mapping[str, Any]) -> Key:
+        """What a point is known by: two ways to it may differ in its last digits."""
+        places = (
+            round(each.scaled(whole[each.name]), DIGITS) if each.name in whole else None
+            for each in self.space.coordinates
+        )
+        return (*(whole.get(name) for name in self.space.choices), *places)

@@ -24,7 +24,6 @@ from optuna.samplers import (
     BaseSampler,
     CmaEsSampler,
     GPSampler,
-    GridSampler,
     NSGAIISampler,
     QMCSampler,
     RandomSampler,
@@ -33,60 +32,74 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nqm_study.study.definition import grid_points
-from nqm_study.study.samplers.local_search import LocalSearch, is_local
-from nqm_study.study.space import Search, SearchSpace
+from nqm_study.study.definition import Range, StudyDefinition, grid_points
+from nqm_study.study.samplers.coordinates import CoordinateSampler, relative_space
+from nqm_study.study.samplers.local_search import LocalSearch, is_local, turns
+from nqm_study.study.space import Search, SearchSpace, point_key
 
 
-def make_sampler(
-    settings: Mapping[str, Any],
-    search: Search,
-    seed: int,
-    finished: int,
-    *,
-    shared: bool = False,
-) -> StudySampler:
-    """Make the sampler of a study.
+def make_sampler(definition: StudyDefinition, search: Search) -> CoordinateSampler:
+    """Make the sampler of a study, whose trials are in the user's units.
 
     Args:
-        settings: ``name``, as its configuration has it, and that sampler's own settings.
+        definition: the study's.
         search: what is searched, and the first trials.
-        seed: the study's seed.
-        finished: how many trials the study has that the sampler's own count leaves out.
-        shared: whether it is used outside Optuna's own loop, by several processes.
 
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.
     """
-    name, space, share = settings["name"], search.space, float(settings.get("finish", 0.0))
+    space, seed, settings = search.space, definition.seed, definition.sampler
+    name, share = settings["name"], _share(settings)
     options = {key: v for key, v in settings.items() if key not in ("name", "finish")}
-    once: BaseSampler | None = None
+    starts: Sequence[Mapping[str, Any]] = search.starts
     if name == "grid":
-        grid = space.grid(grid_points(options, len(space.coordinates)))
-        once = (_Grid if shared else GridSampler)(grid, seed=seed)
-    elif name == "qmc":
-        first = range(len(search.starts), finished)
-        behind = sum(not is_local(number, share) for number in first)
-        once = _quietly(_Sobol, space, seed, behind, **options)
-    elif name not in _ANEW:
+        # Points in an order of their own; behind them, any.
+        starts = space.grid(grid_points(options, len(space.coordinates) + len(space.choices)))
+        order = np.random.default_rng(seed).permutation(len(starts))
+        starts, options = [starts[place] for place in order], {}
+    elif name not in (*_ANEW, "qmc"):
         known = ", ".join((*_ANEW, "qmc", "grid"))
         raise ValueError(f"sampler.name={name}: must be one of {known}")
 
-    def make(number: int) -> BaseSampler:
-        if once is not None:
-            return once
+    def anew(number: int) -> BaseSampler:
+        if name == "qmc":
+            place = turns(number, share) - turns(len(starts), share)
+            return _quietly(_Sobol, space, seed, place, **options)
         entropy = np.random.SeedSequence([seed, number])
-        return _ANEW[name](seed=int(entropy.generate_state(1)[0]), **options)
+        make = _ANEW.get(name, RandomSampler)
+        if name == "tpe" and space.conditional:
+            make = functools.partial(_quietly, TPESampler, group=True)
+        return make(seed=int(entropy.generate_state(1)[0]), **options)
 
-    return StudySampler(make, search, share, seed)
+    sampler = StudySampler(anew, Search(space, tuple(starts)), share, seed)
+    most: Any = definition.max_steps
+    if isinstance(definition.batch_size, Range):
+        # What missed the target is behind whatever reached it in examples, too.
+        most *= definition.batch_size.high
+    return CoordinateSampler(sampler, space, target=definition.target, max_steps=most)
+
+
+def asks_in_turn(definition: StudyDefinition, search: Search, number: int) -> bool:
+    """Whether what is proposed for a trial depends on what others have been given before.
+
+    No given point is given twice, and the local search does not ask a point twice.
+    """
+    settings = definition.sampler
+    given = settings["name"] == "grid" or number < len(search.starts)
+    return given or is_local(number, _share(settings))
+
+
+def _share(settings: Mapping[str, Any]) -> float:
+    """The share of the trials that the local search has."""
+    return float(settings.get("finish", 0.0))
 
 
 class StudySampler(BaseSampler):
-    """Given points first, then Optuna's sampler by turns with a local search.
+    """Given points first, then Optuna's sampler by turns with a local search, all in coordinates.
 
     Args:
         make: Optuna's sampler for the trial of a number.
-        search: the space, and the coordinates of the first trials.
+        search: the space, and the points of the first trials.
         share: of the trials that the local search has, from 0 to below 1.
         seed: of points beside those that others are at work on.
     """
@@ -95,19 +108,10 @@ class StudySampler(BaseSampler):
         self, make: Callable[[int], BaseSampler], search: Search, share: float, seed: int
     ) -> None:
         self._make, self._sampler = make, make(0)
-        self._search, self._share = search, share
-        self._left = [dict(start) for start in search.starts]
+        self._space, self._share = search.space, share
+        self._left = {point_key(each): each for each in map(search.space.settled, search.starts)}
         self._local = LocalSearch(search.space, seed, share, len(search.starts))
         self._inferred: dict[str, BaseDistribution] = {}
-
-    def asks_in_turn(self, number: int) -> bool:
-        """Whether what is proposed for a trial depends on what others have been given before.
-
-        Quasi-random points are counted in the study, and the local search does not ask a point
-        twice.
-        """
-        own = number < len(self._search.starts) or is_local(number, self._share)
-        return own or isinstance(self._sampler, QMCSampler)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make Optuna's sampler of this trial."""
@@ -115,21 +119,18 @@ class StudySampler(BaseSampler):
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
+        self,
+        study: Study,  # noqa: ARG002 (Optuna's signature)
+        trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """As Optuna's sampler does; all coordinates where others propose points as well.
-
-        Optuna's samplers find it in what they have seen of the trials, and each of these is new;
-        but every trial of a study has the same space.
-        """
-        if not self._inferred:
-            self._inferred = self._sampler.infer_relative_search_space(study, trial)
-        if self._search.starts or self._share:
-            return dict(self._search.space.distributions)
-        return self._inferred
+        """All choices and coordinates: a point is proposed as a whole."""
+        return dict(self._space.coordinate_distributions)
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
         """A given point, the local search's, or Optuna's sampler's."""
         start = self._start(study, trial)
@@ -137,17 +138,21 @@ class StudySampler(BaseSampler):
             return dict(start)
         if is_local(trial.number, self._share):
             return self._local.proposal(study.get_trials(deepcopy=False), trial.number)
-        return self._sampler.sample_relative(study, trial, self._inferred or search_space)
+        if not self._inferred or self._space.conditional:
+            # Optuna's samplers find it in what they have seen of the trials, and each of these is
+            # new; but without conditions every trial of a study has the same space.
+            self._inferred = relative_space(self._sampler, study, trial, self._space)
+        return self._sampler.sample_relative(study, trial, self._inferred)
 
-    def _start(self, study: Study, trial: FrozenTrial) -> Mapping[str, float] | None:
+    def _start(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any] | None:
         """The first of the given points that no trial has; of one that failed it is given again."""
         if not self._left:
             return None
         held = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-        trials = study.get_trials(deepcopy=False, states=held)
-        taken = [each.params for each in trials if each.number != trial.number]
-        self._left = [start for start in self._left if start not in taken]
-        return self._left[0] if self._left else None
+        for each in study.get_trials(deepcopy=False, states=held):
+            if each.number != trial.number:
+                self._left.pop(point_key(each.params), None)
+        return next(iter(self._left.values()), None)
 
     def sample_independent(
         self,
@@ -190,44 +195,30 @@ class _Generations(NSGAIISampler):
         return sorted(parents, key=lambda trial: trial.number)
 
 
-class _Grid(GridSampler):
-    """Optuna's grid, without ending Optuna's loop when it is done: here the budget ends a study."""
+class _Sobol(QMCSampler):
+    """One of the scrambled Sobol points: which, its trial's number says, and no count is kept.
 
-    def after_trial(
+    It is of all coordinates, also of those that the trial then does without.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int, place: int, **options: Any) -> None:
+        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False, **options)
+        self._space, self._place = space.coordinate_distributions, place
+
+    def sample_relative(
         self,
         study: Study,
         trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Do nothing."""
-
-
-class _Sobol(QMCSampler):
-    """Scrambled Sobol points, at the place in the sequence where the study left off.
-
-    Optuna's sampler counts its points in the study it samples for, which is in memory here.
-    """
-
-    def __init__(self, space: SearchSpace, seed: int, behind: int, **options: Any) -> None:
-        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False, **options)
-        self._space = space.distributions
-        self._behind = behind
-
-    def infer_relative_search_space(
-        self,
-        study: Study,  # noqa: ARG002 (Optuna's signature)
-        trial: FrozenTrial,  # noqa: ARG002
-    ) -> dict[str, BaseDistribution]:
-        return dict(self._space)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002 (Optuna's signature)
     ) -> dict[str, Any]:
-        while self._behind > 0:
-            super().sample_relative(study, trial, search_space)
-            self._behind -= 1
-        return super().sample_relative(study, trial, search_space)
+        return super().sample_relative(study, trial, self._space)
+
+    def _find_sample_id(
+        self,
+        study: Study,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> int:
+        return self._place
 
 
 def _quietly(make: Callable[..., BaseSampler], *values: Any, **options: Any) -> BaseSampler:

@@ -47,6 +47,7 @@ class Backend:
 
     Attributes:
         kind: one of ``KINDS``.
+        file: name of the embedded file under the root, where it is not the kind's own.
         url: the server's address, for ``postgresql``.
         heartbeat_interval: seconds between two signs of life of whoever runs a shared trial.
         grace_period: seconds without one after which a shared trial is given to another process.
@@ -56,6 +57,7 @@ class Backend:
     url: str = ""
     heartbeat_interval: int = 60
     grace_period: int = 120
+    file: str = ""
 
     @property
     def shared(self) -> bool:
@@ -74,7 +76,11 @@ class Backend:
 
     def exists(self, root: Path) -> bool:
         """Whether there are studies to open; a server is always taken to have some."""
-        return self.shared or (root / EMBEDDED[self.kind]).is_file()
+        return self.shared or self.path(root).is_file()
+
+    def path(self, root: Path) -> Path:
+        """The embedded file."""
+        return root / (self.file or EMBEDDED[self.kind])
 
     def open(self, root: Path) -> BaseStorage:
         """The studies as an Optuna storage, made if missing; the same object within a process.
@@ -106,12 +112,12 @@ def _opened(backend: Backend, root: Path) -> BaseStorage:
     if backend.kind == "journal":
         from nqm_study.study.storage.journal import open_journal
 
-        return open_journal(root / EMBEDDED[backend.kind])
+        return open_journal(backend.path(root))
 
     from nqm_study.study.storage.database import open_postgresql, open_sqlite, server_url
 
     if not backend.shared:
-        return open_sqlite(root / EMBEDDED[backend.kind])
+        return open_sqlite(backend.path(root))
     url = server_url(backend.url)
     return open_postgresql(url, backend.heartbeat_interval, backend.grace_period)
 
@@ -127,6 +133,37 @@ def embedded(root: Path) -> tuple[Backend, ...]:
     """The embedded backends that a directory holds."""
     backends = (Backend(kind) for kind in EMBEDDED)
     return tuple(backend for backend in backends if backend.exists(root))
+
+
+def located(place: str | Path, key: str = "storage") -> tuple[Path, tuple[Backend, ...]]:
+    """The root and the backends at a path: a journal file, ``mlruns``, or the folder that holds it.
+
+    What is not there is made where its name says what it is to be: ``mlruns``, ``*.journal`` or
+    ``*.log``, in a folder that is there.
+
+    Raises:
+        ValueError: if the path is none of these.
+    """
+    path = Path(place).absolute()
+    for root in (path, path / "mlruns"):
+        if backends := embedded(root):
+            return root, backends
+    there = path.parent.is_dir() if not path.exists() else path.is_dir()
+    if there and path.name == "mlruns":
+        return path, (Backend(),)
+    if path.name == EMBEDDED["sqlite"] and path.is_file():
+        return path.parent, (Backend("sqlite"),)
+    if not path.exists() and there and path.suffix in (".journal", ".log"):
+        return path.parent, (Backend(file=path.name),)
+    if path.is_file():
+        with path.open("rb") as file:
+            # Opening a journal cuts off half a line at its end: not of a file that is none.
+            if file.read(1) in (b"", b"{"):
+                return path.parent, (Backend(file=path.name),)
+    raise ValueError(
+        f"{key}={place}: must be Optuna's storage or its URL, the folder mlruns or the one that "
+        "holds it, or a journal file, whose name ends in .journal or .log if it is to be made"
+    )
 
 
 def working_folder() -> Path:

@@ -11,14 +11,14 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, Training
 from nqm_study.study.space import Search
 from nqm_study.study.storage.forms import misfit
 from nqm_study.study.text import on_one_line
-from nqm_study.study.trials import directions, trial_records
+from nqm_study.study.trials import directions, in_coordinates, trial_records
 
 ATTRIBUTE = "nqm_study"
 """The study attribute with what is known when a study is made: its definition, ``search``, and what
@@ -178,6 +178,39 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
     return [] if stored == asked else [f"{path}={stored} (now {asked})"]
 
 
+def find_study(storage: BaseStorage, definition: StudyDefinition) -> StudyRecord | None:
+    """The stored study that only the name of its spectrum tells from a definition; None if none is.
+
+    The spectrum itself is the same, by its digest: in Python it may have come from anywhere.
+    """
+    for name in sorted(optuna.study.get_all_study_names(storage)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        made = study.user_attrs.get(ATTRIBUTE, {}).get("definition", {})
+        same = {key: made.get(key) for key in ("spectrum", "spectrum_settings")}
+        if made and made == {**definition.to_json(), **same}:
+            return study_record(study)
+    return None
+
+
+def check_units(study: Study, n_trials: int) -> None:
+    """Refuse to continue a study whose stored trials are an earlier version's, in coordinates.
+
+    Args:
+        study: the stored study.
+        n_trials: total of finished trials that it is to have; if it has them it is read as it is.
+
+    Raises:
+        StudyMismatchError: saying what can be done.
+    """
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(finished) < n_trials and any(map(in_coordinates, finished)):
+        raise StudyMismatchError(
+            f"study.name={study.study_name}: was stored by an earlier version of nqm_study, in "
+            "coordinates, and is read but not continued; choose another study.name or another "
+            f"mlruns folder, or the {len(finished)} trials that it has, as study.n_trials"
+        )
+
+
 def read_records(
     storage: BaseStorage, tell: Callable[[str], object] = warnings.warn
 ) -> tuple[StudyRecord, ...]:
@@ -246,7 +279,9 @@ def _record(name: str, kept: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
         return record
     # Of what was searched: with a half-life, a trial's own beta2 is another one.
     best = next(trial for trial in trials if trial.number == record.best.number)
-    return dataclasses.replace(record, at_edge=space.at_edge(space.values(best.params)))
+    values = {**space.fixed, **best.params}
+    values = space.values(best.params) if in_coordinates(best) else values
+    return dataclasses.replace(record, at_edge=space.at_edge(values))
 
 
 def _key(field: str) -> str:
