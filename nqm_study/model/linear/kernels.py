@@ -4,7 +4,7 @@ Each kernel has a NumPy twin in tests/model/moments.py, against which it is test
 
 Arrays are laid out component first, mode last, so that the inner loops run over modes. With
 z' = A z + b e, level j of a table is about jumps of K = 2^j steps, and tables are filled level by
-level, as far as a search needs them:
+level, as far as a search needs them. The noise e has the variance 1 per unit of its weight:
 
 | symbol | shape | meaning |
 |---|---|---|
@@ -64,28 +64,37 @@ def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
 
 @compiled
 def first_level(
-    like: Like, matrix: Array, noise: Array, first_noise: int, signal_power: Array,
-    noise_power: Array, spread: Array,
+    like: Like, drift: Array, gain: Array, point: Array, curvature: Array, first_noise: int,
+    signal_power: Array, noise_power: Array, spread: Array,
 ) -> None:  # fmt: skip
     """Fill level 0 for the signal's nodes, the first ones, and the noise's, from first_noise on.
 
-    Only squares of the signal count, and the noise enters as A S A^T, so -A serves as well as A.
-    Where the state changes sign at every step (rates near the limit of stability) -A is the one
-    that moves slowly, and slow motion is what the bounds of the search can see past.
+    A is drift + gain (point h)^T and b is gain, of one rule or that of each node, shape (1 or n, k,
+    k) and so on. Only squares of the signal count, and the noise enters as A S A^T, so -A serves as
+    well as A. Where the state changes sign at every step (rates near the limit of stability) -A is
+    the one that moves slowly, and slow motion is what the bounds of the search can see past.
     """
+    each = 1 if len(drift) > 1 else 0
     for first, power in ((0, signal_power), (first_noise, noise_power)):
         for m in range(power.shape[-1]):
+            row = each * (first + m)
             trace = 0.0
             for i in range(len(like)):
-                trace += matrix[i, i, first + m]
-            sign = -1.0 if trace < 0.0 else 1.0
-            for i in range(len(like)):
                 for j in range(len(like)):
-                    power[0, i, j, m] = sign * matrix[i, j, first + m]
+                    entry = drift[row, i, j]
+                    if point[0, j] != 0.0:  # infinity times 0 is no number
+                        entry += gain[row, i] * point[0, j] * curvature[first + m]
+                    power[0, i, j, m] = entry
+                trace += power[0, i, i, m]
+            if trace < 0.0:
+                for i in range(len(like)):
+                    for j in range(len(like)):
+                        power[0, i, j, m] = -power[0, i, j, m]
     for i in range(len(like)):
         for j in range(len(like)):
             for m in range(spread.shape[-1]):
-                spread[0, i, j, m] = noise[i, first_noise + m] * noise[j, first_noise + m]
+                row = each * (first_noise + m)
+                spread[0, i, j, m] = gain[row, i] * gain[row, j]
 
 
 @compiled_within

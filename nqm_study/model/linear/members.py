@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nqm_study.model.linear.modes import Modes
 from nqm_study.model.linear.risks import Engine, Found
 from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array, Integers
@@ -118,28 +119,11 @@ class Form(NamedTuple):
     averaged: bool
 
 
-class Modes(NamedTuple):
-    """The nodes of a compressed problem, with a preconditioner.
-
-    Attributes:
-        preconditioner: h^-p.
-        curvature: h^(1-p), the nodes of the signal and, from ``first_noise`` on, the noise's.
-        first_noise: 0 where they share their nodes.
-        signal_weight, noise_weight: weights in the risk, the noise's at the batch size.
-    """
-
-    preconditioner: Array
-    curvature: Array
-    first_noise: int
-    signal_weight: Array
-    noise_weight: Array
-
-
 @compiled
-def transitions(
-    form: Form, log_rate: float, log_gap: float, modes: Modes, matrix: Array, noise: Array
+def write_rule(
+    form: Form, log_rate: float, log_gap: float, drift: Array, gain: Array, point: Array
 ) -> None:
-    """Write A and b of the member at a point; its twin is optimizers.transition."""
+    """Write the rule of the member at a point, shapes (1, k, k) and (1, k); its twin is ``SGD``."""
     rate, gap = math.exp(log_rate), math.exp(log_gap)
     momentum, ema_decay = form.momentum, form.ema_decay
     if form.free == MOMENTUM:
@@ -148,26 +132,20 @@ def transitions(
     elif form.free == EMA_DECAY:
         ema_decay = 1.0 - gap
     now, later = (1.0 + momentum, momentum**2) if form.nesterov else (1.0, momentum)
-    last = matrix.shape[0] - 1
-    for m in range(modes.curvature.size):
-        matrix[0, 0, m] = 1.0 - rate * now * modes.curvature[m]
-        noise[0, m] = -rate * now * modes.preconditioner[m]
-        if form.moving:
-            matrix[0, 1, m] = -rate * later
-            matrix[1, 0, m] = modes.curvature[m]
-            matrix[1, 1, m] = momentum
-            noise[1, m] = modes.preconditioner[m]
-        if form.averaged:
-            # theta is held as theta - e.
-            for c in range(last):
-                matrix[c, last, m] = matrix[c, 0, m]
-                matrix[last, c, m] = (1.0 - ema_decay) * matrix[0, c, m]
-                matrix[0, c, m] *= ema_decay
-            ahead = matrix[0, last, m] - 1.0
-            matrix[last, last, m] = 1.0 + (1.0 - ema_decay) * ahead
-            matrix[0, last, m] = ema_decay * ahead
-            noise[last, m] = (1.0 - ema_decay) * noise[0, m]
-            noise[0, m] *= ema_decay
+    drift[:], point[:] = 0.0, 0.0
+    drift[0, 0, 0], gain[0, 0], point[0, 0] = 1.0, -rate * now, 1.0
+    if form.moving:
+        drift[0, 0, 1], drift[0, 1, 1], gain[0, 1] = -rate * later, momentum, 1.0
+    if form.averaged:
+        # theta is held as theta - e.
+        last = gain.size - 1
+        for c in range(1, last):
+            drift[0, last, c] = (1.0 - ema_decay) * drift[0, 0, c]
+            drift[0, 0, c] *= ema_decay
+        drift[0, 0, 0], drift[0, last, 0], drift[0, last, last] = ema_decay, 1.0 - ema_decay, 1.0
+        gain[0, last] = (1.0 - ema_decay) * gain[0, 0]
+        gain[0, 0] *= ema_decay
+        point[0, last] = 1.0
 
 
 @compiled
@@ -180,13 +158,17 @@ def excess(  # noqa: PLR0912 (every layer of calls is compiled once more)
     readout = k - 1 if form.averaged else 0
     power, scratch, spread = np.empty((k, k, n)), np.empty((k, k, n)), np.empty((k, k, n))
     row, following = np.empty((k, n)), np.empty((k, n))
-    transitions(form, log_rate, log_gap, modes, power, following)
+    drift, gain, point = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
+    write_rule(form, log_rate, log_gap, drift, gain, point)
     for i in range(k):
         for m in range(n):
             row[i, m] = 1.0 if i == readout else 0.0
-        for j in range(i + 1):
+        for j in range(k):
+            slope = gain[0, i] * point[0, j]
+            for m in range(n):
+                power[i, j, m] = drift[0, i, j] + slope * modes.curvature[m]
             for m in range(first, n):
-                spread[i, j, m] = following[i, m] * following[j, m]
+                spread[i, j, m] = gain[0, i] * gain[0, j]
     risk = 0.0
     digit = 0
     while True:
@@ -280,7 +262,7 @@ class Members:
     def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
         self._problem, self._target = problem, target
         self._form = form_of(family)
-        self._power = float(family.fixed.get("preconditioner_power", 0.0))
+        self._held = family.optimizer((0.0, 0.0))
         self.last_level = problem.spectrum.last_level
         self.modes = functools.cache(self._modes)
 
@@ -344,18 +326,9 @@ class Members:
         )[0]
 
     def _modes(self, level: int) -> Modes:
-        nodes = self._problem.spectrum.nodes(level)
-        with np.errstate(over="ignore"):
-            if self._power == 0.0:
-                preconditioner, curvature = np.ones_like(nodes.curvature), nodes.curvature.copy()
-            else:
-                preconditioner = nodes.curvature**-self._power
-                curvature = preconditioner * nodes.curvature
-            noise = nodes.noise_weight / self._problem.batch_size
-        # Without any signal, the noise's nodes are the first ones, and its own.
-        return Modes(
-            preconditioner, curvature, nodes.first_noise, nodes.signal_weight.copy(), noise
-        )
+        # The copies can be written to, for which the kernels are compiled.
+        curvature, first_noise, signal, noise = Modes.of(self._problem, self._held, level)
+        return Modes(curvature.copy(), first_noise, signal.copy(), noise)
 
     def bench(self, level: int, most_steps: int) -> Bench:
         """A bench for the first crossings of many members, one after the other."""
@@ -368,21 +341,14 @@ class Bench:
     def __init__(self, form: Form, modes: Modes, target: float, most_steps: int) -> None:
         self._form, self._modes, self._target = form, modes, target
         k = 1 + form.moving + form.averaged
-        self._engine = Engine.unfilled(
-            np.eye(k)[-1 if form.averaged else 0],
-            k - 1 if form.averaged else 0,
-            modes.signal_weight,
-            modes.noise_weight,
-            modes.first_noise,
-            most_steps,
-        )
-        self._matrix = np.empty((k, k, modes.curvature.size))
-        self._noise = np.empty((k, modes.curvature.size))
+        readout = k - 1 if form.averaged else 0
+        self._engine = Engine.unfilled(np.eye(k)[readout], readout, modes, most_steps)
+        self._rule = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
 
     def search(self, point: Point, most_steps: int) -> Found:
         """The first crossing of the member at a point."""
-        transitions(self._form, *point, self._modes, self._matrix, self._noise)
-        self._engine.fill(self._matrix, self._noise, self._modes.first_noise)
+        write_rule(self._form, *point, *self._rule)
+        self._engine.fill(*self._rule, self._modes)
         return self._engine.search(self._target, most_steps)
 
 
