@@ -30,8 +30,8 @@ from nqm_study.model.optimizers.wrappers import Averaged
 class _Momentum(LinearOptimizer):
     """u' = mu u + g and theta' = theta - lr (now g + later u), state (theta, u).
 
-    With x = lr h, what moves a mode has the trace t and the determinant d. It is stable for x below
-    ``limit`` (Jury's conditions on the 2 x 2 matrix).
+    With x = lr h and d = mu now - later, the 2 x 2 matrix has the trace 1 + mu - now x and the
+    determinant mu - d x, and is stable for x < 2 (1 + mu) / (now + d) (Jury's conditions).
     """
 
     learning_rate: float
@@ -45,15 +45,6 @@ class _Momentum(LinearOptimizer):
     @abstractmethod
     def shares(self) -> tuple[float, float]:
         """What g and u count in theta', now and later."""
-
-    @property
-    @abstractmethod
-    def limit(self) -> float:
-        """Up to here, not included, x is stable."""
-
-    @abstractmethod
-    def invariants(self, x: Array) -> tuple[Array, Array]:
-        """The trace and the determinant."""
 
     def update(self, step: Integers, rate: Array) -> Update:
         """The rule at some steps."""
@@ -69,22 +60,25 @@ class _Momentum(LinearOptimizer):
     def is_stable(self, curvature: Array) -> bool:
         """Whether the transition's spectral radius is below one at every curvature."""
         with np.errstate(over="ignore"):  # an infinite step is not stable
-            return bool(np.all(self.learning_rate * curvature < self.limit))
+            return bool(np.all(self.learning_rate * curvature < self.stability_limit(1.0)))
 
     def stability_limit(self, curvature: float) -> float:
         """The learning rate up to which, not included, a mode is stable; whatever its own rate."""
-        return float(self.limit / curvature)
+        (now, later), mu = self.shares, self.momentum
+        return float(2.0 * (1.0 + mu) / (now + (mu * now - later)) / curvature)
 
     def swing(self, curvature: Array, learning_rate: float | Array) -> Array:
         """Steps from one swing of a mode's square to the next, at each curvature; inf: it does not.
 
-        Complex eigenvalues have the angle arccos(t / (2 sqrt(d))). A negative one flips its sign at
-        every step, which shows in a square where there is another beside it.
+        Complex eigenvalues have the angle arccos(t / (2 sqrt(d))), t the trace and d the
+        determinant. A negative one flips its sign at every step, which shows in a square where
+        there is another beside it.
         """
+        (now, later), mu = self.shares, self.momentum
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            trace, determinant = self.invariants(learning_rate * curvature)
-            cosine = trace / (2.0 * np.sqrt(determinant))  # NaN where d < 0
-            period = np.pi / np.arccos(np.clip(cosine, -1.0, 1.0))
+            x = learning_rate * curvature
+            cosine = (1.0 + mu - now * x) / (2.0 * np.sqrt(mu - (mu * now - later) * x))
+            period = np.pi / np.arccos(np.clip(cosine, -1.0, 1.0))  # NaN where d < 0
             return np.where(cosine >= 1.0, np.inf, np.where(cosine > -1.0, period, 2.0))
 
 
@@ -102,44 +96,21 @@ class HeavyBall(_Momentum):
 
     @property
     def shares(self) -> tuple[float, float]:
-        """U' holds all of g, and mu u."""
+        """The new buffer holds all of g, and mu u."""
         return 1.0, self.momentum
-
-    @property
-    def limit(self) -> float:
-        """2 (1 + mu)."""
-        return 2.0 * (1.0 + self.momentum)
-
-    def invariants(self, x: Array) -> tuple[Array, Array]:
-        """T = 1 + mu - x and d = mu."""
-        return 1.0 + self.momentum - x, np.full_like(x, self.momentum)
 
 
 @dataclass(frozen=True)
 class Nesterov(_Momentum):
     """Nesterov's, as torch.optim.SGD has it: u' = mu u + g, theta' = theta - lr (g + mu u').
 
-    Args:
-        learning_rate: > 0; multiplies after the momentum buffer.
-        momentum: mu in [0, 1).
-
-    Raises:
-        ValueError: if a value is outside its range.
+    The arguments are those of ``HeavyBall``.
     """
 
     @property
     def shares(self) -> tuple[float, float]:
         """The gradient also moves theta by way of the new buffer."""
         return 1.0 + self.momentum, self.momentum**2
-
-    @property
-    def limit(self) -> float:
-        """2 (1 + mu) / (1 + 2 mu)."""
-        return 2.0 * (1.0 + self.momentum) / (1.0 + 2.0 * self.momentum)
-
-    def invariants(self, x: Array) -> tuple[Array, Array]:
-        """T = (1 + mu) (1 - x) and d = mu (1 - x)."""
-        return (1.0 + self.momentum) * (1.0 - x), self.momentum * (1.0 - x)
 
 
 @dataclass(frozen=True)
