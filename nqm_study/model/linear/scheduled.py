@@ -73,6 +73,9 @@ COARSE = 0.01
 CHUNK = 64
 """The first horizons that are looked at together; twice as many come next, and so on."""
 
+TOGETHER = 2**20
+"""The most steps, about, of horizons that are looked at together: their rules take 8 to 100 MB."""
+
 WALKED, FEWEST = 2**13, 25
 """The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
 a fourth of a second at most, and mostly some milliseconds."""
@@ -236,7 +239,7 @@ class _Case:
             elif looked < end:
                 break  # the work is done
             else:
-                size *= 2
+                size = min(2 * size, max(TOGETHER // looked, 1))
         return _Looked(looked, tie)
 
     def _excluded(self, last: int) -> int:

@@ -19,6 +19,7 @@ mode's state is then moved by the matrix A = drift + gain (point h)^T and the no
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import ABC
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -169,9 +170,11 @@ class LinearOptimizer(ABC):
 
     def rows(self, curvature: Array) -> Update:
         """What it does at its own rate: its rule, or that of each mode, where there is none."""
-        if self.by_rule:
-            return self.rule(np.zeros(1, dtype=np.int64), np.array([float(self.learning_rate)]))
-        return settled(self.transition(curvature).rows)
+        return self._own if self.by_rule else settled(self.transition(curvature).rows)
+
+    @functools.cached_property
+    def _own(self) -> Update:
+        return self.rule(np.zeros(1, dtype=np.int64), np.array([float(self.learning_rate)]))
 
     def preconditioner(self, curvature: Array) -> Array:
         """What gradients are multiplied by at each curvature."""

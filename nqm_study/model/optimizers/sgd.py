@@ -15,6 +15,7 @@ The average is ``Averaged`` around the others, P is ``Preconditioned``; ``SGD`` 
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 
@@ -143,15 +144,19 @@ class SGD(LinearOptimizer):
         if not isinstance(self.nesterov, (bool, np.bool_)):
             raise ValueError(f"nesterov={self.nesterov!r}: must be True or False")
 
-    @property
+    @functools.cached_property
     def _bare(self) -> HeavyBall | Nesterov:
         """The same without a preconditioner and an average."""
         return (Nesterov if self.nesterov else HeavyBall)(self.learning_rate, self.momentum)
 
+    @functools.cached_property
+    def _average(self) -> Averaged:
+        return Averaged(replace(self, ema_decay=0.0), self.ema_decay)
+
     def update(self, step: Integers, rate: Array) -> Update:
         """The rule at some steps."""
         if self.ema_decay > 0.0:
-            return Averaged(replace(self, ema_decay=0.0), self.ema_decay).update(step, rate)
+            return self._average.update(step, rate)
         if self.momentum > 0.0:
             return self._bare.update(step, rate)
         one = np.ones(1)

@@ -119,9 +119,8 @@ def _averaged(update: Update, gamma: float) -> Update:
 
     drift = np.zeros((len(inner.drift), k + 1, k + 1))
     drift[:, :k, :k], drift[:, :k, k] = inner.drift, inner.drift[:, :, r]  # theta = (theta - e) + e
-    gain = np.append(inner.gain, np.zeros((len(inner.gain), 1)), axis=1)
-    point = np.append(inner.point, inner.point[:, r : r + 1], axis=1)
-    start = np.append(inner.start, inner.start[r])
-    start[r] = 0.0
-    e = np.eye(k + 1)[k]
+    gain, point = (np.zeros((len(part), k + 1)) for part in (inner.gain, inner.point))
+    gain[:, :k], point[:, :k], point[:, k] = inner.gain, inner.point, inner.point[:, r]
+    start, e = np.zeros((2, k + 1))
+    start[:k], start[r], start[k], e[k] = inner.start, 0.0, inner.start[r], 1.0
     return Update(wide(drift, -e), wide(gain, 0.0), point, start, e)
