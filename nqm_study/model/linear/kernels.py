@@ -45,11 +45,11 @@ nearer, every mode is looked at, so that near misses are seen as they are."""
 
 
 @compiled_within
-def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
-    """Write A S A^T + plus, for symmetric S and plus."""
+def conjugate(like: Like, size: int, a: Array, s: Array, plus: Array, out: Array) -> None:
+    """Write A S A^T + plus of some modes, for symmetric S and plus."""
     for i in range(len(like)):
         for j in range(i + 1):
-            for m in range(out.shape[-1]):
+            for m in range(size):
                 entry = plus[i, j, m]
                 for b in range(len(like)):
                     row = 0.0
@@ -58,7 +58,7 @@ def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
                     entry += row * a[j, b, m]
                 out[i, j, m] = entry
             if j < i:
-                for m in range(out.shape[-1]):
+                for m in range(size):
                     out[j, i, m] = out[i, j, m]
 
 
@@ -115,7 +115,7 @@ def extend_spreads(like: Like, power: Array, spread: Array, first: int, last: in
     """Fill levels of the noise gathered in 2^j steps: S_2K = S_K + A^K S_K A^KT."""
     for level in range(first, last):
         before = spread[level - 1]
-        _conjugate(like, power[level - 1], before, before, spread[level])
+        conjugate(like, spread.shape[-1], power[level - 1], before, before, spread[level])
 
 
 @compiled_within
@@ -255,7 +255,7 @@ def advance_noise(
     scratch: Array,
 ) -> float:  # fmt: skip
     """S <- A^K S A^KT + S_K, in place; return the sum of w S, S at the readout."""
-    _conjugate(like, power, covariance, spread, scratch)
+    conjugate(like, weight.size, power, covariance, spread, scratch)
     for i in range(len(like)):
         for j in range(len(like)):
             for m in range(weight.size):

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nqm_study.model.linear.kernels import conjugate
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 
@@ -180,16 +181,10 @@ def _noise(  # noqa: PLR0912 (loops over components and modes)
             for m in range(size):
                 covariance[0, i, j, m] = 0.0
     for piece in range(pieces):
-        for i in range(len(like)):
-            for j in range(len(like)):
-                for m in range(size):
-                    entry = tables[piece, 2, i, j, m]
-                    for d in range(len(like)):
-                        row = 0.0
-                        for c in range(len(like)):
-                            row += tables[piece, 0, i, c, m] * covariance[piece, c, d, m]
-                        entry += row * tables[piece, 0, j, d, m]
-                    covariance[piece + 1, i, j, m] = _kept(entry)
+        conjugate(
+            like, size, tables[piece, 0], covariance[piece], tables[piece, 2],
+            covariance[piece + 1],
+        )  # fmt: skip
     adjoint = np.zeros((2, len(like), len(like), size))
     total = 0.0
     for m in range(size):
