@@ -79,7 +79,7 @@ def test_risks_of_many_members_are_those_of_their_engines(problem, family, where
 def test_first_crossings_on_one_bench_are_those_of_engines(problem, family, where, share):
     target = share * problem.spectrum.initial_risk
     level = problem.spectrum.first_level
-    bench = Members(problem, family, target).bench(level, 1000)
+    bench = Members(problem, family, target).bench(level)
     for point in where:
         engine = Engine.build(problem, family.optimizer(point), level, 1000)
         found, expected = bench.search(point, 1000), engine.search(target, 1000)
