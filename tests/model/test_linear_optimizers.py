@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from moments import rule_recursion
 
 import nqm_study as nqm
 from nqm_study.model.linear import scheduled
@@ -56,23 +57,8 @@ class Plain(nqm.LinearOptimizer):
 
 
 def recursion(optimizer: nqm.LinearOptimizer, rates: Any, scale: Any = 1.0) -> list[float]:
-    """Risks by the means and covariances of all modes, from the rule itself, step by step."""
-    h, first = SPECTRUM.curvature, optimizer.update(np.zeros(1, np.int64), np.ones(1))
-    weight, variance = 0.5 * SPECTRUM.multiplicity * h, SPECTRUM.noise / PROBLEM.batch_size
-    z = np.multiply.outer(np.sqrt(SPECTRUM.second_moment), first.start)
-    covariance = np.zeros((h.size, first.start.size, first.start.size))
-    risks = []
-    for step in range(len(rates) + 1):
-        read = (z @ first.readout) ** 2 + first.readout @ covariance @ first.readout
-        risks.append(float(weight @ read))
-        if step < len(rates):
-            made = optimizer.update(np.array([step]), np.array([rates[step]]))
-            gain = np.multiply.outer(scale * np.ones(h.size), made.gain[0])
-            a = made.drift[0] + gain[:, :, None] * (h[:, None] * made.point[0])[:, None]
-            z = np.einsum("nij,nj->ni", a, z)
-            covariance = a @ covariance @ np.moveaxis(a, 1, 2)
-            covariance += variance[:, None, None] * gain[:, :, None] * gain[:, None, :]
-    return risks
+    """Risks of PROBLEM, step by step."""
+    return rule_recursion(PROBLEM, optimizer, rates, scale)
 
 
 CASES = [

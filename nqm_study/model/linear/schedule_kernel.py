@@ -159,7 +159,8 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                 total = 0.0
                 for m in range(size):
                     total += weight[begin + m] * both[0, readout, readout, m]
-                sums[wanted] += total
+                # Below 0 it is all rounding, of what has been 10^16 times as large.
+                sums[wanted] += total if total >= 0.0 else np.nan
                 wanted += 1
             if stretch == lengths.size or wanted == marks.size:
                 break
