@@ -375,5 +375,5 @@ def test_a_rule_of_another_number_of_steps_is_refused() -> None:
         def update(self, step: Any, rate: Any) -> nqm.Update:
             return super().update(step[:2], rate[:2])
 
-    with pytest.raises(ValueError, match=r"^Short: gain has shape \(2, 1\) for \d+ steps"):
+    with pytest.raises(ValueError, match=r"^Short: update\(\) gave 2 rows for \d+ steps"):
         nqm.risk_curve(PROBLEM, Short(0.1), nqm.Linear(), steps=[5], horizon=5)

@@ -58,18 +58,18 @@ class Update:
 
     def __post_init__(self) -> None:
         for name in ("drift", "gain", "point", "start", "readout"):
-            value = np.asarray(getattr(self, name), dtype=np.float64)
-            object.__setattr__(self, name, value)
-        k = self.start.shape
-        shapes = {"drift": (*k, *k), "gain": k, "point": k}
-        lengths = {getattr(self, name).shape[0] for name in shapes if getattr(self, name).ndim}
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        k, lengths = self.start.shape, {1}
         if len(k) != 1 or self.readout.shape != k:
             raise ValueError(
                 f"start has shape {k} and readout {self.readout.shape}: must be (k,), k components"
             )
-        for name, shape in shapes.items():
-            found = getattr(self, name).shape
-            if found[1:] != shape or not found or len(lengths - {1}) > 1:
+        for name, part, shape in (
+            ("drift", self.drift, k + k), ("gain", self.gain, k), ("point", self.point, k),
+        ):  # fmt: skip
+            found = part.shape
+            lengths.update(found[:1])
+            if found[1:] != shape or not found or len(lengths) > 2:
                 raise ValueError(f"{name} has shape {found}: must be (steps or 1, {str(shape)[1:]}")
 
     @property
@@ -160,12 +160,11 @@ class LinearOptimizer(ABC):
         """
         update = type(self).update if self.by_rule else LinearOptimizer.update
         made = update(self, step, rate)
-        for name in ("drift", "gain", "point"):
-            if len(getattr(made, name)) not in (1, step.size):
-                shape = getattr(made, name).shape
-                raise ValueError(
-                    f"{type(self).__name__}: {name} has shape {shape} for {step.size} steps"
-                )
+        lengths = {len(made.drift), len(made.gain), len(made.point)} - {1, step.size}
+        if lengths:
+            raise ValueError(
+                f"{type(self).__name__}: update() gave {lengths.pop()} rows for {step.size} steps"
+            )
         return settled(made)
 
     def rows(self, curvature: Array) -> Update:
@@ -178,7 +177,7 @@ class LinearOptimizer(ABC):
 
     def preconditioner(self, curvature: Array) -> Array:
         """What gradients are multiplied by at each curvature."""
-        return np.ones_like(curvature)
+        return np.ones(curvature.shape)
 
     def with_rate(self, learning_rate: float) -> Self:
         """The same optimizer with another learning rate."""

@@ -165,7 +165,7 @@ class SGD(LinearOptimizer):
     def preconditioner(self, curvature: Array) -> Array:
         """h^-p."""
         p = self.preconditioner_power
-        return np.ones_like(curvature) if p == 0.0 else curvature**-p
+        return np.ones(curvature.shape) if p == 0.0 else curvature**-p
 
     def is_stable(self, curvature: Array) -> bool:
         """Whether the transition's spectral radius is below one at every curvature.
