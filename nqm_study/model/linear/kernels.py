@@ -4,7 +4,7 @@ Each kernel has a NumPy twin in tests/model/moments.py, against which it is test
 
 Arrays are laid out component first, mode last, so that the inner loops run over modes. With
 z' = A z + b e, level j of a table is about jumps of K = 2^j steps, and tables are filled level by
-level, as far as a search needs them. The noise e has the variance 1 per unit of its weight:
+level, as far as a search needs them:
 
 | symbol | shape | meaning |
 |---|---|---|
