@@ -184,7 +184,10 @@ def _recipe(group: str, section: Mapping[str, Any], require: Callable[[str, Any]
 def _require_optimizer(group: str, make: Any) -> None:
     if not isinstance(make, type) or not issubclass(make, (LinearOptimizer, Adam)):
         raise ValueError(f"{group}.{TARGET}={name_of(make)}: must be a class of LinearOptimizer")
-    if inspect.isabstract(make):
+    bare = issubclass(make, LinearOptimizer) and (
+        make.update is LinearOptimizer.update and make.transition is LinearOptimizer.transition
+    )
+    if bare or inspect.isabstract(make):
         raise ValueError(f"{group}.{TARGET}={name_of(make)}: must have the method update")
     if not dataclasses.is_dataclass(make):
         raise ValueError(f"{group}.{TARGET}={name_of(make)}: must be a dataclass")
@@ -286,7 +289,7 @@ def _check_rule(name: str, recipe: Recipe, values: Mapping[str, Any]) -> None:
     said = f"optimizer={name}: {name_of(recipe.make)}"
     if made.learning_rate != values["learning_rate"]:
         raise ValueError(f"{said}: must keep learning_rate as it is given")
-    if not isinstance(made, LinearOptimizer):
+    if not isinstance(made, LinearOptimizer) or not made.by_rule:
         return
     for steps in (np.arange(1), np.arange(3)):
         rates = np.full(steps.size, float(made.learning_rate))

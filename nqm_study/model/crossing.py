@@ -50,6 +50,12 @@ def steps_to_target(
     extrapolated from stretches of constant rate. ``Crossing.error`` is the relative error of the
     risk, by that and by the compression of the spectrum.
 
+    An optimizer whose coefficients change with the step (``constant`` is False) is stepped through
+    at every rate, and exact as far as that goes: at a constant one until a second of work is done,
+    some 10^5 steps, and where each number of steps is a run of its own up to some 10^4. Where no
+    crossing is found by then, the status is ``max_steps``, and ``Crossing.smallest`` says whether
+    all steps up to ``max_steps`` were looked at.
+
     L_T may dip below the target and rise again, so that the smallest horizon is certain only where
     every smaller one was excluded. That is done up to 320 steps where it costs little, and
     ``Crossing.smallest`` says whether it was; ``thorough`` goes up to 8192 steps, in a second or
@@ -95,7 +101,7 @@ def steps_to_target(
         return adam_crossing(
             problem, optimizer, target, max_steps, shape, level, max_growth, thorough=thorough
         )
-    if shape == CONSTANT:
+    if shape == CONSTANT and optimizer.constant:
         return linear_crossing(problem, optimizer, target, max_steps, tolerance, max_growth)
 
     from nqm_study.model.linear.scheduled import scheduled_crossing
@@ -137,7 +143,8 @@ def risk_curve(
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind, or a power law's finest
-            compression does not meet the tolerance.
+            compression does not meet the tolerance, or a step is beyond some 10^6 where an
+            optimizer's coefficients change with it.
     """
     shape = require_run(problem, optimizer, schedule)
     if not isinstance(steps, (Sequence, np.ndarray)):
@@ -166,7 +173,7 @@ def risk_curve(
 
         level = _adam_level(tolerance)
         risks = adam_risks(problem, optimizer, ordered, shape, end, level, max_growth)
-    elif shape == CONSTANT:
+    elif shape == CONSTANT and optimizer.constant:
         risks = linear_risks(problem, optimizer, ordered, tolerance, max_growth)
     else:
         from nqm_study.model.linear.scheduled import scheduled_risks
@@ -202,7 +209,7 @@ def last_risk(
 
             closure = Closure.of(problem, optimizer, schedule, COMPRESSION_LEVEL, USUAL)
             return closure.within(steps, roughly=True).risk_after(steps)
-        if schedule == CONSTANT:
+        if schedule == CONSTANT and optimizer.constant:
             ends = np.array((steps,))
             return float(converged(problem, optimizer, ends)[0].risks(ends)[0])
 
@@ -237,8 +244,4 @@ def require_run(problem: object, optimizer: object, schedule: object) -> Schedul
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
-    if isinstance(optimizer, LinearOptimizer) and not optimizer.constant:
-        raise ValueError(
-            f"optimizer={optimizer!r}: must have coefficients that are the same at each step"
-        )
     return as_schedule(schedule)

@@ -38,9 +38,9 @@ import numpy.typing as npt
 
 from nqm_study.model.crossing import CONSTANT, require_run
 from nqm_study.model.numerics.arrays import Array
-from nqm_study.model.numerics.compiled import compiled, compiled_within
+from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 from nqm_study.model.numerics.require import require_integer
-from nqm_study.model.optimizers import SGD, LinearOptimizer, Optimizer
+from nqm_study.model.optimizers import LinearOptimizer, Optimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import ScheduleLike
 
@@ -90,87 +90,43 @@ def _summed(counted: Array) -> tuple[float, float]:
 
 @compiled
 def linear_steps(
-    readout: Array, drift: Array, gain: Array, point: Array, curvature: Array,
-    preconditioner: Array, deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
+    like: Like, readout: int, drift: Array, gain: Array, point: Array, curvature: Array,
+    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Take one step of a linear optimizer for each row of noise.
 
     Args:
-        readout: the loss is that of readout . z, shape (k,).
+        like: gives the number of components k.
+        readout: the component whose square counts.
         drift: of each step, shape (steps, k, k).
         gain: of each step, shape (steps, k).
         point: of each step, shape (steps, k).
-        curvature: h of each chain's mode.
-        preconditioner: what its gradients are multiplied by.
-        deviation: sqrt(c / B).
-        weight: what a chain's (readout . z)^2 counts in the loss.
+        curvature: P h of each chain's mode, P what its gradients are multiplied by.
+        deviation: P sqrt(c / B).
+        weight: what a chain's square counts in the loss.
         noise: standard normal numbers, shape (steps, chains).
         state: z of each chain, shape (k, chains).
         sums: the chains' part of the loss after each step, and the variance of that part, are added
             to it, shape (steps, 2).
     """
-    k, n = state.shape
-    counted, gradient, moved = np.empty(n), np.empty(n), np.empty((k, n))
+    n = noise.shape[1]
+    counted, after = np.empty(n), np.empty_like(state)
     for i in range(noise.shape[0]):
         for m in range(n):
-            gradient[m] = point[i, 0] * state[0, m]
-        for c in range(1, k):
-            for m in range(n):
-                gradient[m] += point[i, c] * state[c, m]
+            there = 0.0
+            for c in range(len(like)):
+                there += point[i, c] * state[c, m]
+            g = curvature[m] * there + deviation[m] * noise[i, m]
+            for c in range(len(like)):
+                moved = gain[i, c] * g
+                for d in range(len(like)):
+                    moved += drift[i, c, d] * state[d, m]
+                after[c, m] = moved
+        # Copied, not swapped: loops over arrays that change places do not use vector registers.
         for m in range(n):
-            gradient[m] = preconditioner[m] * (
-                curvature[m] * gradient[m] + deviation[m] * noise[i, m]
-            )
-        for c in range(k):
-            for m in range(n):
-                moved[c, m] = gain[i, c] * gradient[m]
-            for d in range(k):
-                for m in range(n):
-                    moved[c, m] += drift[i, c, d] * state[d, m]
-        state[:] = moved
-        for m in range(n):
-            read = 0.0
-            for c in range(k):
-                read += readout[c] * state[c, m]
-            counted[m] = weight[m] * read * read
-        loss, variance = _summed(counted)
-        sums[i, 0] += loss
-        sums[i, 1] += variance
-
-
-@compiled
-def sgd_steps(
-    optimizer: tuple[float, bool, float], rates: Array, curvature: Array, preconditioner: Array,
-    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
-) -> None:  # fmt: skip
-    """The same of SGD, in half of the time: a chain's state stays in registers.
-
-    Args:
-        optimizer: momentum, whether it is Nesterov's, and the decay of the average.
-        rates: the learning rate of each step.
-        curvature: h of each chain's mode.
-        preconditioner: h^-p.
-        deviation: sqrt(c / B).
-        weight: what a chain's theta^2 counts in the loss.
-        noise: standard normal numbers, shape (steps, chains).
-        state: theta, momentum buffer and average of each chain, shape (3, chains).
-        sums: the chains' part of the loss after each step, and the variance of that part, are added
-            to it, shape (steps, 2).
-    """
-    mu, nesterov, gamma = optimizer
-    counted = np.empty(noise.shape[1])
-    for i in range(noise.shape[0]):
-        lr = rates[i]
-        for k in range(noise.shape[1]):
-            theta = state[0, k]
-            g = preconditioner[k] * (curvature[k] * theta + deviation[k] * noise[i, k])
-            u = mu * state[1, k] + g
-            theta -= lr * (g + mu * u if nesterov else u)
-            e = gamma * state[2, k] + (1.0 - gamma) * theta
-            state[0, k] = theta
-            state[1, k] = u
-            state[2, k] = e
-            counted[k] = weight[k] * e * e
+            for c in range(len(like)):
+                state[c, m] = after[c, m]
+            counted[m] = weight[m] * after[readout, m] * after[readout, m]
         loss, variance = _summed(counted)
         sums[i, 0] += loss
         sums[i, 1] += variance
@@ -212,7 +168,7 @@ Keys = npt.NDArray[np.uint64]
 CHUNK = 2**14
 """Numbers that a thread draws at a time, unless one step needs more: they stay in its cache."""
 
-BLOCK = 2**12
+BLOCK = 2**9
 """Chains that a thread advances at a time, which stay in its cache as well."""
 
 STRETCH = 2.0
@@ -329,7 +285,7 @@ class _Updates(NamedTuple):
     """An optimizer's kernel and its arguments."""
 
     kernel: Callable[..., None]
-    constants: tuple[float, ...] | Array
+    constants: tuple[object, ...]
     of_steps: list[Array]
     of_modes: list[Array]
     start: Array
@@ -365,7 +321,7 @@ def _run(
                 draw(keys[index], place, n_modes * pairs, quantiles, drawn)
                 now = slice(first, first + len(drawn))
                 updates.kernel(
-                    updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
+                    *updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
                     weight, drawn, state, sums[index, 1:][now],
                 )  # fmt: skip
 
@@ -431,23 +387,20 @@ def _quantiles() -> Array:
 def _updates(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array) -> _Updates:
     h = problem.spectrum.curvature
     deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
-    if isinstance(optimizer, SGD):
-        linear = float(optimizer.momentum), bool(optimizer.nesterov), float(optimizer.ema_decay)
-        of_modes = [h, optimizer.preconditioner(h), deviation]
-        # The average starts at theta_0 too.
-        return _Updates(sgd_steps, linear, [rates], of_modes, np.array([1.0, 0.0, 1.0]))
     if isinstance(optimizer, LinearOptimizer):
-        made = optimizer.update(np.arange(rates.size), rates)
+        made = optimizer.rule(np.arange(rates.size), rates)
         of_steps = [
             np.ascontiguousarray(np.broadcast_to(each, (rates.size, *each.shape[1:])))
             for each in (made.drift, made.gain, made.point)
         ]
-        of_modes = [h, optimizer.preconditioner(h), deviation]
-        return _Updates(linear_steps, made.readout, of_steps, of_modes, made.start)
+        scale, constants = optimizer.preconditioner(h), ((0.0,) * made.start.size, made.component)
+        return _Updates(
+            linear_steps, constants, of_steps, [scale * h, scale * deviation], made.start
+        )
     # Floats, always: a kernel is compiled once for each combination of types it is called with.
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     t = np.arange(1.0, rates.size + 1.0)
     corrected = rates / (1.0 - decays[0] ** t)
     scales = 1.0 / np.sqrt(1.0 - decays[1] ** t)
     start = np.array([1.0, 0.0, 0.0])
-    return _Updates(adam_steps, decays, [corrected, scales], [h, deviation], start)
+    return _Updates(adam_steps, (decays,), [corrected, scales], [h, deviation], start)

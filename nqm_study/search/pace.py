@@ -70,8 +70,13 @@ class Pace:
 
     def gain(self, **values: float) -> float:
         """The rate of SGD at which a slow mode moves as it does here at the rate 1."""
-        update = self._made(values).update(np.array([LATE]), np.ones(1))
-        matrix = update.drift[0] + SLOW * np.outer(update.gain[0], update.point[0])
+        made = self._made(values)
+        if made.by_rule:
+            update = made.update(np.array([LATE]), np.ones(1))
+            matrix = update.drift[0] + SLOW * np.outer(update.gain[0], update.point[0])
+        else:
+            update = made.transition(np.array([SLOW]), LATE)
+            matrix = update.matrix[:, :, 0]
         with np.errstate(over="ignore", invalid="ignore"):  # a state that grows has no pace
             after = update.readout @ np.linalg.matrix_power(matrix, LATE) @ update.start
         share = float(after / (update.readout @ update.start))

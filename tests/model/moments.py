@@ -57,6 +57,36 @@ def recursion(
         yield risk()
 
 
+def rule_recursion(
+    problem: NoisyQuadratic, optimizer: LinearOptimizer, rates: Array, scale: Array | float = 1.0
+) -> list[float]:
+    """The risks L_0, L_1, ... from the rule itself: means and covariances of all modes.
+
+    Args:
+        problem: spectrum and batch size.
+        optimizer: its rule is asked for one step at a time.
+        rates: of each step.
+        scale: what gradients are multiplied by in each mode.
+    """
+    spectrum = problem.spectrum
+    h, first = spectrum.curvature, optimizer.update(np.zeros(1, np.int64), np.ones(1))
+    weight, variance = 0.5 * spectrum.multiplicity * h, spectrum.noise / problem.batch_size
+    z = np.multiply.outer(np.sqrt(spectrum.second_moment), first.start)
+    covariance = np.zeros((h.size, first.start.size, first.start.size))
+    risks = []
+    for step in range(len(rates) + 1):
+        read = (z @ first.readout) ** 2 + first.readout @ covariance @ first.readout
+        risks.append(float(weight @ read))
+        if step < len(rates):
+            made = optimizer.update(np.array([step]), np.array([rates[step]]))
+            gain = np.multiply.outer(scale * np.ones(h.size), made.gain[0])
+            a = made.drift[0] + gain[:, :, None] * (h[:, None] * made.point[0])[:, None]
+            z = np.einsum("nij,nj->ni", a, z)
+            covariance = a @ covariance @ np.moveaxis(a, 1, 2)
+            covariance += variance[:, None, None] * gain[:, :, None] * gain[:, None, :]
+    return risks
+
+
 def power_table(matrix: Array, levels: int) -> Array:
     """Twin of the kernel: A^(2^j) for j = 0..levels - 1."""
     table = [matrix]

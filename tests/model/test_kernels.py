@@ -87,16 +87,26 @@ def test_first_level_is_the_transition_with_a_trace_that_is_not_negative(signal,
     nodes = np.concatenate((signal.curvature, noise.curvature))
     step = optimizer.transition(nodes)
     k, n = step.noise.shape
-    parts = np.empty((2, k, k, len(signal))), np.empty((2, k, k, len(noise)))
-    spread = np.empty_like(parts[1])
-    kernels.first_level(
-        (0.0,) * k, step.matrix, step.noise, len(signal), parts[0], parts[1], spread
-    )
+    scale = optimizer.preconditioner(nodes)
+    own = optimizer.rule(np.zeros(1, np.int64), np.array([optimizer.learning_rate]))
     sign = np.where(np.trace(step.matrix) < 0.0, -1.0, 1.0)
-    both = np.concatenate((parts[0][0], parts[1][0]), axis=-1)
-    np.testing.assert_array_equal(both, sign * step.matrix)
-    entering = np.einsum("in,jn->ijn", step.noise, step.noise)[..., len(signal) : n]
-    np.testing.assert_allclose(spread[0], entering, rtol=1e-15)
+    # The rule itself, whose noise does not have the preconditioner, or that of each mode.
+    for rows, scaled in ((own, scale), (step.rows, np.ones_like(scale))):
+        parts = np.empty((2, k, k, len(signal))), np.empty((2, k, k, len(noise)))
+        spread = np.empty_like(parts[1])
+        kernels.first_level(
+            (0.0,) * k, rows.drift, rows.gain, rows.point, scale * nodes, len(signal), *parts,
+            spread,
+        )  # fmt: skip
+        both = np.concatenate((parts[0][0], parts[1][0]), axis=-1)
+        trace = np.trace(step.matrix)
+        sure = np.abs(trace) > 1e-12  # else rounding decides on the sign
+        np.testing.assert_allclose(
+            both[..., sure], (sign * step.matrix)[..., sure], rtol=1e-14, atol=1e-15
+        )
+        noisy = step.noise / scaled
+        entering = np.einsum("in,jn->ijn", noisy, noisy)[..., len(signal) : n]
+        np.testing.assert_allclose(spread[0], entering, rtol=1e-14)
 
 
 @repeatable

@@ -15,7 +15,7 @@ from nqm_study.model.linear.members import (
     Family,
     Members,
     form_of,
-    transitions,
+    write_rule,
 )
 from nqm_study.model.linear.risks import Engine
 
@@ -38,19 +38,18 @@ PAPER = nqm.NoisyQuadratic(nqm.power_law(10_000), 256)
 
 
 @settings(repeatable, max_examples=100)
-@given(problems(), families, points)
-def test_transitions_are_those_of_the_optimizer(problem, family, point):
-    members = Members(problem, family, 0.01)
-    modes = members.modes(problem.spectrum.last_level)
+@given(families, points)
+def test_rules_are_those_of_the_optimizer(family, point):
     form = form_of(family)
     k = 1 + form.moving + form.averaged
-    matrix, noise = np.empty((k, k, modes.curvature.size)), np.empty((k, modes.curvature.size))
-    transitions(form, *point, modes, matrix, noise)
-    curvature = problem.spectrum.nodes(problem.spectrum.last_level).curvature
-    twin = family.optimizer(point).transition(curvature)
+    drift, gain, at = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
+    write_rule(form, *point, drift, gain, at)
+    optimizer = family.optimizer(point)
+    twin = optimizer.rule(np.zeros(1, np.int64), np.array([optimizer.learning_rate]))
     assume(twin.start.size == k)  # a decay of 0 has a component less
-    np.testing.assert_allclose(matrix, twin.matrix, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(noise, twin.noise, rtol=1e-12)
+    np.testing.assert_allclose(drift, twin.drift, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(gain, twin.gain, rtol=1e-12)
+    np.testing.assert_array_equal(at, twin.point)
 
 
 @settings(repeatable, max_examples=200)
@@ -80,7 +79,7 @@ def test_risks_of_many_members_are_those_of_their_engines(problem, family, where
 def test_first_crossings_on_one_bench_are_those_of_engines(problem, family, where, share):
     target = share * problem.spectrum.initial_risk
     level = problem.spectrum.first_level
-    bench = Members(problem, family, target).bench(level, 1000)
+    bench = Members(problem, family, target).bench(level)
     for point in where:
         engine = Engine.build(problem, family.optimizer(point), level, 1000)
         found, expected = bench.search(point, 1000), engine.search(target, 1000)

@@ -10,11 +10,10 @@ from hypothesis import assume, given, settings, strategies as st
 from strategies import logarithmic, repeatable, spectra
 
 import nqm_study as nqm
-from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.problems.bounds import bayes_bound
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.model.schedules.computed.least_risk import Runs, equal
+from nqm_study.model.schedules.computed.least_risk import Runs, Tables, equal
 from nqm_study.model.schedules.computed.optimal import optimal_schedule
 
 PAPER = nqm.power_law(10_000)
@@ -31,7 +30,7 @@ def runs_of(problem, *, target=0.01, pieces=50, largest=None, level=0, **keyword
     """The engine on a level of compression, to be asked for risks and minima."""
     optimizer = nqm.SGD(1.0, **keywords)
     stable = largest_peak(problem, optimizer)
-    tables = Affine.of(problem, optimizer, level)
+    tables = Tables.of(problem, optimizer, level)
     largest = stable if largest is None else largest
     return Runs(tables, target, equal(pieces), largest, min(stable, largest), 10**9)
 

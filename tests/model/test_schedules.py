@@ -476,3 +476,19 @@ def test_adam_says_why_a_schedule_does_not_reach():
     assert (floor.steps, floor.status) == (None, "floor_above_target")
     short = nqm.steps_to_target(problem, ADAM, nqm.Linear(), target=0.01, max_steps=20)
     assert (short.steps, short.status) == (None, "max_steps")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        (nqm.SGD(2.5, ema_decay=0.9), nqm.Cosine()),
+        (nqm.SGD(2.5, ema_decay=0.999), nqm.Linear()),
+        (nqm.SGD(5.0, 0.9, ema_decay=0.99), nqm.Cosine()),
+    ],
+)
+def test_what_is_all_rounding_reaches_no_target(optimizer, schedule):
+    # Noise that grew to 10^18 times the target and more, and fell again, may end below 0.
+    problem = nqm.NoisyQuadratic(nqm.Spectrum([1.0]), 4)
+    found = nqm.steps_to_target(problem, optimizer, schedule, target=1e-9, max_steps=10**5)
+    assert (found.steps, found.status) == (None, "diverged")
+    assert np.all(nqm.risk_curve(problem, optimizer, schedule, steps=range(2001), horizon=2000) > 0)

@@ -108,7 +108,7 @@ class Tuning:
         """Search the members along a line of the grid, until none further on can be better."""
         most_steps = min(math.ceil(WORSE * self.steps), LONGEST)
         level = self.problem.spectrum.first_level
-        bench = self.members.bench(level, most_steps)
+        bench = self.members.bench(level)
         found: dict[Point, Found] = {}
         in_vain, most = 0, most_steps
         for point in points:
@@ -144,7 +144,7 @@ class Tuning:
                 if error > RANKED
             }
             if unsure:
-                bench = self.members.bench(level, most_steps)
+                bench = self.members.bench(level)
             for point in unsure:
                 unsure[point] = found[point] = bench.search(point, most_steps)
         reached = {p: now.step for p, now in found.items() if now.reason == kernels.REACHED}

@@ -45,11 +45,11 @@ nearer, every mode is looked at, so that near misses are seen as they are."""
 
 
 @compiled_within
-def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
-    """Write A S A^T + plus, for symmetric S and plus."""
+def conjugate(like: Like, size: int, a: Array, s: Array, plus: Array, out: Array) -> None:
+    """Write A S A^T + plus of some modes, for symmetric S and plus."""
     for i in range(len(like)):
         for j in range(i + 1):
-            for m in range(out.shape[-1]):
+            for m in range(size):
                 entry = plus[i, j, m]
                 for b in range(len(like)):
                     row = 0.0
@@ -58,34 +58,43 @@ def _conjugate(like: Like, a: Array, s: Array, plus: Array, out: Array) -> None:
                     entry += row * a[j, b, m]
                 out[i, j, m] = entry
             if j < i:
-                for m in range(out.shape[-1]):
+                for m in range(size):
                     out[j, i, m] = out[i, j, m]
 
 
 @compiled
 def first_level(
-    like: Like, matrix: Array, noise: Array, first_noise: int, signal_power: Array,
-    noise_power: Array, spread: Array,
+    like: Like, drift: Array, gain: Array, point: Array, curvature: Array, first_noise: int,
+    signal_power: Array, noise_power: Array, spread: Array,
 ) -> None:  # fmt: skip
     """Fill level 0 for the signal's nodes, the first ones, and the noise's, from first_noise on.
 
-    Only squares of the signal count, and the noise enters as A S A^T, so -A serves as well as A.
-    Where the state changes sign at every step (rates near the limit of stability) -A is the one
-    that moves slowly, and slow motion is what the bounds of the search can see past.
+    A is drift + gain (point h)^T and b is gain, of one rule or that of each node, shape (1 or n, k,
+    k) and so on. Only squares of the signal count, and the noise enters as A S A^T, so -A serves as
+    well as A. Where the state changes sign at every step (rates near the limit of stability) -A is
+    the one that moves slowly, and slow motion is what the bounds of the search can see past.
     """
+    each = 1 if len(drift) > 1 else 0
     for first, power in ((0, signal_power), (first_noise, noise_power)):
         for m in range(power.shape[-1]):
+            row = each * (first + m)
             trace = 0.0
             for i in range(len(like)):
-                trace += matrix[i, i, first + m]
-            sign = -1.0 if trace < 0.0 else 1.0
-            for i in range(len(like)):
                 for j in range(len(like)):
-                    power[0, i, j, m] = sign * matrix[i, j, first + m]
+                    entry = drift[row, i, j]
+                    if point[0, j] != 0.0:  # infinity times 0 is no number
+                        entry += gain[row, i] * point[0, j] * curvature[first + m]
+                    power[0, i, j, m] = entry
+                trace += power[0, i, i, m]
+            if trace < 0.0:
+                for i in range(len(like)):
+                    for j in range(len(like)):
+                        power[0, i, j, m] = -power[0, i, j, m]
     for i in range(len(like)):
         for j in range(len(like)):
             for m in range(spread.shape[-1]):
-                spread[0, i, j, m] = noise[i, first_noise + m] * noise[j, first_noise + m]
+                row = each * (first_noise + m)
+                spread[0, i, j, m] = gain[row, i] * gain[row, j]
 
 
 @compiled_within
@@ -106,7 +115,7 @@ def extend_spreads(like: Like, power: Array, spread: Array, first: int, last: in
     """Fill levels of the noise gathered in 2^j steps: S_2K = S_K + A^K S_K A^KT."""
     for level in range(first, last):
         before = spread[level - 1]
-        _conjugate(like, power[level - 1], before, before, spread[level])
+        conjugate(like, spread.shape[-1], power[level - 1], before, before, spread[level])
 
 
 @compiled_within
@@ -246,7 +255,7 @@ def advance_noise(
     scratch: Array,
 ) -> float:  # fmt: skip
     """S <- A^K S A^KT + S_K, in place; return the sum of w S, S at the readout."""
-    _conjugate(like, power, covariance, spread, scratch)
+    conjugate(like, weight.size, power, covariance, spread, scratch)
     for i in range(len(like)):
         for j in range(len(like)):
             for m in range(weight.size):

@@ -1,15 +1,7 @@
 """Families of linear optimizers, and the risks of many members at one number of steps.
 
 A search for an optimum looks at thousands of members at one number of steps, which is one compiled
-call here. ``risks.py`` is what it is tested against, and has the first crossings.
-
-Row r of A^K, r the readout, is all that a risk needs. Every linear optimizer starts from z_0 = e_r,
-so the signal part after T steps is the sum of w (A^T)_rr^2; and the noise gathered in the K steps
-before the last m ones is the sum of w v S_K v^T, v being row r of A^m. Both are gathered by the
-binary digits of T, with S_2K = S_K + A^K S_K A^KT.
-
-Arrays of kernels are laid out as in kernels.py: component first, mode last. Loops over components
-are not unrolled: that is a little slower, and compiled once for all families.
+call here, in the tables of one ``Engine``.
 """
 
 from __future__ import annotations
@@ -22,12 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nqm_study.model.linear import kernels
+from nqm_study.model.linear.modes import Modes
 from nqm_study.model.linear.risks import Engine, Found
 from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled
 from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
 from nqm_study.model.optimizers import SGD
+from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 Point = tuple[float, float]
@@ -118,28 +113,11 @@ class Form(NamedTuple):
     averaged: bool
 
 
-class Modes(NamedTuple):
-    """The nodes of a compressed problem, with a preconditioner.
-
-    Attributes:
-        preconditioner: h^-p.
-        curvature: h^(1-p), the nodes of the signal and, from ``first_noise`` on, the noise's.
-        first_noise: 0 where they share their nodes.
-        signal_weight, noise_weight: weights in the risk, the noise's at the batch size.
-    """
-
-    preconditioner: Array
-    curvature: Array
-    first_noise: int
-    signal_weight: Array
-    noise_weight: Array
-
-
 @compiled
-def transitions(
-    form: Form, log_rate: float, log_gap: float, modes: Modes, matrix: Array, noise: Array
+def write_rule(
+    form: Form, log_rate: float, log_gap: float, drift: Array, gain: Array, point: Array
 ) -> None:
-    """Write A and b of the member at a point; its twin is optimizers.transition."""
+    """Write the rule of the member at a point, shapes (1, k, k) and (1, k); its twin is ``SGD``."""
     rate, gap = math.exp(log_rate), math.exp(log_gap)
     momentum, ema_decay = form.momentum, form.ema_decay
     if form.free == MOMENTUM:
@@ -148,101 +126,46 @@ def transitions(
     elif form.free == EMA_DECAY:
         ema_decay = 1.0 - gap
     now, later = (1.0 + momentum, momentum**2) if form.nesterov else (1.0, momentum)
-    last = matrix.shape[0] - 1
-    for m in range(modes.curvature.size):
-        matrix[0, 0, m] = 1.0 - rate * now * modes.curvature[m]
-        noise[0, m] = -rate * now * modes.preconditioner[m]
-        if form.moving:
-            matrix[0, 1, m] = -rate * later
-            matrix[1, 0, m] = modes.curvature[m]
-            matrix[1, 1, m] = momentum
-            noise[1, m] = modes.preconditioner[m]
-        if form.averaged:
-            # theta is held as theta - e.
-            for c in range(last):
-                matrix[c, last, m] = matrix[c, 0, m]
-                matrix[last, c, m] = (1.0 - ema_decay) * matrix[0, c, m]
-                matrix[0, c, m] *= ema_decay
-            ahead = matrix[0, last, m] - 1.0
-            matrix[last, last, m] = 1.0 + (1.0 - ema_decay) * ahead
-            matrix[0, last, m] = ema_decay * ahead
-            noise[last, m] = (1.0 - ema_decay) * noise[0, m]
-            noise[0, m] *= ema_decay
+    drift[:], point[:] = 0.0, 0.0
+    drift[0, 0, 0], gain[0, 0], point[0, 0] = 1.0, -rate * now, 1.0
+    if form.moving:
+        drift[0, 0, 1], drift[0, 1, 1], gain[0, 1] = -rate * later, momentum, 1.0
+    if form.averaged:
+        # theta is held as theta - e.
+        last = gain.size - 1
+        for c in range(1, last):
+            drift[0, last, c] = (1.0 - ema_decay) * drift[0, 0, c]
+            drift[0, 0, c] *= ema_decay
+        drift[0, 0, 0], drift[0, last, 0], drift[0, last, last] = ema_decay, 1.0 - ema_decay, 1.0
+        gain[0, last] = (1.0 - ema_decay) * gain[0, 0]
+        gain[0, 0] *= ema_decay
+        point[0, last] = 1.0
 
 
 @compiled
-def excess(  # noqa: PLR0912 (every layer of calls is compiled once more)
-    form: Form, log_rate: float, log_gap: float, modes: Modes, steps: int, target: float
-) -> float:
-    """log(L_T / target) of the member at a point, within OVERFLOW."""
-    k, n = 1 + form.moving + form.averaged, modes.curvature.size
-    first = modes.first_noise  # the spread is that of the noise's nodes alone
-    readout = k - 1 if form.averaged else 0
-    power, scratch, spread = np.empty((k, k, n)), np.empty((k, k, n)), np.empty((k, k, n))
-    row, following = np.empty((k, n)), np.empty((k, n))
-    transitions(form, log_rate, log_gap, modes, power, following)
-    for i in range(k):
-        for m in range(n):
-            row[i, m] = 1.0 if i == readout else 0.0
-        for j in range(i + 1):
-            for m in range(first, n):
-                spread[i, j, m] = following[i, m] * following[j, m]
-    risk = 0.0
-    digit = 0
-    while True:
-        if steps >> digit & 1:
-            for i in range(k):
-                for j in range(k):
-                    one, other = max(i, j), min(i, j)
-                    for m in range(first, n):
-                        weight = modes.noise_weight[m - first]
-                        risk += weight * row[i, m] * spread[one, other, m] * row[j, m]
-            for j in range(k):
-                for m in range(n):
-                    following[j, m] = 0.0
-                for i in range(k):
-                    for m in range(n):
-                        following[j, m] += row[i, m] * power[i, j, m]
-            row, following = following, row
-        digit += 1
-        if steps >> digit == 0:
-            break
-        # S + A S A^T, of which the lower half is kept, then A A.
-        for i in range(k):
-            for j in range(k):
-                for m in range(first, n):
-                    scratch[i, j, m] = 0.0
-                for c in range(k):
-                    one, other = max(c, j), min(c, j)
-                    for m in range(first, n):
-                        scratch[i, j, m] += power[i, c, m] * spread[one, other, m]
-        for i in range(k):
-            for j in range(i + 1):
-                for c in range(k):
-                    for m in range(first, n):
-                        spread[i, j, m] += scratch[i, c, m] * power[j, c, m]
-        for i in range(k):
-            for j in range(k):
-                for m in range(n):
-                    scratch[i, j, m] = 0.0
-                for c in range(k):
-                    for m in range(n):
-                        scratch[i, j, m] += power[i, c, m] * power[c, j, m]
-        power, scratch = scratch, power
-    for m in range(modes.signal_weight.size):
-        risk += modes.signal_weight[m] * row[readout, m] * row[readout, m]
-    logarithm = OVERFLOW if risk != 0.0 else -OVERFLOW
-    if 0.0 < risk < np.inf:
-        logarithm = max(-OVERFLOW, min(math.log(risk / target), OVERFLOW))
-    return logarithm
-
-
-@compiled
-def excesses(form: Form, points: Array, modes: Modes, steps: Integers, target: float) -> Array:
-    """log(L_T / target) at each of some points, shape (points, 2), after ``steps`` of each."""
-    found = np.empty(points.shape[0])
+def excesses(
+    form: Form, points: Array, modes: Modes, steps: Integers, target: float, engine: Engine
+) -> Array:
+    """log(L_T / target), within OVERFLOW, at each of some points, after ``steps`` of each."""
+    k = len(engine.like)
+    drift, gain, point = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
+    found, risk = np.empty(points.shape[0]), np.empty(1)
     for index in range(found.size):
-        found[index] = excess(form, points[index, 0], points[index, 1], modes, steps[index], target)
+        write_rule(form, points[index, 0], points[index, 1], drift, gain, point)
+        kernels.first_level(
+            engine.like, drift, gain, point, modes.curvature, modes.first_noise,
+            engine.signal_power, engine.noise_power, engine.spread,
+        )  # fmt: skip
+        engine.filled[0] = 1
+        kernels.risks_at(  # compiled code does not spread named tuples
+            engine.like, engine.signal_power, engine.start, engine.signal_weight,
+            engine.noise_power, engine.spread, engine.noise_weight, engine.filled, engine.shared,
+            engine.readout, engine.z, engine.scratch, engine.covariance, engine.noise_scratch,
+            steps[index : index + 1], risk,
+        )  # fmt: skip
+        found[index] = OVERFLOW if risk[0] != 0.0 else -OVERFLOW
+        if 0.0 < risk[0] < np.inf:
+            found[index] = max(-OVERFLOW, min(math.log(risk[0] / target), OVERFLOW))
     return found
 
 
@@ -280,9 +203,9 @@ class Members:
     def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
         self._problem, self._target = problem, target
         self._form = form_of(family)
-        self._power = float(family.fixed.get("preconditioner_power", 0.0))
+        self._held = family.optimizer((0.0, 0.0))
         self.last_level = problem.spectrum.last_level
-        self.modes = functools.cache(self._modes)
+        self.bench = functools.cache(self._bench)
 
     def excesses(self, points: Sequence[Point], steps: int | Sequence[int], level: int) -> Array:
         """log(L_T / target) at each point, after one number of steps or that of each point.
@@ -291,8 +214,7 @@ class Members:
         """
         each = np.empty(len(points), dtype=np.int64)
         each[:] = steps
-        where = np.array(points, dtype=np.float64).reshape(-1, 2)
-        return excesses(self._form, where, self.modes(level), each, self._target)
+        return self.bench(level).excesses(np.array(points, dtype=np.float64).reshape(-1, 2), each)
 
     def least(self, start: Point, steps: int) -> tuple[Point, float]:
         """A local minimum of log(L_T / target) over the members, and its value.
@@ -313,15 +235,15 @@ class Members:
 
     def _least(self, start: Point, steps: int, level: int) -> tuple[Point, float]:
         """A local minimum of log(L_T / target) on one compression, and its value."""
-        form, modes, target = self._form, self.modes(level), self._target
-        free = 1 if form.free == NO_DECAY else 2
+        bench, each = self.bench(level), np.array((steps,))
+        free = 1 if self._form.free == NO_DECAY else 2
 
         def at(point: Array) -> Point:
             rate, *gap = point.tolist()
             return rate, gap[0] if gap else start[1]
 
         found, value = simplex.least(
-            lambda point: excess(form, *at(point), modes, steps, target),
+            lambda point: float(bench.excesses(np.array((at(point),)), each)[0]),
             np.array(start[:free]),
             SIDES[:free],
             (np.array(LOWEST[:free]), np.array(HIGHEST[:free])),
@@ -343,46 +265,33 @@ class Members:
             lambda _, error: error <= tolerance,
         )[0]
 
-    def _modes(self, level: int) -> Modes:
-        nodes = self._problem.spectrum.nodes(level)
-        with np.errstate(over="ignore"):
-            if self._power == 0.0:
-                preconditioner, curvature = np.ones_like(nodes.curvature), nodes.curvature.copy()
-            else:
-                preconditioner = nodes.curvature**-self._power
-                curvature = preconditioner * nodes.curvature
-            noise = nodes.noise_weight / self._problem.batch_size
-        # Without any signal, the noise's nodes are the first ones, and its own.
-        return Modes(
-            preconditioner, curvature, nodes.first_noise, nodes.signal_weight.copy(), noise
-        )
-
-    def bench(self, level: int, most_steps: int) -> Bench:
-        """A bench for the first crossings of many members, one after the other."""
-        return Bench(self._form, self.modes(level), self._target, most_steps)
+    def _bench(self, level: int) -> Bench:
+        """The members on a level of compression."""
+        return Bench(self._form, Modes.of(self._problem, self._held, level), self._target)
 
 
 class Bench:
-    """First crossings of many members on one compression, in the tables of one ``Engine``."""
+    """Members on one compression, one after the other in the tables of one ``Engine``."""
 
-    def __init__(self, form: Form, modes: Modes, target: float, most_steps: int) -> None:
-        self._form, self._modes, self._target = form, modes, target
+    def __init__(self, form: Form, modes: Modes, target: float) -> None:
+        # The copies can be written to, for which the kernels are compiled.
+        curvature, signal_weight = modes.curvature.copy(), modes.signal_weight.copy()
+        self._modes = modes._replace(curvature=curvature, signal_weight=signal_weight)
+        self._form, self._target = form, target
         k = 1 + form.moving + form.averaged
-        self._engine = Engine.unfilled(
-            np.eye(k)[-1 if form.averaged else 0],
-            k - 1 if form.averaged else 0,
-            modes.signal_weight,
-            modes.noise_weight,
-            modes.first_noise,
-            most_steps,
-        )
-        self._matrix = np.empty((k, k, modes.curvature.size))
-        self._noise = np.empty((k, modes.curvature.size))
+        readout = k - 1 if form.averaged else 0
+        # Levels that no search fills take no memory.
+        self._engine = Engine.unfilled(np.eye(k)[readout], readout, self._modes, MOST_STEPS)
+        self._rule = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
+
+    def excesses(self, points: Array, steps: Integers) -> Array:
+        """log(L_T / target) at each point, shape (points, 2), after the steps of each."""
+        return excesses(self._form, points, self._modes, steps, self._target, self._engine)
 
     def search(self, point: Point, most_steps: int) -> Found:
         """The first crossing of the member at a point."""
-        transitions(self._form, *point, self._modes, self._matrix, self._noise)
-        self._engine.fill(self._matrix, self._noise, self._modes.first_noise)
+        write_rule(self._form, *point, *self._rule)
+        self._engine.fill(*self._rule, self._modes)
         return self._engine.search(self._target, most_steps)
 
 

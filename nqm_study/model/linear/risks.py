@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from nqm_study.model.linear import kernels
+from nqm_study.model.linear.modes import Modes
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.refine import (
     SAFETY,
@@ -34,7 +35,7 @@ from nqm_study.model.numerics.refine import (
     require_met,
     rounding,
 )
-from nqm_study.model.optimizers import LinearOptimizer, settled
+from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.outcome import Crossing, Status
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.spectrum import Spectrum
@@ -110,32 +111,18 @@ class Engine(NamedTuple):
         cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int, most_steps: int
     ) -> Engine:
         """Tables for jumps of up to most_steps steps, at a level of compression."""
-        nodes = problem.spectrum.nodes(level)
-        with np.errstate(over="ignore"):  # an infinite step diverges, as it should
-            step = settled(optimizer.transition(nodes.curvature))
-            noise_weight = nodes.noise_weight / problem.batch_size
-        engine = cls.unfilled(
-            step.start,
-            step.component,
-            nodes.signal_weight,
-            noise_weight,
-            nodes.first_noise,
-            most_steps,
+        modes, rows = (
+            Modes.of(problem, optimizer, level),
+            optimizer.rows(problem.spectrum.nodes(level).curvature),
         )
-        engine.fill(step.matrix, step.noise, nodes.first_noise)
+        engine = cls.unfilled(rows.start, rows.component, modes, most_steps)
+        engine.fill(rows.drift, rows.gain, rows.point, modes)
         return engine
 
     @classmethod
-    def unfilled(
-        cls,
-        start: Array,
-        readout: int,
-        signal_weight: Array,
-        noise_weight: Array,
-        first_noise: int,
-        most_steps: int,
-    ) -> Engine:
-        """The tables before any transition is in them; ``fill`` puts one there, or another."""
+    def unfilled(cls, start: Array, readout: int, modes: Modes, most_steps: int) -> Engine:
+        """The tables before any rule is in them; ``fill`` puts one there, or another."""
+        _, first_noise, signal_weight, noise_weight = modes
         k, levels = len(start), max(1, most_steps.bit_length())
         signal, noise = (k, signal_weight.size), (k, k, noise_weight.size)
         signal_power, spread = np.empty((levels, k, *signal)), np.empty((levels, *noise))
@@ -158,11 +145,12 @@ class Engine(NamedTuple):
             noise_scratch=np.empty(noise),
         )
 
-    def fill(self, matrix: Array, noise: Array, first_noise: int) -> None:
-        """Put a transition in, of the signal's nodes first and the noise's from first_noise on."""
+    def fill(self, drift: Array, gain: Array, point: Array, modes: Modes) -> None:
+        """Put a rule in, or one for each node."""
         kernels.first_level(
-            self.like, matrix, noise, first_noise, self.signal_power, self.noise_power, self.spread
-        )
+            self.like, drift, gain, point, modes.curvature, modes.first_noise, self.signal_power,
+            self.noise_power, self.spread,
+        )  # fmt: skip
         self.filled[0] = 1
 
     def risks(self, steps: Integers) -> Array:

@@ -7,7 +7,8 @@ each smooth part of the schedule, shorter ones towards its ends, the risk is off
 memory: the rate multiplies after the buffer, which still holds the stretch before. Stretches have
 whole numbers of steps, which makes the series irregular. So only its first term is taken away, and
 the error comes from the last three changes, with a margin; where it is too large, K doubles. A
-part of constant rate is one stretch, and exact.
+part of constant rate is one stretch, and exact. Where coefficients change with the step, all runs
+are stepped through.
 """
 
 from __future__ import annotations
@@ -17,66 +18,21 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model.linear import schedule_kernel
+from nqm_study.model.linear.modes import Modes
+from nqm_study.model.linear.schedule_kernel import Rule
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
 from nqm_study.model.numerics.refine import rounding
-from nqm_study.model.optimizers import LinearOptimizer, settled
+from nqm_study.model.optimizers import LinearOptimizer, Update
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
-
-
-class Affine(NamedTuple):
-    """The transition at the rate r, A = base + r slope and b = noise_base + r noise_slope.
-
-    The signal's nodes are the first ones, those of the noise begin at ``first_noise``.
-
-    Attributes:
-        like: as many numbers as a state has components, k; kernels are compiled for each k.
-        base, slope: shape (k, k, n).
-        noise_base, noise_slope: shape (k, n).
-        start: a mode's state before the first step, shape (k,).
-        readout: the component whose square is the risk.
-        first_noise: the noise's first node.
-        signal_weight, noise_weight: weights in the risk.
-    """
-
-    like: tuple[float, ...]
-    base: Array
-    slope: Array
-    noise_base: Array
-    noise_slope: Array
-    start: Array
-    readout: int
-    first_noise: int
-    signal_weight: Array
-    noise_weight: Array
-
-    @classmethod
-    def of(cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int) -> Affine:
-        """The transition of an optimizer, whatever its own rate, at a level of compression."""
-        nodes = problem.spectrum.nodes(level)
-        base, slope = map(settled, optimizer.affine(nodes.curvature))
-        return cls(
-            like=(0.0,) * len(base.matrix),
-            base=base.matrix,
-            slope=slope.matrix,
-            noise_base=base.noise,
-            noise_slope=slope.noise,
-            start=base.start,
-            readout=base.component,
-            first_noise=nodes.first_noise,
-            signal_weight=nodes.signal_weight,
-            noise_weight=nodes.noise_weight / problem.batch_size,
-        )
-
 
 PROBES = np.array([0.0, 0.37, 0.81, 1.0])
 """Where a smooth part is looked at to tell whether it is constant, as shares of it."""
@@ -95,6 +51,11 @@ class Stretches:
     factors: Array
     lengths: Integers
     exact: bool
+
+    @property
+    def rows(self) -> tuple[Integers, Array]:
+        """The first step of each, and its factor."""
+        return np.cumsum(self.lengths) - self.lengths, self.factors
 
 
 def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
@@ -233,20 +194,33 @@ class Runs:
         self._budget = budget or Budget(MOST_WORK)
         self._rate = optimizer.learning_rate
         factors = _sampled(schedule)
-        self._largest_factor = float(factors.max())
-        self._variation = float(np.abs(np.diff(factors)).sum())
-        self._affine = Affine.of(problem, optimizer, level)
-        signal = problem.spectrum.nodes(level).curvature[: self._affine.signal_weight.size]
+        self._factors, self._largest_factor = factors, float(factors.max())
+        self._optimizer, self._changes = optimizer, not optimizer.constant
+        made = self._update(np.zeros(1, dtype=np.int64), self._largest_factor * np.ones(1))
+        self._start, self._readout = made.start, made.component
+        self.components = made.start.size
+        self._like = (0.0,) * self.components
+        self._modes = Modes.of(problem, optimizer, level)
+        signal = problem.spectrum.nodes(level).curvature[: self._modes.signal_weight.size]
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         # Nodes descend in curvature, and what swings has the larger one.
         self._swinging = int(np.sum(optimizer.swing(signal, self.largest_rate) < math.inf))
         self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
-        self.components = len(self._affine.like)
-        blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._affine[-2:]]
+        blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
+
+    def _update(self, steps: Integers, factors: Array) -> Update:
+        """The optimizer's rule at some steps, in components of which one is the readout."""
+        return self._optimizer.rule(steps, self._rate * factors)
+
+    def _rule(self, steps: Integers, factors: Array) -> Rule:
+        """The same for the kernels; the noise is that of the problem's batch size at each."""
+        made = self._update(steps, factors)
+        parts = (made.drift, made.gain, made.point, np.ones(1))
+        return Rule(*map(np.ascontiguousarray, parts))
 
     def look(self, horizon: int, quality: int) -> Look:
         """The last risk of a run."""
@@ -259,7 +233,7 @@ class Runs:
     def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
         """Whether a look of this quality steps through the run, so that its risk is exact."""
         work = horizon * self.work
-        if horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
+        if self._changes or horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
             return True
         unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
         return unknown and work <= self._budget.share
@@ -270,11 +244,12 @@ class Runs:
             return 0.0
         run = self._fairly(horizon)
         self._budget.spend(self.work // 2 * _digits(run))
-        return float(self._signal(run, np.array([run.lengths.size]), 0, self._swinging)[0])
+        marks = np.array([run.lengths.size])
+        return float(self._signal(run, self._rule(*run.rows), marks, 0, self._swinging)[0])
 
     def _fairly(self, horizon: int) -> Stretches:
         """A run in the stretches of a fair look."""
-        if horizon <= STEPPED[FAIR]:
+        if self._changes or horizon <= STEPPED[FAIR]:
             return stepped(self._schedule, horizon)
         return stretched(self._schedule, horizon, 2 * FAIRLY)
 
@@ -324,24 +299,22 @@ class Runs:
     def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
         """The risks after the stretches that are marked: swinging and other signal, and noise."""
         self._budget.spend(self.work * _digits(run))
-        with_signal = self._affine.signal_weight.size
-        swinging = self._signal(run, marks, 0, self._swinging)
-        steady = self._signal(run, marks, self._swinging, with_signal)
-        a = self._affine
-        noise = np.empty(marks.size)
+        rule, with_signal = self._rule(*run.rows), self._modes.signal_weight.size
+        swinging = self._signal(run, rule, marks, 0, self._swinging)
+        steady = self._signal(run, rule, marks, self._swinging, with_signal)
+        modes, noise = self._modes, np.empty(marks.size)
         schedule_kernel.run_noise(
-            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.first_noise, a.readout,
-            a.noise_weight, self._rate * run.factors, run.lengths, marks, noise,
+            self._like, rule, 0, modes.curvature, modes.first_noise, self._readout,
+            modes.noise_weight, run.lengths, marks, noise,
         )  # fmt: skip
         return swinging, steady, noise
 
-    def _signal(self, run: Stretches, marks: Integers, first: int, last: int) -> Array:
+    def _signal(self, run: Stretches, rule: Rule, marks: Integers, first: int, last: int) -> Array:
         """The signal part of modes ``first`` to ``last`` after the stretches that are marked."""
-        a = self._affine
         sums = np.empty(marks.size)
         schedule_kernel.run_signal(
-            a.like, a.base, a.slope, first, a.start, a.readout, a.signal_weight[first:last],
-            self._rate * run.factors, run.lengths, marks, sums,
+            self._like, rule, 0, self._modes.curvature, first, self._start, self._readout,
+            self._modes.signal_weight[first:last], run.lengths, marks, sums,
         )  # fmt: skip
         return sums
 
@@ -353,21 +326,27 @@ class Runs:
     def excludes(self, horizon: int, target: float) -> bool:
         """Whether a bound shows that no run of up to ``horizon`` steps ends at the target.
 
-        Without momentum a mode's signal after T steps at the rates r f(t / T) is exp(-2 S), with
-        S = sum of g(t / T) and g = -ln(1 - r f h^(1-p)), as long as r f h^(1-p) < 1. A sum over T
-        points is off T times the integral by no more than the variation of g. So S is at most that
-        of a longer run and twice the variation: slow modes leave shorter runs hardly less.
+        Where a mode's state is theta alone, and theta' = theta - q g with q the size of a step, its
+        signal after T steps is exp(-2 S), with S the sum of -ln(1 - q h) over the steps, as long as
+        0 <= q h < 1. A sum over T points is off T times the integral by no more than the variation
+        of -ln(1 - q h). So S is at most that of a longer run and twice the variation: slow modes
+        leave shorter runs hardly less.
         """
-        if self.components > 1 or self._schedule.knots is None:
+        if self.components > 1 or self._schedule.knots is None or self._changes:
             return False
         run = self._fairly(horizon)
-        highest = self._rate * self._largest_factor
-        curvature = -self._affine.slope[0, 0, : self._affine.signal_weight.size]
+        each = self._update(*run.rows)
+        sample = self._update(np.zeros(SAMPLES, dtype=np.int64), self._factors)
+        q, sampled = (-(made.gain * made.point)[:, 0] for made in (each, sample))
+        if np.any(each.drift != 1.0) or min(q.min(), sampled.min()) < 0.0:
+            return False
+        highest = sampled.max()
+        curvature = self._modes.curvature[: self._modes.signal_weight.size]
         slow = curvature * highest < SLOW
         x = curvature[slow]
-        decay = np.log1p(-np.outer(x, self._rate * run.factors)) @ run.lengths
-        variation = x * self._rate * CERTAINLY * self._variation / (1.0 - x * highest)
-        left = self._affine.signal_weight[slow] @ np.exp(2.0 * decay - 4.0 * variation)
+        decay = np.log1p(-np.outer(x, np.broadcast_to(q, run.lengths.size))) @ run.lengths
+        variation = x * CERTAINLY * np.abs(np.diff(sampled)).sum() / (1.0 - x * highest)
+        left = self._modes.signal_weight[slow] @ np.exp(2.0 * decay - 4.0 * variation)
         return bool(left > CERTAINLY * target)
 
     def growth(self, steps: Integers, horizon: int) -> Array:
@@ -404,11 +383,9 @@ class Runs:
         factors = self._schedule.at_steps(
             steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
         )
-        a = self._affine
         index, work = schedule_kernel.first_horizon(
-            a.like, a.base, a.slope, a.noise_base, a.noise_slope, a.start, a.readout,
-            a.first_noise, a.signal_weight, a.noise_weight, self._rate * factors, horizons,
-            enough, most_work // self.components**2,
+            self._like, self._rule(steps, factors), *self._modes, self._start, self._readout,
+            horizons, enough, most_work // self.components**2,
         )  # fmt: skip
         work *= self.components**2
         if index < 0:
@@ -442,9 +419,12 @@ class Runs:
 
     def least_work(self, steps: int) -> int:
         """About the least work of the risks along a run of ``steps``."""
-        return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
+        work = steps * self.work
+        return work if self._changes else min(work, self._cost(steps, 16 * FAIRLY))
 
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:
+        if self._changes:
+            return True
         if self._schedule.knots is None:
             return steps <= LONGEST_FUNCTION
         cheap = self._budget.share if precision <= PRECISE else CHEAP

@@ -1,14 +1,16 @@
 """Compiled runs of a linear optimizer whose learning rate changes: see runs.py.
 
-The transition is affine in the rate: A(r) = A_0 + r A_1 and b(r) = b_0 + r b_1. A run is a list of
-stretches, each of some steps at one rate; a stretch of one step is a step of the recursion. Arrays
-are laid out component first, mode last. The twin is ``recursion`` in
-tests/model/moments.py, with rates.
+A run is a list of stretches, each of some steps at one rule; a stretch of one step is a step of the
+recursion. Of the rule, curvature apart, some few numbers of each stretch are read; the transition
+A = drift + gain (point h)^T of each mode is formed here. Arrays are laid out component first, mode
+last. The twin is ``recursion`` in tests/model/moments.py, with rates.
 
 The loops that both kernels have stand in each: calls to shared ones cost a seventh more time.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,27 +21,44 @@ BLOCK = 32
 """Modes that run through together; they stay in the processor's first cache."""
 
 
+class Rule(NamedTuple):
+    """The rule of each stretch, or one row where it is the same in all.
+
+    Attributes:
+        drift: shape (stretches or 1, k, k).
+        gain, point: shape (stretches or 1, k).
+        share: the variance of its noise, in units of what the weights of modes have.
+    """
+
+    drift: Array
+    gain: Array
+    point: Array
+    share: Array
+
+
 @compiled
 def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled once more)
-    like: Like, base: Array, slope: Array, first: int, start: Array, readout: int, weight: Array,
-    rates: Array, lengths: Integers, marks: Integers, sums: Array,
+    like: Like, rule: Rule, offset: int, curvature: Array, first: int, start: Array, readout: int,
+    weight: Array, lengths: Integers, marks: Integers, sums: Array,
 ) -> None:  # fmt: skip
     """Write the sum of w z^2 after the stretches that are marked.
 
     Args:
         like: gives the number of components k.
-        base: A_0, shape (k, k, n).
-        slope: A_1, the same.
-        first: the first mode; as many as there are weights take part.
+        rule: of each stretch.
+        offset: the first stretch's row.
+        curvature: P h of the nodes.
+        first: the first node; as many as there are weights take part.
         start: z_0 of every mode, shape (k,).
         readout: the component that counts.
         weight: w of each mode that takes part.
-        rates: the rate of each stretch.
-        lengths: its steps, each >= 1.
+        lengths: the steps of each stretch, each >= 1.
         marks: ascending numbers of stretches after which the sum is wanted.
         sums: as many results.
     """
+    drift, gain, point = rule.drift, rule.gain, rule.point
     k = len(like)
+    h = np.empty(BLOCK)
     z = np.empty((k, BLOCK))
     after = np.empty((k, BLOCK))
     a = np.empty((k, k, BLOCK))
@@ -49,34 +68,41 @@ def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled onc
     for begin in range(0, weight.size, BLOCK):
         size = min(BLOCK, weight.size - begin)
         here = first + begin
-        for c in range(k):
-            for m in range(size):
+        for m in range(size):
+            h[m] = curvature[here + m]
+            for c in range(k):
                 z[c, m] = start[c]
         wanted = 0
-        for stretch in range(rates.size + 1):
+        for stretch in range(lengths.size + 1):
             while wanted < marks.size and marks[wanted] == stretch:
                 total = 0.0
                 for m in range(size):
                     total += weight[begin + m] * z[readout, m] * z[readout, m]
                 sums[wanted] += total
                 wanted += 1
-            if stretch == rates.size or wanted == marks.size:
+            if stretch == lengths.size or wanted == marks.size:
                 break
-            rate = rates[stretch]
+            d = min(offset + stretch, len(drift) - 1)
+            g = min(offset + stretch, len(gain) - 1)
+            p = min(offset + stretch, len(point) - 1)
             left = lengths[stretch]
             if left == 1:
                 for i in range(len(like)):
                     for m in range(size):
                         entry = 0.0
                         for c in range(len(like)):
-                            entry += (base[i, c, here + m] + rate * slope[i, c, here + m]) * z[c, m]
+                            slope = gain[g, i] * point[p, c]
+                            entry += (drift[d, i, c] + slope * h[m]) * z[c, m]
                         after[i, m] = entry
-                z, after = after, z
+                for i in range(len(like)):
+                    for m in range(size):
+                        z[i, m] = after[i, m]
                 continue
             for i in range(len(like)):
                 for j in range(len(like)):
+                    slope = gain[g, i] * point[p, j]
                     for m in range(size):
-                        a[i, j, m] = base[i, j, here + m] + rate * slope[i, j, here + m]
+                        a[i, j, m] = drift[d, i, j] + slope * h[m]
             while left > 0:  # by its binary digits; powers of one matrix commute
                 if left & 1:
                     for i in range(len(like)):
@@ -85,7 +111,9 @@ def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled onc
                             for c in range(len(like)):
                                 entry += a[i, c, m] * z[c, m]
                             after[i, m] = entry
-                    z, after = after, z
+                    for i in range(len(like)):
+                        for m in range(size):
+                            z[i, m] = after[i, m]
                 left >>= 1
                 if left > 0:
                     for i in range(len(like)):
@@ -95,79 +123,79 @@ def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled onc
                                 for c in range(len(like)):
                                     entry += a[i, c, m] * a[c, j, m]
                                 square[i, j, m] = entry
-                    a, square = square, a
+                    for i in range(len(like)):
+                        for j in range(len(like)):
+                            for m in range(size):
+                                a[i, j, m] = square[i, j, m]
 
 
 @compiled
 def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once more)
-    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, first: int,
-    readout: int, weight: Array, rates: Array, lengths: Integers, marks: Integers, sums: Array,
+    like: Like, rule: Rule, offset: int, curvature: Array, first: int, readout: int, weight: Array,
+    lengths: Integers, marks: Integers, sums: Array,
 ) -> None:  # fmt: skip
-    """Write the sum of w S after the stretches that are marked; S' = A S A^T + b b^T.
+    """Write the sum of w S after the stretches that are marked; S' = A S A^T + share gain gain^T.
 
-    The arguments are those of ``run_signal``, with b_0 and b_1 of shape (k, n).
+    The arguments are those of ``run_signal``.
     """
+    drift, gain, point, share = rule
     k = len(like)
-    s = np.empty((k, k, BLOCK))
+    h = np.empty(BLOCK)
+    both = np.empty((2, k, k, BLOCK))  # S, and the noise of 2^i steps
     after = np.empty((k, k, BLOCK))
-    g = np.empty((k, k, BLOCK))
     a = np.empty((k, k, BLOCK))
     square = np.empty((k, k, BLOCK))
-    b = np.empty((k, BLOCK))
     for index in range(sums.size):
         sums[index] = 0.0
     for begin in range(0, weight.size, BLOCK):
         size = min(BLOCK, weight.size - begin)
         here = first + begin
-        s[:] = 0.0
+        for m in range(size):
+            h[m] = curvature[here + m]
+        both[0] = 0.0
         wanted = 0
-        for stretch in range(rates.size + 1):
+        for stretch in range(lengths.size + 1):
             while wanted < marks.size and marks[wanted] == stretch:
                 total = 0.0
                 for m in range(size):
-                    total += weight[begin + m] * s[readout, readout, m]
-                sums[wanted] += total
+                    total += weight[begin + m] * both[0, readout, readout, m]
+                # Below 0 it is all rounding, of what has been 10^16 times as large.
+                sums[wanted] += total if total >= 0.0 else np.nan
                 wanted += 1
-            if stretch == rates.size or wanted == marks.size:
+            if stretch == lengths.size or wanted == marks.size:
                 break
-            rate = rates[stretch]
+            d = min(offset + stretch, len(drift) - 1)
+            g = min(offset + stretch, len(gain) - 1)
+            p = min(offset + stretch, len(point) - 1)
+            noise = share[min(offset + stretch, len(share) - 1)]
             left = lengths[stretch]
             for i in range(len(like)):
-                for m in range(size):
-                    b[i, m] = noise_base[i, here + m] + rate * noise_slope[i, here + m]
                 for j in range(len(like)):
+                    slope = gain[g, i] * point[p, j]
+                    pair = noise * gain[g, i] * gain[g, j]
                     for m in range(size):
-                        a[i, j, m] = base[i, j, here + m] + rate * slope[i, j, here + m]
-            for i in range(len(like)):
-                for j in range(len(like)):
-                    for m in range(size):
-                        g[i, j, m] = b[i, m] * b[j, m]
+                        a[i, j, m] = drift[d, i, j] + slope * h[m]
+                        both[1, i, j, m] = pair
             while left > 0:
-                # S takes the digit that is set, and G, the noise of 2^i steps, doubles.
+                # S takes the digit that is set, and the noise of 2^i steps doubles.
                 for which in range(2):
-                    if which == 0 and not left & 1:
+                    if (which == 0 and not left & 1) or (which == 1 and left == 1):
                         continue
-                    if which == 1 and left == 1:
-                        continue
-                    source = s if which == 0 else g
                     for i in range(len(like)):
                         for j in range(i + 1):
                             for m in range(size):
-                                entry = g[i, j, m]
-                                for p in range(len(like)):
+                                entry = both[1, i, j, m]
+                                for b in range(len(like)):
                                     row = 0.0
-                                    for q in range(len(like)):
-                                        row += a[i, q, m] * source[q, p, m]
-                                    entry += row * a[j, p, m]
+                                    for c in range(len(like)):
+                                        row += a[i, c, m] * both[which, c, b, m]
+                                    entry += row * a[j, b, m]
                                 after[i, j, m] = entry
                     for i in range(len(like)):
-                        for j in range(i):
+                        for j in range(i + 1):
                             for m in range(size):
-                                after[j, i, m] = after[i, j, m]
-                    if which == 0:
-                        s, after = after, s
-                    else:
-                        g, after = after, g
+                                both[which, i, j, m] = after[i, j, m]
+                                both[which, j, i, m] = after[i, j, m]
                 left >>= 1
                 if left > 0:
                     for i in range(len(like)):
@@ -177,18 +205,21 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                                 for c in range(len(like)):
                                     entry += a[i, c, m] * a[c, j, m]
                                 square[i, j, m] = entry
-                    a, square = square, a
+                    for i in range(len(like)):
+                        for j in range(len(like)):
+                            for m in range(size):
+                                a[i, j, m] = square[i, j, m]
 
 
 @compiled
 def first_horizon(
-    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, start: Array,
-    readout: int, first_noise: int, signal_weight: Array, noise_weight: Array, rates: Array,
-    horizons: Integers, enough: float, most_work: int,
+    like: Like, rule: Rule, curvature: Array, first_noise: int, signal_weight: Array,
+    noise_weight: Array, start: Array, readout: int, horizons: Integers, enough: float,
+    most_work: int,
 ) -> tuple[int, int]:  # fmt: skip
     """The first of some ascending runs whose last risk is at most ``enough``: its index, or -1.
 
-    ``rates`` has the rates of all steps of the first run, then those of the second, and so on. The
+    ``rule`` has all steps of the first run, then those of the second, and so on. The
     parts of a risk are at least 0, so a run is passed as soon as some of its modes have enough:
     those of small curvature come first, since they fall last. It ends, as if it had found a run,
     where it has done ``most_work`` (steps of a block of modes).
@@ -203,16 +234,15 @@ def first_horizon(
     work = 0 * horizons.size
     for index in range(horizons.size):
         horizon = horizons[index]
-        run, length = rates[offset : offset + horizon], lengths[:horizon]
-        offset += horizon
+        length = lengths[:horizon]
         mark[0] = horizon
         risk = 0.0
         end = signal_weight.size
         while end > 0 and risk <= enough:
             begin = max(0, end - BLOCK)
             run_signal(
-                like, base, slope, begin, start, readout, signal_weight[begin:end], run, length,
-                mark, part,
+                like, rule, offset, curvature, begin, start, readout, signal_weight[begin:end],
+                length, mark, part,
             )  # fmt: skip
             risk += part[0]
             end = begin
@@ -221,12 +251,13 @@ def first_horizon(
         while end > 0 and risk <= enough:
             begin = max(0, end - BLOCK)
             run_noise(
-                like, base, slope, noise_base, noise_slope, first_noise + begin, readout,
-                noise_weight[begin:end], run, length, mark, part,
+                like, rule, offset, curvature, first_noise + begin, readout,
+                noise_weight[begin:end], length, mark, part,
             )  # fmt: skip
             risk += part[0]
             end = begin
             work += 2 * horizon
+        offset += horizon
         if risk <= enough or work > most_work:
             return index, work
     return -1, work

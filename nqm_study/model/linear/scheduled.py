@@ -1,8 +1,9 @@
 """The steps to a target of the linear optimizers under a learning-rate schedule.
 
 Where the rate does not depend on the length of the run, there is one run, and it is stepped through
-to its first crossing. Else every number of steps T is a run of its own, and the smallest T whose
-last risk is at most the target is wanted. L_T need not fall with T, so
+to its first crossing; so it is at a constant rate where coefficients change with the step. Else
+every number of steps T is a run of its own, and the smallest T whose last risk is at most the
+target is wanted. L_T need not fall with T, so
 
 1. every horizon up to ``EVERY`` is looked at, as long as that costs little. A part of the modes
    mostly shows that the risk is above the target;
@@ -28,7 +29,7 @@ from nqm_study.model.linear.risks import Found, fine_enough, refined
 from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
 from nqm_study.model.numerics.arrays import Array, Integers
-from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.numerics.budget import LOOKS, Budget
 from nqm_study.model.numerics.horizon import (
     EVERY,
     FAIR,
@@ -55,6 +56,14 @@ not known: 0.3 s."""
 STEPPER_WORK = 2**25
 """Work of stepping through a run on the finest compression that is asked: a second."""
 
+CHANGING_WORK = 2**22
+"""Work of the longest run under a schedule, where coefficients change with the step: 0.1 s. All
+looks step through their runs."""
+
+DIVERGES = 4.0
+"""A risk above the first one that grows by this in the second half of a run diverges: noise that
+gathers, with nothing to hold it, grows by 2."""
+
 SAMPLED = 8
 """So many horizons tell how far off a compression is."""
 
@@ -63,6 +72,9 @@ COARSE = 0.01
 
 CHUNK = 64
 """The first horizons that are looked at together; twice as many come next, and so on."""
+
+TOGETHER = 2**20
+"""The most steps, about, of horizons that are looked at together: their rules take 8 to 100 MB."""
 
 WALKED, FEWEST = 2**13, 25
 """The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
@@ -159,10 +171,23 @@ class _Case:
             self.grown[level, horizon] = bool(growth[0] > self.max_growth)
         return self.grown[level, horizon]
 
+    @property
+    def changes(self) -> bool:
+        """Whether coefficients change with the step, so that runs can only be stepped through."""
+        return not self.optimizer.constant
+
+    def affordable(self, work: int) -> int:
+        """The longest run whose steps, on two compressions, take some work."""
+        finer = self.runs(min(self.first_level + 1, self.last_level)).work
+        return max(STEPPED[GOOD], work // finer)
+
     def one_run(self) -> _Looked:
         """The first crossing of the one run that there is, as far as it is stepped through."""
         work = self.runs(self.first_level).work
-        most = min(self.max_steps, max(STEPPED[GOOD], CHEAP // work))
+        longest = max(STEPPED[GOOD], CHEAP // work)
+        if self.changes:
+            longest = self.affordable(STEPPER_WORK)
+        most = min(self.max_steps, longest)
         stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
         finest = self.first_level
         while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
@@ -171,7 +196,16 @@ class _Case:
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
         if found.reason != kernels.REACHED:
-            return _Looked(most, found.tie)
+            if not self.changes:
+                return _Looked(most, found.tie)
+            middle, last = stepper(found.level).risks(np.array([most // 2, most]))
+            risen = not last <= max(self.problem.spectrum.initial_risk, DIVERGES * middle)
+            status: Status = "diverged" if risen else "max_steps"
+            every = most == self.max_steps
+            return _Looked(
+                most, found.tie,
+                Crossing(None, status, found.risk, found.error, False, every, found.tie),
+            )  # fmt: skip
         if self.grows(found.level, found.step):
             crossing = Crossing(None, "diverged", found.risk, found.error, tie=found.tie)
         else:
@@ -205,7 +239,7 @@ class _Case:
             elif looked < end:
                 break  # the work is done
             else:
-                size *= 2
+                size = min(2 * size, max(TOGETHER // looked, 1))
         return _Looked(looked, tie)
 
     def _excluded(self, last: int) -> int:
@@ -342,8 +376,11 @@ class _Case:
         def most_walked() -> int:
             return min(max(WALKED // runs.work, FEWEST), MOST) if self.budget.share else 0
 
+        most = self.max_steps
+        if self.changes:
+            most = min(most, self.affordable(CHANGING_WORK))
         return Search(
-            look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
+            look, self.target, most, swinging, runs.swing, jitter, rests, above,
             most_walked,
         )  # fmt: skip
 
@@ -384,8 +421,9 @@ class _Stepper:
                 break
             length = min(4 * length, max_steps)
         stop = int(below[0]) if below.size else length
-        passed = np.where(np.isnan(risks[:stop]), np.inf, risks[:stop])
-        starts = [2**i for i in range(stop.bit_length()) if 2**i < stop]
+        passed = risks[:stop] if below.size else risks
+        passed = np.where(np.isnan(passed), np.inf, passed)
+        starts = [2**i for i in range(stop.bit_length()) if 2**i < passed.size]
         nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
         at = stop if below.size else int(np.argmin(passed))
         reason = kernels.REACHED if below.size else kernels.MAX_STEPS
@@ -417,9 +455,11 @@ def scheduled_risks(
     They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
-        ValueError: if a law's finest level does not meet the tolerance.
+        ValueError: if a law's finest level does not meet the tolerance, or a run is too long whose
+            coefficients change with the step.
     """
-    budget = Budget(MOST_WORK)
+    # Where coefficients change with the step, all steps are taken whatever the level.
+    budget = Budget(MOST_WORK if optimizer.constant else LOOKS * MOST_WORK)
 
     @functools.cache
     def runs(level: int) -> Runs:
@@ -432,6 +472,13 @@ def scheduled_risks(
         return runs(level).least_work(int(ordered[-1])) <= budget.share
 
     spectrum = problem.spectrum
+    first = spectrum.first_level if tolerance > 0.0 else spectrum.last_level
+    longest = max(STEPPED[GOOD], MOST_WORK // runs(first).work)
+    if not optimizer.constant and ordered[-1] > longest:
+        raise ValueError(
+            f"steps={ordered[-1]}: must be at most {longest}, since each step of "
+            f"{type(optimizer).__name__} has coefficients of its own"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         level, found, error = fine_enough(spectrum, risks, tolerance, worth)
         if level == spectrum.last_level:

@@ -19,14 +19,18 @@ mode's state is then moved by the matrix A = drift + gain (point h)^T and the no
 from __future__ import annotations
 
 import dataclasses
-from abc import ABC, abstractmethod
+import functools
+from abc import ABC
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.arrays import Array, Integers
+
+LATE = 10**9
+"""A step at which coefficients that change with it have nearly come to rest."""
 
 _STEEP = 2.0**60
 """Times 1 / h up to which the limit of stability is looked for."""
@@ -43,7 +47,7 @@ class Update:
         readout: the risk is that of readout . z, shape (k,).
 
     Raises:
-        ValueError: naming an array whose shape is another one, or that is not finite.
+        ValueError: naming an array whose shape is another one.
     """
 
     drift: Array
@@ -54,19 +58,35 @@ class Update:
 
     def __post_init__(self) -> None:
         for name in ("drift", "gain", "point", "start", "readout"):
-            value = np.asarray(getattr(self, name), dtype=np.float64)
-            object.__setattr__(self, name, value)
-        k = self.start.shape
-        shapes = {"drift": (*k, *k), "gain": k, "point": k}
-        lengths = {getattr(self, name).shape[0] for name in shapes if getattr(self, name).ndim}
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        k, lengths = self.start.shape, {1}
         if len(k) != 1 or self.readout.shape != k:
             raise ValueError(
                 f"start has shape {k} and readout {self.readout.shape}: must be (k,), k components"
             )
-        for name, shape in shapes.items():
-            found = getattr(self, name).shape
-            if found[1:] != shape or not found or len(lengths - {1}) > 1:
+        for name, part, shape in (
+            ("drift", self.drift, k + k), ("gain", self.gain, k), ("point", self.point, k),
+        ):  # fmt: skip
+            found = part.shape
+            lengths.update(found[:1])
+            if found[1:] != shape or not found or len(lengths) > 2:
                 raise ValueError(f"{name} has shape {found}: must be (steps or 1, {str(shape)[1:]}")
+
+    @property
+    def component(self) -> int:
+        """The component that the readout is, after ``settled``."""
+        return int(self.readout.tolist().index(1.0))
+
+    def matrices(self, curvature: Array) -> Array:
+        """A = drift + gain (point h)^T of each mode, shape (n, k, k).
+
+        Args:
+            curvature: h times the preconditioner there, shape (n,); of each step, if there are n.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite step diverges
+            slope = self.gain[:, :, None] * self.point[:, None, :]
+            slope = np.where(self.point[:, None, :] == 0.0, 0.0, slope)  # also of infinity
+            return np.asarray(self.drift + slope * curvature[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,33 +107,77 @@ class Transition:
 
     @property
     def component(self) -> int:
-        """The component that the readout is, after ``settled``."""
+        """The component that the readout is, where it is one."""
         return int(self.readout.tolist().index(1.0))
+
+    @property
+    def rows(self) -> Update:
+        """The same as a rule of as many rows as modes, which moves them without their gradients."""
+        drift, gain = np.moveaxis(self.matrix, 2, 0), self.noise.T
+        return Update(drift, gain, np.zeros((1, self.start.size)), self.start, self.readout)
+
+    @classmethod
+    def of(cls, rows: Update) -> Transition:
+        """The transition of such a rule."""
+        matrix = np.ascontiguousarray(np.moveaxis(rows.drift, 0, 2))
+        return cls(matrix, np.ascontiguousarray(rows.gain.T), rows.start, rows.readout)
 
 
 class LinearOptimizer(ABC):
     """An optimizer whose state is moved linearly: a frozen dataclass with ``learning_rate``.
 
     A subclass has ``update``. The other methods follow from it, and are overridden only where they
-    have a closed form, or where the matrix itself needs the curvature.
+    have a closed form. Where the matrix itself needs the curvature, as in an implicit step, it has
+    ``transition`` instead, and is run at a constant rate only.
     """
 
     learning_rate: float
     constant: ClassVar[bool] = True
     """Whether drift, gain and point are the same at each step, but for the rate."""
 
-    @abstractmethod
-    def update(self, step: npt.NDArray[np.int64], rate: Array) -> Update:
+    def update(self, step: Integers, rate: Array) -> Update:  # noqa: ARG002 (it is overridden)
         """The rule at some steps.
 
         Args:
             step: numbers of steps, from 0 on, shape (T,).
             rate: ``learning_rate`` times the schedule's factor there, shape (T,).
         """
+        raise ValueError(
+            f"{self!r}: must have update() to be run under a schedule or simulated; "
+            "transition() serves constant rates"
+        )
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether ``update`` is what it does; else ``transition`` is."""
+        return type(self).transition is LinearOptimizer.transition
+
+    def rule(self, step: Integers, rate: Array) -> Update:
+        """``update`` in components of which one is the readout.
+
+        Raises:
+            ValueError: where ``transition`` is what the optimizer does.
+        """
+        update = type(self).update if self.by_rule else LinearOptimizer.update
+        made = update(self, step, rate)
+        lengths = {len(made.drift), len(made.gain), len(made.point)} - {1, step.size}
+        if lengths:
+            raise ValueError(
+                f"{type(self).__name__}: update() gave {lengths.pop()} rows for {step.size} steps"
+            )
+        return settled(made)
+
+    def rows(self, curvature: Array) -> Update:
+        """What it does at its own rate: its rule, or that of each mode, where there is none."""
+        return self._own if self.by_rule else settled(self.transition(curvature).rows)
+
+    @functools.cached_property
+    def _own(self) -> Update:
+        return self.rule(np.zeros(1, dtype=np.int64), np.array([float(self.learning_rate)]))
 
     def preconditioner(self, curvature: Array) -> Array:
         """What gradients are multiplied by at each curvature."""
-        return np.ones_like(curvature)
+        return np.ones(curvature.shape)
 
     def with_rate(self, learning_rate: float) -> Self:
         """The same optimizer with another learning rate."""
@@ -122,41 +186,17 @@ class LinearOptimizer(ABC):
 
     def transition(self, curvature: Array, step: int = 0) -> Transition:
         """The transition at each curvature, at the optimizer's own rate."""
-        update = self.update(np.array([step]), np.array([float(self.learning_rate)]))
-        return _transition(
-            update.drift[0], update.gain[0], update.point[0], update,
-            self.preconditioner(curvature), curvature,
-        )  # fmt: skip
-
-    def affine(self, curvature: Array) -> tuple[Transition, Transition]:
-        """Two parts of the transition, which at the rate r is the first plus r times the second.
-
-        Raises:
-            ValueError: where the rule is not of this form.
-        """
-        update = self.update(np.zeros(3, dtype=np.int64), np.array([0.0, 1.0, 2.0]))
-        drift, gain = (
-            np.broadcast_to(part, (3, *part.shape[1:])) for part in (update.drift, update.gain)
-        )
-        whole = all(
-            np.allclose(part[2] - part[1], part[1] - part[0], rtol=1e-9, atol=1e-12)
-            for part in (drift, gain)
-        )
-        if not whole or np.any(update.point != update.point[0]):
-            raise ValueError(
-                f"{type(self).__name__}: must have a drift and a gain that are linear in the rate, "
-                "and a point that does not depend on it, to be run under a schedule"
-            )
-        scale, point = self.preconditioner(curvature), update.point[0]
-        return (
-            _transition(drift[0], gain[0], point, update, scale, curvature),
-            _transition(drift[1] - drift[0], gain[1] - gain[0], point, update, scale, curvature),
-        )
+        made = self.update(np.array([step]), np.array([float(self.learning_rate)]))
+        scale = self.preconditioner(curvature)
+        with np.errstate(over="ignore"):
+            noise = made.gain * scale[:, None]
+        matrices = made.matrices(scale * curvature)
+        return Transition.of(Update(matrices, noise, 0.0 * made.point, made.start, made.readout))
 
     def is_stable(self, curvature: Array) -> bool:
-        """Whether the transition's spectral radius is below one at every curvature."""
+        """Whether the transition's spectral radius is below one late, at every curvature."""
         with np.errstate(over="ignore", invalid="ignore"):
-            matrix = self.transition(curvature).matrix
+            matrix = self.transition(curvature, LATE).matrix
         if not np.all(np.isfinite(matrix)):
             return False
         return bool(np.all(np.abs(np.linalg.eigvals(np.moveaxis(matrix, 2, 0))) < 1.0))
@@ -186,9 +226,9 @@ class LinearOptimizer(ABC):
 
         Eigenvalues at an angle phi swing with the period pi / phi.
         """
-        with np.errstate(over="ignore", invalid="ignore"):
-            base, slope = self.affine(curvature)
-            matrix = np.moveaxis(base.matrix + learning_rate * slope.matrix, 2, 0)
+        rates = np.atleast_1d(np.asarray(learning_rate, dtype=np.float64))
+        made = self.rule(np.full(rates.size, LATE), rates)
+        matrix = made.matrices(self.preconditioner(curvature) * curvature)
         finite: npt.NDArray[np.bool_] = np.all(np.isfinite(matrix), axis=(1, 2))
         values = np.linalg.eigvals(np.where(finite[:, None, None], matrix, 0.0))
         angles = np.where(np.abs(values) > 0.0, np.abs(np.angle(values)), 0.0)
@@ -198,32 +238,19 @@ class LinearOptimizer(ABC):
         return found
 
 
-def settled(transition: Transition) -> Transition:
+def settled(update: Update) -> Update:
     """The same in components of which one is the readout."""
-    readout = transition.readout
+    readout = update.readout
     numbers = readout.tolist()
     if numbers.count(0.0) == len(numbers) - 1 and 1.0 in numbers:
-        return transition
+        return update
     place = int(np.argmax(np.abs(readout)))
     if readout[place] == 0.0:
         raise ValueError("readout: must have a number other than 0")
     change = np.eye(readout.size)
     change[place] = readout
     back = np.linalg.inv(change)
-    return Transition(
-        np.einsum("ij,jkn,kl->iln", change, transition.matrix, back),
-        change @ transition.noise,
-        change @ transition.start,
-        np.eye(readout.size)[place],
-    )
-
-
-def _transition(
-    drift: Array, gain: Array, point: Array, update: Update, scale: Array, curvature: Array
-) -> Transition:
-    with np.errstate(over="ignore"):  # an infinite step diverges, as it should
-        noise = gain[:, None] * scale
-        matrix = np.repeat(drift[:, :, None], curvature.size, axis=2)
-        for component in np.flatnonzero(point):  # infinity times 0 is no number
-            matrix[:, component] += noise * (point[component] * curvature)
-    return Transition(matrix, noise, update.start, update.readout)
+    return Update(
+        change @ update.drift @ back, update.gain @ change.T, update.point @ back,
+        change @ update.start, np.eye(readout.size)[place],
+    )  # fmt: skip

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from nqm_study.model.numerics.arrays import Array
+from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers.linear import LinearOptimizer, Transition, Update, settled
 
@@ -24,6 +23,16 @@ class _Wrapper(LinearOptimizer):
     def learning_rate(self) -> float:  # type: ignore[override]  # it is the inner one's
         """The inner optimizer's."""
         return self.optimizer.learning_rate
+
+    @property
+    def constant(self) -> bool:  # type: ignore[override]  # it is the inner one's
+        """Whether the inner optimizer's coefficients are the same at each step."""
+        return self.optimizer.constant
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether the inner optimizer has a rule."""
+        return self.optimizer.by_rule
 
     def with_rate(self, learning_rate: float) -> _Wrapper:
         """The same optimizer with another learning rate."""
@@ -52,7 +61,7 @@ class Preconditioned(_Wrapper):
         super().__post_init__()
         require_number("power", self.power, least=0.0, most=1.0)
 
-    def update(self, step: npt.NDArray[np.int64], rate: Array) -> Update:
+    def update(self, step: Integers, rate: Array) -> Update:
         """The inner optimizer's rule: no curvature stands in it."""
         return self.optimizer.update(step, rate)
 
@@ -80,61 +89,38 @@ class Averaged(_Wrapper):
         super().__post_init__()
         require_number("ema_decay", self.ema_decay, least=0.0, below=1.0)
 
-    def update(self, step: npt.NDArray[np.int64], rate: Array) -> Update:
+    def update(self, step: Integers, rate: Array) -> Update:
         """The inner optimizer's rule, with the average as one more component."""
-        inner, gamma = self.optimizer.update(step, rate), self.ema_decay
-        ahead = (1.0 - gamma) * inner.readout
-        k = inner.start.size
-        drift = np.zeros((len(inner.drift), k + 1, k + 1))
-        drift[:, :k, :k], drift[:, k, :k] = inner.drift, ahead @ inner.drift
-        drift[:, k, k] = gamma
-        gain = np.concatenate((inner.gain, (inner.gain @ ahead)[:, None]), axis=1)
-        point = np.concatenate((inner.point, np.zeros((len(inner.point), 1))), axis=1)
-        start = np.append(inner.start, inner.readout @ inner.start)
-        return Update(drift, gain, point, start, np.eye(k + 1)[k])
+        return _averaged(self.optimizer.update(step, rate), self.ema_decay)
 
     def transition(self, curvature: Array, step: int = 0) -> Transition:
         """The transition at each curvature, at the optimizer's own rate."""
-        return averaged(self.optimizer.transition(curvature, step), self.ema_decay)
-
-    def affine(self, curvature: Array) -> tuple[Transition, Transition]:
-        """The two parts of the transition, as ``LinearOptimizer.affine`` has them."""
-        base, slope = self.optimizer.affine(curvature)
-        return (
-            averaged(base, self.ema_decay),
-            averaged(slope, self.ema_decay, constant=False),
-        )
+        if self.by_rule:
+            return super().transition(curvature, step)
+        inner = self.optimizer.transition(curvature, step)
+        return Transition.of(_averaged(inner.rows, self.ema_decay))
 
 
-def averaged(transition: Transition, gamma: float, *, constant: bool = True) -> Transition:
-    """The same transition with e' = gamma e + (1 - gamma) theta' as one more component.
+def _averaged(update: Update, gamma: float) -> Update:
+    """The same rule with e' = gamma e + (1 - gamma) theta' as one more component.
 
     theta is held as theta - e, which is small where the average keeps up: e then moves slowly by
     itself, and the bounds of the search, which take each component alone, stay tight.
-
-    Args:
-        transition: of theta, its readout.
-        gamma: the average's decay.
-        constant: whether it is a transition, or the part of one that multiplies the rate.
     """
-    inner = settled(transition)
-    matrix, noise, r = inner.matrix, inner.noise, inner.component
-    k, _, n = matrix.shape
-    wide = np.zeros((k + 1, k + 1, n))
-    wide[:k, :k] = matrix
-    wide[:k, k] = matrix[:, r]  # theta = (theta - e) + e
-    ahead = wide[r].copy()
-    if constant:
-        ahead[k] -= 1.0  # theta' - e
-    wide[r] = gamma * ahead
-    wide[k] = (1.0 - gamma) * ahead
-    if constant:
-        wide[k, k] += 1.0
-    entering = np.empty((k + 1, n))
-    entering[:k] = noise
-    entering[k] = (1.0 - gamma) * noise[r]
-    entering[r] *= gamma
-    start, last = np.zeros((2, k + 1))
-    start[:k], start[k], start[r] = inner.start, inner.start[r], 0.0
-    last[k] = 1.0
-    return Transition(wide, entering, start, last)
+    inner = settled(update)
+    k, r = inner.start.size, inner.component
+
+    def wide(rows: Array, last: Array | float) -> Array:
+        """Rows of theta - e and of e, from those of theta and the share of e in theta' - e."""
+        ahead = rows[:, r] + last
+        rows[:, k] = (1.0 - gamma) * ahead - last
+        rows[:, r] = gamma * ahead
+        return rows
+
+    drift = np.zeros((len(inner.drift), k + 1, k + 1))
+    drift[:, :k, :k], drift[:, :k, k] = inner.drift, inner.drift[:, :, r]  # theta = (theta - e) + e
+    gain, point = (np.zeros((len(part), k + 1)) for part in (inner.gain, inner.point))
+    gain[:, :k], point[:, :k], point[:, k] = inner.gain, inner.point, inner.point[:, r]
+    start, e = np.zeros((2, k + 1))
+    start[:k], start[r], start[k], e[k] = inner.start, 0.0, inner.start[r], 1.0
+    return Update(wide(drift, -e), wide(gain, 0.0), point, start, e)

@@ -3,7 +3,8 @@
 The greedy ones have their symbols and equations in greedy.py. What follows is the last risk of a
 run in pieces, and its gradient, for the optimal schedule.
 
-The state moves as z' = A z + b e with A = A_0 + r A_1 and b = b_0 + r b_1, r the learning rate.
+The state moves as z' = A z + b e with A = drift + gain (point h)^T and b = gain, drift and gain
+being their first rows plus the learning rate r times their second ones.
 Within a piece of n steps r is constant, and all of the piece's effect is in
 
 | symbol | shape | meaning |
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nqm_study.model.linear.kernels import conjugate
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 
@@ -109,19 +111,22 @@ def _piece(
 
 @compiled_within
 def _one_step(
-    like: Like, first: int, size: int, base: Array, slope: Array, noise_base: Array,
-    noise_slope: Array, rate: float, out: Array,
+    like: Like, first: int, size: int, drift: Array, gain: Array, point: Array, curvature: Array,
+    rate: float, out: Array,
 ) -> None:  # fmt: skip
     """Write the table of one step at a rate, for the modes of a block."""
     for i in range(len(like)):
+        b = gain[0, i] + rate * gain[1, i]
         for j in range(len(like)):
+            other = gain[0, j] + rate * gain[1, j]
+            change = gain[1, i] * other + b * gain[1, j]
+            power, slope = b * point[j], gain[1, i] * point[j]
+            base = drift[0, i, j] + rate * drift[1, i, j]
             for m in range(size):
-                b = noise_base[i, first + m] + rate * noise_slope[i, first + m]
-                other = noise_base[j, first + m] + rate * noise_slope[j, first + m]
-                out[0, i, j, m] = base[i, j, first + m] + rate * slope[i, j, first + m]
-                out[1, i, j, m] = slope[i, j, first + m]
+                out[0, i, j, m] = base + power * curvature[first + m]
+                out[1, i, j, m] = drift[1, i, j] + slope * curvature[first + m]
                 out[2, i, j, m] = b * other
-                out[3, i, j, m] = noise_slope[i, first + m] * other + b * noise_slope[j, first + m]
+                out[3, i, j, m] = change
 
 
 @compiled_within
@@ -176,16 +181,10 @@ def _noise(  # noqa: PLR0912 (loops over components and modes)
             for m in range(size):
                 covariance[0, i, j, m] = 0.0
     for piece in range(pieces):
-        for i in range(len(like)):
-            for j in range(len(like)):
-                for m in range(size):
-                    entry = tables[piece, 2, i, j, m]
-                    for d in range(len(like)):
-                        row = 0.0
-                        for c in range(len(like)):
-                            row += tables[piece, 0, i, c, m] * covariance[piece, c, d, m]
-                        entry += row * tables[piece, 0, j, d, m]
-                    covariance[piece + 1, i, j, m] = _kept(entry)
+        conjugate(
+            like, size, tables[piece, 0], covariance[piece], tables[piece, 2],
+            covariance[piece + 1],
+        )  # fmt: skip
     adjoint = np.zeros((2, len(like), len(like), size))
     total = 0.0
     for m in range(size):
@@ -222,13 +221,13 @@ def _noise(  # noqa: PLR0912 (loops over components and modes)
 
 @compiled
 def last_risk(
-    like: Like, base: Array, slope: Array, noise_base: Array, noise_slope: Array, start: Array,
-    readout: int, first_noise: int, signal_weight: Array, noise_weight: Array, lengths: Integers,
-    rates: Array, gradient: Array,
+    like: Like, drift: Array, gain: Array, point: Array, start: Array, readout: int,
+    curvature: Array, first_noise: int, signal_weight: Array, noise_weight: Array,
+    lengths: Integers, rates: Array, gradient: Array,
 ) -> float:  # fmt: skip
     """The risk after all pieces; its derivatives by their rates are written to ``gradient``.
 
-    ``base`` and ``slope`` are A_0 and A_1, shape (k, k, n), the noise's b_0 and b_1, shape (k, n).
+    ``drift`` has the shape (2, k, k), ``gain`` (2, k) and ``point`` (k,).
     """
     k = len(like)
     pieces = rates.size
@@ -248,8 +247,8 @@ def last_risk(
             size = min(BLOCK, weight.size - first)
             for piece in range(pieces):
                 _one_step(
-                    like, first_node + first, size, base, slope, noise_base, noise_slope,
-                    rates[piece], step,
+                    like, first_node + first, size, drift, gain, point, curvature, rates[piece],
+                    step,
                 )  # fmt: skip
                 _piece(like, size, noisy, step, lengths[piece], tables[piece], scratch)
             part = weight[first : first + size]

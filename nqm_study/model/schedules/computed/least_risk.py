@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from nqm_study.model.linear.runs import Affine
+from nqm_study.model.linear.modes import Modes
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
+from nqm_study.model.optimizers import SGD
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules.computed import kernels
 
 if TYPE_CHECKING:
@@ -81,6 +83,40 @@ class Effort(NamedTuple):
 ROUGH, FULL = Effort(1e-3, 60), Effort(1e-8, 1000)
 
 
+class Tables(NamedTuple):
+    """A compressed problem and the rule of an optimizer, as the kernels take them.
+
+    Attributes:
+        like: as many numbers as a state has components, k.
+        drift, gain: at the rate 0, and what a rate of 1 adds; shapes (2, k, k) and (2, k).
+        point: shape (k,).
+        start: a mode's state before the first step, shape (k,).
+        readout: the component whose square is the risk.
+        curvature, first_noise, signal_weight, noise_weight: see ``Modes``.
+    """
+
+    like: tuple[float, ...]
+    drift: Array
+    gain: Array
+    point: Array
+    start: Array
+    readout: int
+    curvature: Array
+    first_noise: int
+    signal_weight: Array
+    noise_weight: Array
+
+    @classmethod
+    def of(cls, problem: NoisyQuadratic, optimizer: SGD, level: int) -> Tables:
+        """Those of an optimizer, whatever its own rate, at a level of compression."""
+        made = optimizer.rule(np.zeros(2, dtype=np.int64), np.array([0.0, 1.0]))
+        drift, gain = (np.stack((part[0], part[-1] - part[0])) for part in (made.drift, made.gain))
+        return cls(
+            (0.0,) * made.start.size, drift, gain, made.point[0], made.start, made.component,
+            *Modes.of(problem, optimizer, level),
+        )  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Runs:
     """Runs on one compression of a problem.
@@ -97,7 +133,7 @@ class Runs:
         work: what is left of it, in units of a compiled composition.
     """
 
-    tables: Affine
+    tables: Tables
     target: float
     cuts: Integers
     largest: float
@@ -135,7 +171,7 @@ class Runs:
     def cost(self, steps: int) -> float:
         """The work of a risk: some matrices composed for each digit of a piece's length."""
         pieces = min(steps, self.pieces)
-        components, _, nodes = self.tables.base.shape
+        components, nodes = self.tables.start.size, self.tables.curvature.size
         return CALL + float(pieces * nodes * components**3 * (2.0 + math.log2(steps / pieces)))
 
     def fitting(self, rates: Array) -> Array:

@@ -52,7 +52,6 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from nqm_study.model.linear.runs import Affine
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
@@ -60,7 +59,7 @@ from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant
-from nqm_study.model.schedules.computed.least_risk import Runs, edges, equal
+from nqm_study.model.schedules.computed.least_risk import Runs, Tables, edges, equal
 from nqm_study.model.schedules.computed.pieces import (
     WORK,
     Make,
@@ -224,7 +223,7 @@ def optimal_schedule(
     if max_learning_rate is not None:
         largest = require_number("max_learning_rate", max_learning_rate, above=0.0)
 
-    tables = functools.cache(functools.partial(Affine.of, problem, optimizer))
+    tables = functools.cache(functools.partial(Tables.of, problem, optimizer))
 
     def make(level: int, cuts: Integers, work: Budget) -> Runs:
         return Runs(tables(level), target, cuts, largest, min(largest, stable), max_steps, work)
