@@ -227,6 +227,10 @@ class SearchSpace:
         return [*choices, *((each.hyperparameter, each.when) for each in self.coordinates)]
 
     @functools.cached_property
+    def _places(self) -> dict[str, Coordinate]:
+        return {each.hyperparameter: each for each in self.coordinates}
+
+    @functools.cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of what is searched, in the user's units: all that may come."""
         boxes = {n: (v, v) for n, v in self.fixed.items() if not isinstance(v, str)}
@@ -280,10 +284,9 @@ class SearchSpace:
         Args:
             coordinates: their values by name, or what is asked for that of each that applies.
         """
-        places = {each.hyperparameter: each for each in self.coordinates}
 
         def value(name: str, values: Mapping[str, Any]) -> Any:
-            place = places.get(name)
+            place = self._places.get(name)
             key = name if place is None else place.name
             if isinstance(coordinates, Mapping):
                 found = coordinates[key]

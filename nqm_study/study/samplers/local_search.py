@@ -73,14 +73,12 @@ class _Best:
 
     def sides(self, side: float) -> Array:
         """Sides of a simplex: of integers they come to the next one."""
-        return np.array(
-            [
-                max(side, abs(each.scaled(each.clipped(self.whole[each.name] + 1)) - place))
-                if each.integer
-                else side
-                for each, place in zip(self.moved, self.point, strict=True)
-            ]
-        )
+        found = []
+        for each, place in zip(self.moved, self.point.tolist(), strict=True):
+            whole = self.whole[each.name]
+            beside = whole + (1 if whole < each.high else -1) if each.integer else whole
+            found.append(max(side, abs(each.scaled(beside) - place)))
+        return np.array(found)
 
 
 @dataclass
