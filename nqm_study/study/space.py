@@ -308,7 +308,10 @@ class SearchSpace:
         return {**chosen, **{each.name: each.clipped(each.of(values)) for each in places}}
 
     def settled(self, coordinates: Mapping[str, Any]) -> dict[str, Any]:
-        """A point as it comes back from the user's units: rounded, and of what applies only."""
+        """A point as it comes back from a trial: of what applies only, and rounded.
+
+        It may differ in the last digits, and what comes back from there may differ once more.
+        """
         return self.point(self.values(coordinates))
 
     def anywhere(self, random: np.random.Generator) -> dict[str, Any]:
@@ -320,7 +323,7 @@ class SearchSpace:
         for each in self.coordinates:
             low, high = each.scaled(each.low), each.scaled(each.high)
             found[each.name] = each.unscaled(float(random.uniform(low, high)))
-        return self.settled(found)
+        return found
 
     def at_edge(self, values: Mapping[str, float]) -> tuple[str, ...]:
         """Hyperparameters at the end of a range that could go on, in words."""
@@ -348,9 +351,8 @@ class SearchSpace:
             space = np.geomspace if each.log else np.linspace
             line = np.clip(space(each.low, each.high, points), each.low, each.high)
             axes[each.name] = [float(value) for value in line]
-        every = itertools.product(*axes.values())
-        found = (self.settled(dict(zip(axes, each, strict=True))) for each in every)
-        return list({point_key(each): each for each in found}.values())
+        every = (dict(zip(axes, each, strict=True)) for each in itertools.product(*axes.values()))
+        return list({point_key(self.settled(each)): each for each in every}.values())
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON values; ``from_json`` is its inverse."""
