@@ -227,6 +227,10 @@ class SearchSpace:
         return [*choices, *((each.hyperparameter, each.when) for each in self.coordinates)]
 
     @functools.cached_property
+    def _places(self) -> dict[str, Coordinate]:
+        return {each.hyperparameter: each for each in self.coordinates}
+
+    @functools.cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions of what is searched, in the user's units: all that may come."""
         boxes = {n: (v, v) for n, v in self.fixed.items() if not isinstance(v, str)}
@@ -280,10 +284,9 @@ class SearchSpace:
         Args:
             coordinates: their values by name, or what is asked for that of each that applies.
         """
-        places = {each.hyperparameter: each for each in self.coordinates}
 
         def value(name: str, values: Mapping[str, Any]) -> Any:
-            place = places.get(name)
+            place = self._places.get(name)
             key = name if place is None else place.name
             if isinstance(coordinates, Mapping):
                 found = coordinates[key]
@@ -305,7 +308,10 @@ class SearchSpace:
         return {**chosen, **{each.name: each.clipped(each.of(values)) for each in places}}
 
     def settled(self, coordinates: Mapping[str, Any]) -> dict[str, Any]:
-        """A point as it comes back from the user's units: rounded, and of what applies only."""
+        """A point as it comes back from a trial: of what applies only, and rounded.
+
+        It may differ in the last digits, and what comes back from there may differ once more.
+        """
         return self.point(self.values(coordinates))
 
     def anywhere(self, random: np.random.Generator) -> dict[str, Any]:
@@ -317,7 +323,7 @@ class SearchSpace:
         for each in self.coordinates:
             low, high = each.scaled(each.low), each.scaled(each.high)
             found[each.name] = each.unscaled(float(random.uniform(low, high)))
-        return self.settled(found)
+        return found
 
     def at_edge(self, values: Mapping[str, float]) -> tuple[str, ...]:
         """Hyperparameters at the end of a range that could go on, in words."""
@@ -345,9 +351,8 @@ class SearchSpace:
             space = np.geomspace if each.log else np.linspace
             line = np.clip(space(each.low, each.high, points), each.low, each.high)
             axes[each.name] = [float(value) for value in line]
-        every = itertools.product(*axes.values())
-        found = (self.settled(dict(zip(axes, each, strict=True))) for each in every)
-        return list({point_key(each): each for each in found}.values())
+        every = (dict(zip(axes, each, strict=True)) for each in itertools.product(*axes.values()))
+        return list({point_key(self.settled(each)): each for each in every}.values())
 
     def to_json(self) -> dict[str, Any]:
         """The space as JSON values; ``from_json`` is its inverse."""

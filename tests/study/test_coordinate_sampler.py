@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -31,6 +32,7 @@ from nqm_study.model.outcome import Crossing
 from nqm_study.search.ranges import fit
 from nqm_study.study.definition import Choices, Range
 from nqm_study.study.samplers.coordinates import CoordinateSampler
+from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search, SearchSpace
 from nqm_study.study.trials import Evaluation, in_coordinates, suggest
 
@@ -281,3 +283,17 @@ def test_a_given_point_with_choices_is_the_first_trial(tmp_path: Path) -> None:
     study = run_in(journal(tmp_path), what, 2, evaluation=mixed, starts=(start,))
     assert study.trials[0].params == first
     assert Search(SPACE, (start,)).to_json()["starts"] == [start]
+
+
+def test_each_of_the_first_points_is_given_once_whatever_its_last_digits() -> None:
+    problem = nqm.NoisyQuadratic(nqm.power_law(1000), 64)
+    made = python_plan(problem, "momentum", sampler="tpe", target=0.05)
+    what = replace(made.definition, max_steps=10**6)
+    space, random = made.search.space, np.random.default_rng(0)
+    starts = tuple(space.anywhere(random) for _ in range(40))
+    study = optuna.create_study(sampler=make_sampler(what, Search(space, starts)))
+    study.optimize(lambda trial: 100.0 + suggest(trial, space)["momentum"], n_trials=60)
+    given = [space.values(each) for each in starts]
+    for trial, values in zip(study.trials, given, strict=False):
+        assert trial.params == {name: values[name] for name in space.distributions}
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 60

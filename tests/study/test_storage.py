@@ -15,15 +15,18 @@ import pytest
 from studies import FACTS, definition, journal, run_in
 
 from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import EMBEDDED, Backend
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import (
     StudyMismatchError,
     check_definition,
+    check_units,
     open_study,
     read_records,
     study_record,
 )
+from nqm_study.study.trials import ranking
 
 
 def _create(kind: str, folder: Path, index: int) -> None:
@@ -191,3 +194,31 @@ def test_what_is_empty_or_off_is_left_out_of_a_fingerprint() -> None:
     assert kept.fingerprint == "fa15477414a38bfc3453686ab4a053c6ca0aa437ca64cd6971e2c6faa60a28a1"
     found = replace(kept, warm_start=True, max_growth=1000.0, enqueued=({"momentum": 0.5},))
     assert found.fingerprint == ("907798a5874116b08396ae1f3e9149866b0b0fd09cb8864076f5712bd3eefc93")
+
+
+def test_a_study_stored_in_coordinates_is_read_and_not_continued(tmp_path: Path) -> None:
+    # As it was stored before parameters were the user's: coordinates, and logarithms of the steps.
+    made = definition()
+    space = SearchSpace.of(made.hyperparameters)
+    now = run_in(journal(tmp_path / "now"), made, 9)
+    before = open_study(journal(tmp_path / "before"), "study", made, lambda: FACTS)
+    for trial in now.get_trials():
+        (value,) = ranking(trial.values, trial.user_attrs["risk"], made.target, made.max_steps)
+        params = space.point(trial.params)
+        old = optuna.trial.create_trial(
+            params=params,
+            distributions=space.coordinate_distributions,
+            value=value,
+            user_attrs=trial.user_attrs,
+        )
+        before.add_trial(old)
+    found, expected = study_record(before), study_record(now)
+    assert [each.hyperparameters for each in found.trials] == [
+        each.hyperparameters for each in expected.trials
+    ]
+    assert (found.best.number, found.at_edge) == (expected.best.number, expected.at_edge)
+    for study, n_trials in ((before, 9), (before, 3), (now, 10)):
+        check_units(study, n_trials)
+    with pytest.raises(StudyMismatchError, match=r"^study\.name=study: .*; choose another") as told:
+        check_units(before, 10)
+    assert "\n" not in str(told.value)

@@ -73,14 +73,12 @@ class _Best:
 
     def sides(self, side: float) -> Array:
         """Sides of a simplex: of integers they come to the next one."""
-        return np.array(
-            [
-                max(side, abs(each.scaled(each.clipped(self.whole[each.name] + 1)) - place))
-                if each.integer
-                else side
-                for each, place in zip(self.moved, self.point, strict=True)
-            ]
-        )
+        found = []
+        for each, place in zip(self.moved, self.point.tolist(), strict=True):
+            whole = self.whole[each.name]
+            beside = whole + (1 if whole < each.high else -1) if each.integer else whole
+            found.append(max(side, abs(each.scaled(beside) - place)))
+        return np.array(found)
 
 
 @dataclass
@@ -136,9 +134,10 @@ class LocalSearch:
         point = self._ask(new_turn=not self._has_turn(number - 1))
         if point is None or self._best is None or self._begun is None:
             return self.space.anywhere(np.random.default_rng([self.seed, number]))
-        found = self._settled(self._begun, point)
+        found = self._whole(self._begun, point)
+        there = self.space.settled(found)
         others = (trials[each] for each in self._waiting)
-        if any(each.params == found for each in others if each.state == TrialState.RUNNING):
+        if any(each.params == there for each in others if each.state == TrialState.RUNNING):
             return self._beside(self._best, number)
         return found
 
@@ -171,7 +170,8 @@ class LocalSearch:
                     return None
                 self._begin(best)
                 continue
-            value = self._known.get(self._key(self._settled(self._begun, self._point)))
+            asked = self.space.settled(self._whole(self._begun, self._point))
+            value = self._known.get(self._key(asked))
             if value is None:
                 return self._point
             try:
@@ -202,7 +202,7 @@ class LocalSearch:
         """A point near the best, while another process looks at the one that comes next."""
         random = np.random.default_rng([self.seed, number])
         point = best.point + 0.5 * best.sides(self._side) * random.standard_normal(best.point.size)
-        return self._settled(best, np.clip(point, *best.box))
+        return self._whole(best, np.clip(point, *best.box))
 
     def _at(self, value: Value, whole: Mapping[str, Any]) -> _Best:
         moved = tuple(
@@ -213,13 +213,13 @@ class LocalSearch:
         point = np.array([each.scaled(whole[each.name]) for each in moved])
         return _Best(value, whole, moved, point)
 
-    def _settled(self, best: _Best, point: Array) -> dict[str, Any]:
-        """The choices and coordinates of a point of a search, as its trial will have them."""
+    def _whole(self, best: _Best, point: Array) -> dict[str, Any]:
+        """The choices and coordinates of a point of a search."""
         pairs = zip(best.moved, point.tolist(), strict=True)
-        return self.space.settled({**best.whole, **{e.name: e.unscaled(at) for e, at in pairs}})
+        return {**best.whole, **{each.name: each.unscaled(place) for each, place in pairs}}
 
     def _key(self, whole: Mapping[str, Any]) -> Key:
-        """What a point is known by: two ways to it may differ in its last digits."""
+        """What the point of a trial is known by: two ways to it may differ in its last digits."""
         places = (
             round(each.scaled(whole[each.name]), DIGITS) if each.name in whole else None
             for each in self.space.coordinates

@@ -109,7 +109,8 @@ class StudySampler(BaseSampler):
     ) -> None:
         self._make, self._sampler = make, make(0)
         self._space, self._share = search.space, share
-        self._left = {point_key(each): each for each in map(search.space.settled, search.starts)}
+        # By what they are once they come back from a trial.
+        self._left = {point_key(search.space.settled(each)): each for each in search.starts}
         self._local = LocalSearch(search.space, seed, share, len(search.starts))
         self._inferred: dict[str, BaseDistribution] = {}
 

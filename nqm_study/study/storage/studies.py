@@ -181,9 +181,11 @@ def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
 def find_study(storage: BaseStorage, definition: StudyDefinition) -> StudyRecord | None:
     """The stored study that only the name of its spectrum tells from a definition; None if none is.
 
-    The spectrum itself is the same, by its digest: in Python it may have come from anywhere.
+    The spectrum itself is the same, by its digest: in Python it may have come from anywhere. Of
+    several it is the one that is called as the definition says.
     """
-    for name in sorted(optuna.study.get_all_study_names(storage)):
+    names = optuna.study.get_all_study_names(storage)
+    for name in sorted(names, key=lambda name: (name != definition.default_name, name)):
         study = optuna.load_study(study_name=name, storage=storage)
         made = study.user_attrs.get(ATTRIBUTE, {}).get("definition", {})
         same = {key: made.get(key) for key in ("spectrum", "spectrum_settings")}
