@@ -145,6 +145,11 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
         if edges
     ]
+    lines += [
+        f"{name}: {len(failures)} trials failed and do not count, the last one by {failures[-1]}"
+        for name, failures in zip(published.chosen.study, published.chosen.failures, strict=True)
+        if failures
+    ]
     n_shown, n_drawn = len(published.chosen), published.drawn
     if n_shown < n_drawn:
         lines.append(

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
@@ -111,7 +113,12 @@ def parts_of_run(
     shape = {**values, **set_by_policy(values, definition.optimizer_settings, problem.batch_size)}
     own = {n: shape.pop(n) for n in recipes.optimizer.names if n in shape}
     schedule = recipes.schedule({**shape, **definition.schedule_settings})
-    return recipes.optimizer(own), as_steps(schedule)
+    optimizer = recipes.optimizer(own)
+    if recipes.optimizer.code and not recipes.optimizer.adaptive:
+        rows = optimizer.rows(np.ones(1))
+        if any(np.any(np.isnan(each)) for each in (rows.drift, rows.gain, rows.point)):
+            raise ValueError(f"{optimizer}: has coefficients that are not numbers")
+    return optimizer, as_steps(schedule)
 
 
 def _optimal(

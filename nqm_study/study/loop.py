@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import optuna
@@ -15,7 +16,10 @@ from nqm_study.study.space import Search
 from nqm_study.study.storage.failures import failures, first_line
 from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
+    FAILURE,
+    Attempts,
     Evaluate,
+    FailedTrialError,
     NotStoredError,
     OnTrial,
     attributes,
@@ -54,9 +58,12 @@ def run(
 
     Raises:
         NotStoredError: if a finished trial cannot be written.
+        FailedTrialsError: if the evaluations of several trials in a row fail.
     """
     space = search.space
-    finished = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    # Those that failed have their numbers as well, by which the sampler is seeded.
+    before = stored.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    finished = [trial for trial in before if trial.state == TrialState.COMPLETE]
     remaining = n_trials - len(finished)
     if remaining <= 0:
         return
@@ -65,26 +72,28 @@ def run(
         directions=directions(definition),
         sampler=make_sampler(definition, search),
     )
-    memory.add_trials(finished)
-    cost, lap = Cost(), stopwatch()
+    memory.add_trials(before)
+    cost, lap, attempts = Cost(), stopwatch(), Attempts()
 
     def compute(trial: Trial) -> tuple[float, ...]:
         nonlocal cost
         values = suggest(trial, space)
         cost += Cost(sampler=lap())
-        found = evaluate(values)
+        note = functools.partial(trial.set_user_attr, FAILURE)
+        found = attempts.evaluated(evaluate, values, note)
         cost += Cost(objective=lap())
         for name, value in attributes(values, found).items():
             trial.set_user_attr(name, value)
         constrain(trial, found)
         return objectives(definition, values, found)
 
-    def keep(_: Study, trial: FrozenTrial) -> None:
+    def keep(study: Study, trial: FrozenTrial) -> None:
         nonlocal cost
-        cost += Cost(1, sampler=lap())
+        done = trial.state == TrialState.COMPLETE
+        cost += Cost(int(done), sampler=lap())
         with undisturbed():
             try:
-                if cost.trials == remaining:
+                if done and cost.trials == remaining:
                     # Before the last trial: whoever sees that one sees what all of them cost.
                     add_cost(stored, cost)
                 stored.add_trial(trial)
@@ -93,15 +102,18 @@ def run(
                     f"trial {trial.number} could not be stored: {first_line(error)}"
                 ) from error
             cost += Cost(storage=lap())
-            if on_trial is not None:
+            if done and on_trial is not None:
                 on_trial(trial_record(trial), len(finished) + cost.trials)
+        attempts.require_success()
+        if cost.trials == remaining:
+            study.stop()
         lap()
 
     try:
         with warnings.catch_warnings():
             # Samplers that know no constraints say so; the penalty tells them the same.
             warnings.filterwarnings("ignore", message="Constraints have been set, but")
-            memory.optimize(compute, n_trials=remaining, callbacks=[keep])
+            memory.optimize(compute, catch=(FailedTrialError,), callbacks=[keep])
     except NotStoredError:
         # Where a trial could not be written, its cost cannot either.
         raise

@@ -199,6 +199,7 @@ class StudyRecord:
         tracked: which trials have runs of their own in MLflow.
         optimum: the true optimum; None where it was not computed, or no values reach the target.
         coordinates: the ranges of what the sampler searches, by its names in Optuna.
+        failures: why trials failed that have no result and do not count, one line each.
         at_edge: what of the best trial is at the end of a range that could go on, in words.
         frontier: where the batch size is searched, the fewest steps that any of the searched
             hyperparameters can reach, as (batch size, steps), ascending; empty where it was not
@@ -220,6 +221,7 @@ class StudyRecord:
     tracked: Tracked = "all"
     optimum: Optimum | None = None
     coordinates: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
     at_edge: tuple[str, ...] = ()
     frontier: tuple[tuple[float, int], ...] = ()
     reports: tuple[str, ...] = ()

@@ -33,8 +33,11 @@ from nqm_study.study.storage.failures import UnreachableError, first_line, passe
 from nqm_study.study.storage.locks import Lock
 from nqm_study.study.storage.studies import add_cost
 from nqm_study.study.trials import (
+    FAILURE,
     FOUND,
+    Attempts,
     Evaluate,
+    FailedTrialError,
     NotStoredError,
     OnTrial,
     attributes,
@@ -97,12 +100,13 @@ def run_shared(
 
     Raises:
         NotStoredError: if the server stays away.
+        FailedTrialsError: if the evaluations of several trials in a row fail.
     """
     space = search.space
     sampler = make_sampler(definition, search)
     storage = sharing.storage
     study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
-    cost = Cost()
+    cost, attempts = Cost(), Attempts()
     with warnings.catch_warnings():
         for message in (
             "Constraints have been set, but",
@@ -122,7 +126,7 @@ def run_shared(
                     # The last trials are running elsewhere, and may come back.
                     time.sleep(IDLE_SECONDS)
                     continue
-                finished = _run_one(study, trial, space, definition, evaluate, sharing)
+                finished = _run_one(study, trial, space, definition, evaluate, sharing, attempts)
                 if finished is None:
                     continue
                 frozen, spent = finished
@@ -192,14 +196,19 @@ def _run_one(
     definition: StudyDefinition,
     evaluate: Evaluate,
     sharing: Sharing,
+    attempts: Attempts,
 ) -> tuple[FrozenTrial, Cost] | None:
-    """Compute a trial and write it; None if it was given to another process meanwhile."""
+    """Compute a trial and write it; None if it failed, or another process was given it."""
     value, cost, lap = None, Cost(1), stopwatch()
     with _signs_of_life(sharing.storage, _trial_id(sharing.storage, study, trial)):
         try:
             values = patiently(lambda: suggest(trial, space))
             cost += Cost(sampler=lap())
-            found = evaluate(values)
+            found = attempts.evaluated(
+                evaluate,
+                values,
+                lambda why: patiently(lambda: trial.set_user_attr(FAILURE, why)),
+            )
             cost += Cost(objective=lap())
             value = objectives(definition, values, found)
             with undisturbed():
@@ -209,6 +218,10 @@ def _run_one(
                 patiently(lambda: constrain(trial, found))
                 frozen = patiently(lambda: study.tell(trial, value, skip_if_finished=True))
         except UpdateFinishedTrialError:
+            return None
+        except FailedTrialError:
+            patiently(lambda: study.tell(trial, state=TrialState.FAIL, skip_if_finished=True))
+            attempts.require_success()
             return None
         except BaseException:
             if value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import signal
 import threading
@@ -19,6 +20,7 @@ from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace
+from nqm_study.study.text import on_one_line
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,66 @@ FOUND = "found"
 """The attribute with the whole result of a shared trial; others have an attribute for each part."""
 
 
+FAILURE = "failure"
+"""The attribute of a trial whose evaluation failed: one line that says why."""
+
+MOST_FAILURES = 3
+"""So many trials in a row that fail end a study."""
+
+
+class FailedTrialError(RuntimeError):
+    """The evaluation of a trial failed; it has no result, and does not count."""
+
+
+class FailedTrialsError(ValueError):
+    """The evaluations of several trials in a row failed, which ends the study."""
+
+
 class NotStoredError(RuntimeError):
     """A finished trial could not be written; the study stops, and computes it again next time."""
+
+
+@dataclass
+class Attempts:
+    """The evaluations of a study's trials, one after the other, of which some may fail.
+
+    Attributes:
+        failed: why the trials failed that came after the last one that did not.
+    """
+
+    failed: list[str] = field(default_factory=list)
+
+    def evaluated(
+        self, evaluate: Evaluate, values: Mapping[str, Any], tell: Callable[[str], object]
+    ) -> Evaluation:
+        """The result of a trial.
+
+        Args:
+            evaluate: hyperparameters in the user's units -> the result.
+            values: the trial's.
+            tell: called with one line that says why, where it fails.
+
+        Raises:
+            FailedTrialError: if the evaluation raises anything.
+        """
+        try:
+            found = evaluate(values)
+        except Exception as error:
+            logging.getLogger(__name__).exception("a trial failed at %s", dict(values))
+            self.failed.append(on_one_line(f"{type(error).__name__}: {error}"))
+            tell(self.failed[-1])
+            raise FailedTrialError(self.failed[-1]) from error
+        self.failed.clear()
+        return found
+
+    def require_success(self) -> None:
+        """End a study whose last trials all failed.
+
+        Raises:
+            FailedTrialsError: if they are ``MOST_FAILURES``.
+        """
+        if len(self.failed) >= MOST_FAILURES:
+            raise FailedTrialsError(f"{MOST_FAILURES} trials in a row failed, {self.failed[-1]}")
 
 
 def objectives(

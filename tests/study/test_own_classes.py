@@ -1,7 +1,8 @@
 """A class of a user's own is studied from Python as a family of a name is."""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
@@ -11,6 +12,7 @@ from own_parts import classes
 import nqm_study as nqm
 from nqm_study.config.plan import python_plan
 from nqm_study.config.targets import code_of
+from nqm_study.study.storage.studies import study_record
 
 QHM, DROP = (classes(version="a")[name] for name in ("QHM", "Drop"))
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(100), 32)
@@ -122,3 +124,53 @@ def test_a_schedule_that_gives_no_factors_is_one_line(factors: Any, message: str
         pytest.raises(ValueError, match=f"^Wrong: {message}"),
     ):
         nqm.risk_curve(PROBLEM, nqm.SGD(0.5), wrong(), steps=[1], horizon=1)
+
+
+@dataclass(frozen=True)
+class Moody(nqm.LinearOptimizer):
+    """SGD that raises at some values of v, and has no numbers at others."""
+
+    learning_rate: float
+    v: float = 0.5
+    version: ClassVar[str] = "1"
+
+    def update(self, step: np.ndarray, rate: np.ndarray) -> nqm.Update:  # noqa: ARG002
+        """The rule."""
+        if 0.3 < self.v < 0.4:
+            raise KeyError("v")
+        gain = -rate[:, None] * (np.nan if 0.6 < self.v < 0.7 else 1.0)
+        return nqm.Update(np.ones((1, 1, 1)), gain, np.ones((1, 1)), [1.0], [1.0])
+
+
+def moody(n_trials: int, low: float, high: float, storage: Any = None) -> optuna.Study:
+    between = {"low": low, "high": high, "scale": "linear"}
+    return nqm.run_study(
+        PROBLEM, Moody, target=0.05, n_trials=n_trials, storage=storage, sampler="random",
+        hyperparameters={"v": between, "learning_rate": 0.5},
+    )  # fmt: skip
+
+
+def test_a_trial_that_fails_is_kept_does_not_count_and_the_study_goes_on() -> None:
+    study = moody(30, 0.0, 1.0)
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") == 30
+    failures = {
+        t.params["v"]: t.user_attrs["failure"] for t in study.trials if t.state.name == "FAIL"
+    }
+    assert {why.split(":")[0] for why in failures.values()} == {"KeyError", "ValueError"}
+    assert all(0.3 < v < 0.4 or 0.6 < v < 0.7 for v in failures)
+    assert study_record(study).failures == tuple(failures.values())
+
+
+def test_a_study_with_failures_resumes_as_an_unbroken_one(tmp_path: Path) -> None:
+    whole = moody(30, 0.0, 1.0)
+    for n_trials in (7, 19, 30):
+        resumed = moody(n_trials, 0.0, 1.0, str(tmp_path / "a.journal"))
+    assert [(t.state, t.params) for t in resumed.trials] == [
+        (t.state, t.params) for t in whole.trials
+    ]
+
+
+def test_three_failures_in_a_row_end_the_study() -> None:
+    with pytest.raises(ValueError, match=r"^3 trials in a row failed, KeyError: 'v'$"):
+        moody(500, 0.299, 0.51)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.simplex import nelder_mead
 from nqm_study.study.space import Coordinate, SearchSpace
-from nqm_study.study.trials import kept
+from nqm_study.study.trials import FAILURE, kept
 
 Key = tuple[object, ...]
 Value = tuple[float, ...]
@@ -146,6 +146,8 @@ class LocalSearch:
 
     def _learn(self, trial: FrozenTrial) -> bool:
         """Take in a finished trial; whether there is nothing more to wait for."""
+        if FAILURE in trial.user_attrs:  # it is not asked again
+            self._known.setdefault(self._key(trial.params), (math.inf, math.inf))
         if trial.state == TrialState.COMPLETE:
             risk = kept(trial).get("risk")
             value = (trial.values[0], math.inf if risk is None else risk)

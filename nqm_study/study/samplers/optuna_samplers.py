@@ -36,6 +36,7 @@ from nqm_study.study.definition import Range, StudyDefinition, grid_points
 from nqm_study.study.samplers.coordinates import CoordinateSampler, relative_space
 from nqm_study.study.samplers.local_search import LocalSearch, is_local, turns
 from nqm_study.study.space import Search, SearchSpace, point_key
+from nqm_study.study.trials import FAILURE
 
 
 def make_sampler(definition: StudyDefinition, search: Search) -> CoordinateSampler:
@@ -146,12 +147,12 @@ class StudySampler(BaseSampler):
         return self._sampler.sample_relative(study, trial, self._inferred)
 
     def _start(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any] | None:
-        """The first of the given points that no trial has; of one that failed it is given again."""
+        """The first of the given points that no trial has, but those that were lost."""
         if not self._left:
             return None
-        held = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-        for each in study.get_trials(deepcopy=False, states=held):
-            if each.number != trial.number:
+        for each in study.get_trials(deepcopy=False):
+            lost = each.state == TrialState.FAIL and FAILURE not in each.user_attrs
+            if each.number != trial.number and not lost:
                 self._left.pop(point_key(each.params), None)
         return next(iter(self._left.values()), None)
 

@@ -18,7 +18,7 @@ from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked,
 from nqm_study.study.space import Search
 from nqm_study.study.storage.forms import misfit
 from nqm_study.study.text import on_one_line
-from nqm_study.study.trials import directions, in_coordinates, trial_records
+from nqm_study.study.trials import FAILURE, directions, in_coordinates, trial_records
 
 ATTRIBUTE = "nqm_study"
 """The study attribute with what is known when a study is made: its definition, ``search``, and what
@@ -268,6 +268,7 @@ def _record(name: str, kept: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
         name,
         definition,
         trials=trial_records(trials),
+        failures=tuple(each.user_attrs[FAILURE] for each in trials if FAILURE in each.user_attrs),
         coordinates={each.name: (each.low, each.high) for each in space.coordinates},
         **{name: facts[name] for name in names},
         **{field: _read(kept, field) for field in _LATER},
