@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
@@ -50,7 +52,7 @@ def run_study(
     storage: BaseStorage | str | Path | None = None,
     schedule: str | type[Schedule] = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
-    sampler: str = "tpe",
+    sampler: str | type[BaseSampler] = "tpe",
     warm_start: bool = True,
     enqueue: Sequence[Mapping[str, float]] = (),
     truth: Truth = False,
@@ -74,7 +76,8 @@ def run_study(
         hyperparameters: values, ranges or choices that replace those of the two configurations, as
             these have them: ``{"low": 0.1, "high": 1.0, "scale": "log"}``, ``{"choices": [...]}``;
             and what else they can be given, such as ``beta2_policy``.
-        sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...
+        sampler: name of a sampler's configuration: ``tpe``, ``cmaes``, ``random``, ...; or a class
+            of Optuna's, or with its interface.
         warm_start: whether the first trial is the one that a rule says for the problem.
         enqueue: hyperparameters of trials that come before, each inside its range; what is left out
             is as the rule has it.
@@ -125,6 +128,8 @@ def run_study(
 
 
 def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
+    if plan.recipes.resumes and storage.get_all_studies():
+        warnings.warn(plan.recipes.resumes, stacklevel=3)
     require_same_code(storage, plan.definition, plan.recipes.versioned)
     stored = open_planned(plan, storage)
     run_planned(plan, stored)

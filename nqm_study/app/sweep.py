@@ -118,6 +118,8 @@ class Planner(Callback):
             # A defect of ours. Hydra would make a warning of it and start the jobs.
             traceback.print_exc()
             raise SystemExit(FAILED) from None
+        for line in dict.fromkeys(filter(None, (plan.recipes.resumes for plan in plans))):
+            complain(line)
         CALL.root, CALL.plans, CALL.verbose = root, plans, bool(config.hydra.verbose)
         JOB.planned = marks(plans)
 

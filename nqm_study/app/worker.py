@@ -164,7 +164,11 @@ def run_planned(
     """
     evaluate = evaluation(plan.problem, plan.recipes, plan.definition)
     made, search = plan.definition, stored_search(stored)
-    keywords: dict[str, Any] = {"n_trials": plan.n_trials, "on_trial": on_trial}
+    keywords: dict[str, Any] = {
+        "n_trials": plan.n_trials,
+        "on_trial": on_trial,
+        "sampler": plan.recipes.sampler,
+    }
     if sharing is None:
         run(stored, made, search, evaluate, **keywords)
     else:

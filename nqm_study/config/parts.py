@@ -18,14 +18,25 @@ import numpy as np
 
 from nqm_study.config.hyperparameters import ends, hyperparameter
 from nqm_study.config.refusals import LONGEST_PART, listed, readable, typed, under
-from nqm_study.config.schema import SETTINGS, given_settings
+from nqm_study.config.schema import SETTINGS, given_settings, group_of
 from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
 from nqm_study.model.schedules import Constant, Schedule
 from nqm_study.study.definition import Hyperparameter, Range, Searched
-from nqm_study.study.recipes import Recipe, piecewise_constant, ratios, set_by_policy
+from nqm_study.study.recipes import Recipe, made, piecewise_constant, ratios, set_by_policy
 from nqm_study.study.text import on_one_line
+
+_NAMES = {
+    "TPESampler": "tpe",
+    "GPSampler": "gp",
+    "CmaEsSampler": "cmaes",
+    "RandomSampler": "random",
+    "QMCSampler": "qmc",
+    "GridSampler": "grid",
+    "NSGAIISampler": "nsgaii",
+}
+"""The names of the samplers of conf/, whose settings are checked there."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,44 @@ def schedule_part(section: Mapping[str, Any]) -> Part:
     return Part(name, recipe, found, settings)
 
 
+def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None]:
+    """The sampler of its group: its settings, and how it is made where it is not one of conf/.
+
+    Raises:
+        ValueError: naming key, value and what is allowed.
+    """
+    target = section.get(TARGET)
+    kind = str(target).removeprefix("optuna.samplers.")
+    given = {key: value for key, value in section.items() if key != TARGET}
+    known = SETTINGS.get(kind) if target == f"optuna.samplers.{kind}" else None
+    if known is not None and section.get("name") == _NAMES[kind]:
+        return dataclasses.asdict(group_of("sampler", kind, given)), None
+    make = located("sampler", section)
+    said = f"sampler.{TARGET}={name_of(make)}"
+
+    from optuna.samplers import BaseSampler
+
+    if not isinstance(make, type) or not issubclass(make, BaseSampler):
+        raise ValueError(f"{said}: must be a sampler of Optuna's, or one with its interface")
+    name = readable("sampler.name", given.pop("name", None), LONGEST_PART)
+    finish = group_of("sampler", "sampler", {k: given.pop(k) for k in ("finish",) if k in given})
+    recipe = Recipe(make, code=code_of(make))
+    for key, value in given.items():
+        if key not in recipe.names or key == "seed":
+            allowed = listed(each for each in recipe.names if each != "seed")
+            raise ValueError(f"sampler.{key}={typed(value)}: {make.__name__} has only {allowed}")
+        if value is not None and not isinstance(value, (bool, int, float, str)):
+            raise ValueError(f"sampler.{key}={typed(value)}: must be a number, a word or null")
+    _require_all("sampler", recipe, given)
+    try:
+        made(recipe, 0, given)
+    except Exception as error:
+        why = on_one_line(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{said}: cannot be made, {why}") from error
+    settings = {"name": name, "target": name_of(make), **given}
+    return settings | ({"finish": finish.finish} if finish.finish else {}), recipe
+
+
 def belongs(schedule: Mapping[str, Any], key: str) -> bool:
     """Whether the schedule of a group has such a key."""
     return _has(_recipe("schedule", schedule, _require_schedule), key)
@@ -145,9 +194,9 @@ def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
     return own
 
 
-def code(*recipes: tuple[str, Recipe]) -> dict[str, str]:
+def code(**recipes: Recipe | None) -> dict[str, str]:
     """What the users' own code is known by, by the group that has it."""
-    return {group: each.code for group, each in recipes if each.code}
+    return {group: each.code for group, each in recipes.items() if each is not None and each.code}
 
 
 def _opened(

@@ -26,7 +26,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.config.folder import conf_dir
-from nqm_study.config.parts import belongs, code, optimizer_part, schedule_part, trained
+from nqm_study.config.parts import (
+    belongs,
+    code,
+    optimizer_part,
+    sampler_part,
+    schedule_part,
+    trained,
+)
 from nqm_study.config.refusals import LONGEST_PART, choice, listed, readable, typed, under
 from nqm_study.config.schema import Configuration, Postgresql, Untracked, group_of, parsed
 from nqm_study.config.targets import TARGET, located, name_of
@@ -107,7 +114,7 @@ def python_plan(
     *,
     schedule: str | type = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
-    sampler: str = "tpe",
+    sampler: str | type = "tpe",
     target: float = 0.01,
     named: bool = False,
     **study: object,
@@ -118,7 +125,7 @@ def python_plan(
         problem: in place of a configuration's spectrum and batch size.
         family: name of an optimizer's configuration, or a class.
         schedule: name of a schedule's, or a class.
-        sampler: name of a sampler's.
+        sampler: name of a sampler's, or a class.
         hyperparameters: what replaces values of the optimizer's and the schedule's.
         target: expected loss to reach.
         named: whether the spectrum has the name that the command line gives it, where it has one.
@@ -155,6 +162,8 @@ def python_plan(
 def _section_of(group: str, made: type) -> dict[str, Any]:
     """The section that a class stands for: a fitted learning rate, the rest at its defaults."""
     section: dict[str, Any] = {"name": _snake(made.__name__), TARGET: made}
+    if group == "sampler":
+        return section
     if group == "optimizer":
         section["learning_rate"] = {"low": None, "high": None, "scale": "log"}
     for name, each in inspect.signature(made).parameters.items():
@@ -179,7 +188,7 @@ def _choices(cfg: DictConfig) -> Mapping[str, Any]:
 def with_names(data: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with the names of its options, where it gives none itself."""
     found = dict(data)
-    for group in ("optimizer", "schedule", "spectrum"):
+    for group in ("optimizer", "schedule", "spectrum", "sampler"):
         section = found.get(group)
         if isinstance(section, Mapping) and section.get("name") is None and choices.get(group):
             found[group] = {**section, "name": str(choices[group]).replace("/", "_")}
@@ -237,6 +246,7 @@ def _plan(
     lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
     optimizer = optimizer_part(config.optimizer, lowest)
     schedule = schedule_part(config.schedule)
+    sampler, own = sampler_part(config.sampler)
     study = config.study
     definition = StudyDefinition(
         optimizer=optimizer.name,
@@ -247,7 +257,7 @@ def _plan(
         batch_size=batch_size,
         target=target,
         seed=study.seed,
-        sampler=asdict(config.sampler),
+        sampler=sampler,
         max_steps=study.max_steps,
         spectrum_settings=spectrum_settings,
         schedule_settings=schedule.settings,
@@ -255,9 +265,9 @@ def _plan(
         warm_start=study.warm_start,
         enqueued=study.enqueue,
         max_growth=study.max_growth,
-        code=code(("optimizer", optimizer.recipe), ("schedule", schedule.recipe)),
+        code=code(optimizer=optimizer.recipe, schedule=schedule.recipe, sampler=own),
     )
-    recipes = Recipes(optimizer.recipe, schedule.recipe)
+    recipes = Recipes(optimizer.recipe, schedule.recipe, own)
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
 

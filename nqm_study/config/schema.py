@@ -130,6 +130,13 @@ Startup = Annotated[Count, Field(ge=1, description="random trials before the mod
 
 
 @group
+class Own:
+    """A sampler of Optuna's, or one with its interface."""
+
+    finish: Finish = 0.0
+
+
+@group
 class Tpe:
     """A tree-structured Parzen estimator."""
 
@@ -296,6 +303,7 @@ class Decay:
 
 
 SETTINGS: Mapping[str, Any] = {
+    "sampler": Own,
     "Adam": Beta2,
     "piecewise_constant": Pieces,
     "optimal_schedule": Optimal,
@@ -303,6 +311,13 @@ SETTINGS: Mapping[str, Any] = {
     "WarmupStableDecay": Decay,
     "power_law": PowerLaw,
     "load_spectrum": File,
+    "TPESampler": Tpe,
+    "GPSampler": Gp,
+    "CmaEsSampler": Cmaes,
+    "RandomSampler": Random,
+    "QMCSampler": Qmc,
+    "GridSampler": Grid,
+    "NSGAIISampler": Nsgaii,
 }
 """What can only be given, by the class or the function that an option names."""
 
@@ -322,7 +337,7 @@ class Configuration:
     problem: dict[str, Any] = Field(description="the kind of loss")
     spectrum: dict[str, Any] = Field(description="its curvatures and noise")
     schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
-    sampler: Tpe | Gp | Cmaes | Random | Qmc | Grid | Nsgaii = Field(discriminator="name")
+    sampler: dict[str, Any] = Field(description="what proposes trials")
     storage: Embedded | Postgresql = Field(discriminator="name")
     tracking: Local | Server | Untracked = Field(discriminator="name")
     report: Report
@@ -376,7 +391,7 @@ def _schema(cls: Any) -> Mapping[str, Any]:
 def described() -> str:
     """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
     lines = list(_described("", _schema(Configuration)))
-    for group_ in ("optimizer", "schedule", "spectrum"):
+    for group_ in ("optimizer", "schedule", "spectrum", "sampler"):
         options: dict[str, list[str]] = {}
         for path in sorted((conf_dir() / group_).glob("*.yaml")):
             target = str(OmegaConf.select(OmegaConf.load(path), "_target_")).rpartition(".")[2]

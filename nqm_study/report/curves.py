@@ -53,6 +53,7 @@ class Point:
         optimum: the true optimum of the searched hyperparameters; None where it is not known.
         seed_rates: the effective rates of the seeds' best trials, in no order.
         at_edge: whether a best trial is at the end of a range that could go on.
+        words: the hyperparameters of the best trial that are no numbers.
     """
 
     batch_size: float
@@ -74,6 +75,7 @@ class Point:
     optimum: Optimum | None = None
     seed_rates: tuple[float, ...] = ()
     at_edge: bool = False
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ratio_to_bound(self) -> float:
@@ -322,9 +324,12 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
     best = found[0]
     steps, steps_range = _median_and_range(each["steps_to_target"] for each in found)
     rate, rate_range = _median_and_range(each["effective_learning_rate"] for each in found)
+    values = best["hyperparameters"]
+    words = {name: value for name, value in values.items() if isinstance(value, str)}
     over_seeds = {
         name: _median_and_range(each["hyperparameters"].get(name, math.nan) for each in found)
-        for name in best["hyperparameters"]
+        for name in values
+        if name not in words
     }
     return Point(
         batch_size=batch_size,
@@ -344,6 +349,7 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         optimum=best_optimum(each["optimum"] for each in studies),
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
         at_edge=any(each["at_edge"] for each in found),
+        words=words,
     )
 
 

@@ -185,10 +185,11 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
     }
 
 
-def effective_rate(hyperparameters: Mapping[str, float]) -> float:
+def effective_rate(hyperparameters: Mapping[str, Any]) -> float:
     """The rate that sets the pace, lr / (1 - momentum); nan without a learning rate."""
-    learning_rate = hyperparameters.get("learning_rate", math.nan)
-    return learning_rate / (1.0 - hyperparameters.get("momentum", 0.0))
+    learning_rate: float = hyperparameters.get("learning_rate", math.nan)
+    momentum = hyperparameters.get("momentum", 0.0)
+    return learning_rate / (1.0 - momentum) if not isinstance(momentum, str) else math.nan
 
 
 def known(value: Any) -> Any:
@@ -201,7 +202,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
     found = {} if best is None else best.hyperparameters
     values = {
         **dict.fromkeys(definition.searched, math.nan),
-        **{n: v if isinstance(v, str) else float(v) for n, v in definition.given.items()},
+        **_cells(definition.given),
     }
     size = math.nan if definition.two_objectives else definition.one_batch_size
     steps = None if best is None else best.steps
@@ -209,7 +210,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
     return {
         **properties(definition),
         **values,
-        **{name: float(value) for name, value in found.items()},
+        **_cells(found),
         "study": record.name,
         "batch_size": size,
         "seed": definition.seed,
@@ -226,7 +227,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "optimal_steps": record.optimal_steps,
         "optimal_gap": record.optimal_gap,
         "optimum_steps": None if optimum is None else optimum.steps,
-        **{f"optimum_{name}": float(value) for name, value in at_optimum.items()},
+        **{f"optimum_{name}": value for name, value in _cells(at_optimum).items()},
         "optimum_exact": None if optimum is None else optimum.exact,
         "excess": record.excess,
         "spectrum_digest": definition.spectrum_digest,
@@ -246,6 +247,11 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "failures": record.failures,
         "at_edge": record.at_edge,
     }
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters as a table has them: numbers, and words."""
+    return {n: v if isinstance(v, str) else float(v) for n, v in values.items()}
 
 
 def _examples(trial: TrialRecord | None, batch_size: float) -> float:

@@ -87,8 +87,7 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     if any(point.excess is not None for point in points):
         cells[_OVER] = column(lambda point: _known(point.excess, words.percent))
     for name in _hyperparameter_names(curves):
-        values = [row.hyperparameters.get(name) for _, row in rows]
-        cells[_heading(name, curves)] = [_known(value, words.hyperparameter) for value in values]
+        cells[_heading(name, curves)] = [_value(row, name) for _, row in rows]
     cells[_TRIALS] = [words.count(row.trials) for _, row in rows]
     cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
     cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
@@ -184,6 +183,13 @@ def _heading(name: str, curves: Sequence[Curve]) -> str:
     if name == "learning_rate" and scheduled(curves):
         return "peak learning rate"
     return name.replace("_", " ")
+
+
+def _value(row: Point | Missed, name: str) -> str:
+    """A hyperparameter's text, of a point or of a batch size that missed the target."""
+    if isinstance(row, Point) and name in row.words:
+        return row.words[name]
+    return _known(row.hyperparameters.get(name), words.hyperparameter)
 
 
 def _known(value: float | None, text: Callable[[float], str]) -> str:

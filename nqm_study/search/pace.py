@@ -45,6 +45,9 @@ class Pace:
     @functools.cached_property
     def heavy(self) -> bool:
         """Whether slow modes move as those of SGD at the rate lr / (1 - momentum)."""
+        found = self.given.get("momentum")
+        if isinstance(found, Searched) and found.when:
+            return False  # it does not always apply
         return "momentum" in self.recipe.names and all(
             math.isclose(self.gain(momentum=mu) * (1.0 - mu), 1.0, rel_tol=NEAR)
             for mu in (0.5, 0.9)
@@ -112,8 +115,8 @@ def _inside(each: Hyperparameter, share: float) -> Any:
     if each.low is None or each.high is None:
         return each.low or 0.0
     if share in (0.0, 1.0):
-        return each.high if share else each.low
-    if each.scale == "log":
+        found = each.high if share else each.low
+    elif each.scale == "log":
         found = each.low * (each.high / each.low) ** share
     elif each.scale == "log_one_minus":
         found = 1.0 - (1.0 - each.low) * ((1.0 - each.high) / (1.0 - each.low)) ** share

@@ -26,6 +26,7 @@ well, and 1 - momentum is as large as that allows, down to its value for large b
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +37,16 @@ from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
 from nqm_study.search.scales import Scales, joined, scales_of
-from nqm_study.study.definition import BATCH_SIZE, Range, StudyDefinition
+from nqm_study.study.definition import (
+    BATCH_SIZE,
+    Choices,
+    Hyperparameter,
+    Range,
+    Searched,
+    StudyDefinition,
+    Value,
+    applying,
+)
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.recipes import CONSTANT, Recipes
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
@@ -70,6 +80,9 @@ BEYOND = 2.5
 """Where the limit of stability depends on what is searched: rates are searched up to this many
 times the limit."""
 
+MOST_CHOICES = 4
+"""The most choices that the first trials are made for."""
+
 STARTS = 5
 """Number of batch sizes across the range that the first trials are at."""
 
@@ -101,31 +114,63 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
     scales = scales_of(problem, recipes, definition)
     start = _start(scales, recipes, definition)
     hyperparameters: Mapping[str, Any] = definition.hyperparameters
-    # The rate's coordinate depends on momentum, which comes first.
-    ordered = sorted(hyperparameters, key=lambda name: name == "learning_rate")
     coordinates = tuple(
-        _coordinate(name, each, scales, start, recipes, definition)
-        for name in ordered
-        if isinstance(each := hyperparameters[name], Range)
+        _coordinate(name, hyperparameters[name], scales, start, recipes, definition)
+        for name in _in_order(hyperparameters)
     )
-    fixed = {name: v for name, v in hyperparameters.items() if not isinstance(v, Range)}
+    fixed: dict[str, Any] = definition.given
+    choices = {name: v for name, v in hyperparameters.items() if isinstance(v, Choices)}
     middle = {
         each.hyperparameter: each.value(each.unscaled(_middle(each)), start)
         for each in coordinates
         if each.hyperparameter not in start
     }
+    chosen = [dict(zip(choices, each, strict=True)) for each in _every_choice(choices)]
     firsts = [
-        {**{name: shape.get(_kind(name), v) for name, v in middle.items()}, **start, **fixed}
+        applying(
+            hyperparameters,
+            {
+                **{name: shape.get(_kind(name), v) for name, v in middle.items()},
+                **start, **fixed, **choice,
+            },
+        )
+        for choice in chosen
         for shape in SHAPES
-    ]
+    ]  # fmt: skip
     asked = [{**firsts[0], **given} for given in definition.enqueued]
     for values in asked:
         _require_run(problem, recipes, definition, values)
         coordinates = tuple(_widened(each, values, definition) for each in coordinates)
-    space = SearchSpace(fixed, coordinates, tuple(hyperparameters))
+    space = SearchSpace(fixed, coordinates, tuple(hyperparameters), choices)
     starts = _with_starts(space, asked, firsts, definition).starts
     # Equal points once: all are equal where no shape is searched.
     return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
+
+
+def _in_order(hyperparameters: Mapping[str, Hyperparameter]) -> list[str]:
+    """The names of ranges, each after those it applies under; the rate depends on momentum."""
+    left = [name for name, each in hyperparameters.items() if isinstance(each, Range)]
+    left.sort(key=lambda name: name == "learning_rate")
+    found: list[str] = []
+    while left:
+        # Where they wait for each other, the space says so.
+        ready = (name for name in left if not set(_when(hyperparameters[name])) & set(left))
+        found.append(next(ready, left[0]))
+        left.remove(found[-1])
+    return found
+
+
+def _when(each: Hyperparameter) -> Mapping[str, Value]:
+    return each.when if isinstance(each, Searched) else {}
+
+
+def _every_choice(choices: Mapping[str, Choices]) -> list[tuple[Value, ...]]:
+    """All choices, each with each; of many, those of the first one."""
+    every = list(itertools.product(*(each.values for each in choices.values())))
+    if len(every) <= MOST_CHOICES:
+        return every
+    rest = [each.values[0] for each in choices.values()][1:]
+    return [(value, *rest) for value in next(iter(choices.values())).values][:MOST_CHOICES]
 
 
 def _with_starts(
@@ -161,6 +206,9 @@ def _fit_sizes(
     problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, sizes: Range
 ) -> Search:
     """The search of a study whose batch size is searched in a range."""
+    for name, each in definition.hyperparameters.items():
+        if isinstance(each, Choices) or _when(each):
+            raise ValueError(f"{_key(name)}={each}: must be a range where batch_size is searched")
     batch_size = replace(plain(BATCH_SIZE, sizes, open_low=False, open_high=False), integer=True)
     fits = {size: _fit_one(problem, recipes, definition, size) for size in sizes_across(sizes)}
     first = next(iter(fits.values())).space
@@ -332,7 +380,7 @@ def _coordinate(
         )
     return plain(
         name,
-        Range(*bounded, each.scale),
+        replace(each, low=bounded[0], high=bounded[1]),
         open_low=open_low or each.low is not None,
         open_high=open_high or each.high is not None,
     )
@@ -419,6 +467,8 @@ def _widened(
 ) -> Coordinate:
     """The coordinate with a value of the user's inside its range, at ends that are fitted."""
     given = definition.hyperparameters[each.hyperparameter]
+    if each.hyperparameter not in values:
+        return each
     coordinate = each.of(values)
     if not isinstance(given, Range) or not math.isfinite(coordinate) or coordinate <= 0.0:
         return each
@@ -448,6 +498,8 @@ def _enqueued_point(
                 f"{', '.join(sorted(searched)) or 'nothing'}"
             )
     for each in space.coordinates:
+        if each.hyperparameter not in values:
+            continue
         low, high = (each.value(end, values) for end in (each.low, each.high))
         low, high = min(low, high), max(low, high)
         value = values[each.hyperparameter]

@@ -10,6 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.recipes import Recipe
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 from nqm_study.study.space import Search
@@ -41,6 +42,7 @@ def run(
     *,
     n_trials: int,
     on_trial: OnTrial | None = None,
+    sampler: Recipe | None = None,
 ) -> None:
     """Bring a stored study to n_trials finished trials; do nothing where it has them already.
 
@@ -55,6 +57,7 @@ def run(
         evaluate: hyperparameters in the user's units -> the result of a trial.
         n_trials: total of finished trials over all calls.
         on_trial: called with each new trial after it was written.
+        sampler: how the sampler is made, if it is a user's own.
 
     Raises:
         NotStoredError: if a finished trial cannot be written.
@@ -70,7 +73,7 @@ def run(
     memory = optuna.create_study(
         study_name=stored.study_name,
         directions=directions(definition),
-        sampler=make_sampler(definition, search),
+        sampler=make_sampler(definition, search, sampler),
     )
     memory.add_trials(before)
     cost, lap, attempts = Cost(), stopwatch(), Attempts()

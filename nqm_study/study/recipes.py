@@ -83,23 +83,43 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Recipes:
-    """How a study's optimizer and its schedule are made."""
+    """How a study's optimizer and its schedule are made, and its sampler if it is a user's own."""
 
     optimizer: Recipe
     schedule: Recipe
+    sampler: Recipe | None = None
+
+    @property
+    def resumes(self) -> str:
+        """One line where a resumed study may end otherwise than an unbroken one; else empty."""
+        if self.sampler is None:
+            return ""
+        made: Any = self.sampler.make
+        counts = any(each.__name__ == "QMCSampler" for each in made.__mro__)
+        if "seed" in self.sampler.names and not counts:
+            return ""
+        return (
+            f"sampler: {made.__name__} {'counts its points' if counts else 'takes no seed'}, so "
+            "that a study that is resumed need not end as an unbroken one"
+        )
 
     @property
     def versioned(self) -> tuple[str, ...]:
         """The groups whose classes have a version of their own."""
         return tuple(
             group
-            for group, recipe in (("optimizer", self.optimizer), ("schedule", self.schedule))
-            if all(hasattr(each.make, "version") for each in recipe.chain if each.code)
+            for group, recipe in vars(self).items()
+            if recipe and all(hasattr(e.make, "version") for e in recipe.chain if e.code)
         )
 
 
 CONSTANT = Recipe(Constant)
 """The schedule that leaves the rate as it is."""
+
+
+def made(sampler: Recipe, seed: int, options: Mapping[str, Any]) -> Any:
+    """A sampler with some options, and a seed where it takes one."""
+    return sampler.make(**options, **({"seed": seed} if "seed" in sampler.names else {}))
 
 
 def set_by_policy(

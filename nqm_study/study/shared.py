@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.recipes import Recipe
 from nqm_study.study.records import Cost
 from nqm_study.study.samplers.optuna_samplers import asks_in_turn, make_sampler
 from nqm_study.study.space import Search, SearchSpace
@@ -83,6 +84,7 @@ def run_shared(
     n_trials: int,
     sharing: Sharing,
     on_trial: OnTrial | None = None,
+    sampler: Recipe | None = None,
 ) -> None:
     """Bring a study to n_trials finished trials, together with whoever else runs it.
 
@@ -97,15 +99,16 @@ def run_shared(
         n_trials: total of finished trials over all processes and calls.
         sharing: how the processes keep out of each other's way.
         on_trial: called with each new trial of this process after it was written.
+        sampler: how the sampler is made, if it is a user's own.
 
     Raises:
         NotStoredError: if the server stays away.
         FailedTrialsError: if the evaluations of several trials in a row fail.
     """
     space = search.space
-    sampler = make_sampler(definition, search)
+    proposing = make_sampler(definition, search, sampler)
     storage = sharing.storage
-    study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=sampler)
+    study = optuna.load_study(study_name=stored.study_name, storage=storage, sampler=proposing)
     cost, attempts = Cost(), Attempts()
     with warnings.catch_warnings():
         for message in (

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from statistics import median
+from typing import Any
 
 from mlflow.entities import Run
 
@@ -46,7 +47,10 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
             TRIAL_NUMBER: str(trial.number),
             "status": trial.status,
         },
-        params={name: number(value) for name, value in trial.hyperparameters.items()},
+        params={
+            name: value if isinstance(value, str) else number(value)
+            for name, value in trial.hyperparameters.items()
+        },
         points=tuple(_points(values)),
         parent=parent,
         started=milliseconds(trial.started),
@@ -122,10 +126,11 @@ def results(record: StudyRecord) -> list[Point]:
     return _points(values, count)
 
 
-def _varied(which: str, record: StudyRecord, values: Mapping[str, float]) -> dict[str, float]:
-    """The hyperparameters that a study varies, under the names of their metrics."""
+def _varied(which: str, record: StudyRecord, values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among the hyperparameters that a study varies, by the names of their metrics."""
+    numbers = {n: v for n, v in values.items() if not isinstance(v, str)}
     varied = record.definition.varied
-    return {f"{which}_{name}": value for name, value in values.items() if name in varied}
+    return {f"{which}_{name}": value for name, value in numbers.items() if name in varied}
 
 
 def _points(values: Mapping[str, float | None], step: int = 0) -> list[Point]:
@@ -273,8 +278,10 @@ def _batch_size(definition: StudyDefinition) -> str:
     return definition.batch_text if isinstance(size, Range) else number(size)
 
 
-def _digits(value: float) -> str:
-    """Four digits; just below one, three of the distance from it."""
+def _digits(value: float | str) -> str:
+    """Four digits; just below one, three of the distance from it; a word as it is."""
+    if isinstance(value, str):
+        return value
     if 0.99 < value < 1.0:
         return f"{value:.{2 - math.floor(math.log10(1.0 - value))}f}".rstrip("0")
     return f"{value:.4g}"

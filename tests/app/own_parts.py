@@ -7,6 +7,7 @@ MODULE = '''
 from dataclasses import dataclass
 
 import numpy as np
+from optuna.samplers import RandomSampler
 
 import nqm_study as nqm
 
@@ -38,6 +39,29 @@ class Drop(nqm.Schedule):
         return np.where(fraction < self.after, 1.0, self.to)
 
 
+@dataclass(frozen=True)
+class Mixed(nqm.LinearOptimizer):
+    """Heavy ball or SGD by a choice, its rate divided by a whole number."""
+
+    learning_rate: float
+    kind: str = "plain"
+    momentum: float = 0.0
+    over: int = 1
+
+    def update(self, step, rate):
+        assert isinstance(self.over, int)
+        heavy = self.kind == "heavy"
+        inner = nqm.HeavyBall(1.0, self.momentum) if heavy else nqm.SGD(1.0)
+        return inner.update(step, rate / self.over)
+
+
+class Own(RandomSampler):
+    """A sampler that takes no seed."""
+
+    def __init__(self):
+        super().__init__(seed=7)
+
+
 def two_scales(dim=20, ratio=0.01):
     """As many modes of curvature 1 as of another."""
     return nqm.Spectrum(curvature=np.repeat([1.0, ratio], dim // 2))
@@ -49,6 +73,21 @@ _target_: my_parts.QHM
 learning_rate: {low: null, high: null, scale: log}
 momentum: {low: null, high: null, scale: log_one_minus}
 v: {low: 0.0, high: 1.0, scale: linear}
+""",
+    "optimizer/mixed": """
+_target_: my_parts.Mixed
+learning_rate: {low: null, high: null, scale: log}
+kind: {choices: [plain, heavy]}
+momentum: {low: 0.1, high: 0.99, scale: log_one_minus, when: {kind: heavy}}
+over: {low: 1, high: 4, scale: linear}
+""",
+    "sampler/one_by_one": """
+_target_: optuna.samplers.TPESampler
+multivariate: false
+n_startup_trials: 3
+""",
+    "sampler/own": """
+_target_: my_parts.Own
 """,
     "schedule/drop": """
 _target_: my_parts.Drop

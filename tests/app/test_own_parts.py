@@ -75,6 +75,42 @@ def test_a_report_needs_no_code_of_a_user(swept: Path, tmp_path: Path) -> None:
     assert "qhm" in done.stdout
 
 
+MIXED = ("--config-dir", "my_conf", "optimizer=mixed", "spectrum=two", "target=0.05")
+
+
+def test_choices_conditions_and_whole_numbers_are_searched_and_shown(tmp_path: Path) -> None:
+    own_parts.write(tmp_path)
+    call = (*MIXED, "batch_size=64", "sampler=one_by_one")
+    assert "8 trials (8 new)" in run(tmp_path, *call, "study.n_trials=8").stderr
+    done = run(tmp_path, *call, "study.n_trials=20")
+    assert "20 trials (12 new)" in done.stderr
+    (record,) = read_records(open_journal(tmp_path / "mlruns" / "optuna.journal"))
+    assert record.definition.sampler == {
+        "name": "one_by_one",
+        "target": "optuna.samplers._tpe.sampler.TPESampler",
+        "multivariate": False,
+        "n_startup_trials": 3,
+    }
+    values = [trial.hyperparameters for trial in record.trials]
+    assert {each["kind"] for each in values} == {"plain", "heavy"}
+    assert all(("momentum" in each) == (each["kind"] == "heavy") for each in values)
+    assert {each["over"] for each in values} <= {1, 2, 3, 4}
+    assert record.best is not None
+    assert f" {record.best.hyperparameters['kind']} " in done.stdout
+    params = [trial.data.params for trial in runs(tmp_path, "trial")]
+    assert {each["kind"] for each in params} == {"plain", "heavy"}
+
+
+def test_a_sampler_without_a_seed_is_told_in_one_line(tmp_path: Path) -> None:
+    own_parts.write(tmp_path)
+    call = (*MIXED, "batch_size=64", "sampler=own", "study.n_trials=2", "tracking=none")
+    said = run(tmp_path, *call).stderr
+    assert (
+        "nqm_study: sampler: Own takes no seed, so that a study that is resumed need not end as an "
+        "unbroken one\n"
+    ) in said
+
+
 def test_a_module_beside_the_configuration_is_found_from_another_folder(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "work").mkdir()

@@ -174,3 +174,36 @@ def test_a_study_with_failures_resumes_as_an_unbroken_one(tmp_path: Path) -> Non
 def test_three_failures_in_a_row_end_the_study() -> None:
     with pytest.raises(ValueError, match=r"^3 trials in a row failed, KeyError: 'v'$"):
         moody(500, 0.299, 0.51)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        optuna.samplers.TPESampler, optuna.samplers.RandomSampler, optuna.samplers.CmaEsSampler,
+        optuna.samplers.NSGAIISampler, optuna.samplers.NSGAIIISampler,
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_sampler_is_a_class_of_optunas(sampler: type, tmp_path: Path) -> None:
+    def study(n_trials: int, storage: Any = None) -> optuna.Study:
+        return nqm.run_study(
+            PROBLEM, "momentum", target=0.05, n_trials=n_trials, storage=storage, sampler=sampler
+        )
+
+    whole = study(12)
+    for n_trials in (5, 12):
+        resumed = study(n_trials, str(tmp_path / "a.journal"))
+    assert [trial.params for trial in resumed.trials] == [trial.params for trial in whole.trials]
+    assert len({tuple(trial.params.values()) for trial in whole.trials}) == 12
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (dict, r"sampler\._target_=builtins\.dict: must be a sampler of Optuna's, or one with its"),
+        (optuna.samplers.PartialFixedSampler, r"sampler\.fixed_params: is missing"),
+    ],
+)
+def test_what_is_no_sampler_is_one_line(sampler: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        nqm.run_study(PROBLEM, "sgd", target=0.05, n_trials=1, sampler=sampler)

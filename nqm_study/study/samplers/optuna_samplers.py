@@ -33,40 +33,52 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import Range, StudyDefinition, grid_points
+from nqm_study.study.recipes import Recipe, made
 from nqm_study.study.samplers.coordinates import CoordinateSampler, relative_space
 from nqm_study.study.samplers.local_search import LocalSearch, is_local, turns
 from nqm_study.study.space import Search, SearchSpace, point_key
 from nqm_study.study.trials import FAILURE
 
 
-def make_sampler(definition: StudyDefinition, search: Search) -> CoordinateSampler:
+def make_sampler(
+    definition: StudyDefinition, search: Search, own: Recipe | None = None
+) -> CoordinateSampler:
     """Make the sampler of a study, whose trials are in the user's units.
 
     Args:
         definition: the study's.
         search: what is searched, and the first trials.
+        own: how it is made, if it is not one of those here.
 
     Raises:
         ValueError: for an unknown name or a setting the sampler does not have.
     """
     space, seed, settings = search.space, definition.seed, definition.sampler
     name, share = settings["name"], _share(settings)
-    options = {key: v for key, v in settings.items() if key not in ("name", "finish")}
+    options = {k: v for k, v in settings.items() if k not in ("name", "finish", "target")}
     starts: Sequence[Mapping[str, Any]] = search.starts
-    if name == "grid":
+    if name == "grid" and own is None:
         # Points in an order of their own; behind them, any.
         starts = space.grid(grid_points(options, len(space.coordinates) + len(space.choices)))
         order = np.random.default_rng(seed).permutation(len(starts))
         starts, options = [starts[place] for place in order], {}
-    elif name not in (*_ANEW, "qmc"):
+    elif own is None and name not in (*_ANEW, "qmc"):
         known = ", ".join((*_ANEW, "qmc", "grid"))
         raise ValueError(f"sampler.name={name}: must be one of {known}")
 
+    once: BaseSampler | None = None
+    if own is not None and "seed" not in own.names:
+        once = made(own, seed, options)
+
     def anew(number: int) -> BaseSampler:
-        if name == "qmc":
+        if once is not None:
+            return once
+        if name == "qmc" and own is None:
             place = turns(number, share) - turns(len(starts), share)
             return _quietly(_Sobol, space, seed, place, **options)
         entropy = np.random.SeedSequence([seed, number])
+        if own is not None:
+            return _quietly(made, own, int(entropy.generate_state(1)[0]), options)
         make = _ANEW.get(name, RandomSampler)
         if name == "tpe" and space.conditional:
             make = functools.partial(_quietly, TPESampler, group=True)
