@@ -399,7 +399,10 @@ def _rate(
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
         cap = _cap(scales, recipes, definition)
-        return Coordinate("learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap)
+        tight = pace.tight and math.isfinite(cap) and "nesterov" not in pace.recipe.names
+        return Coordinate(
+            "learning_rate", "effective", effective / WIDE, effective * WIDE, cap=cap, tight=tight
+        )
     cap = _cap(scales, recipes, definition)
     if math.isfinite(cap):
         return Coordinate(

@@ -45,7 +45,7 @@ Kind = Literal["itself", "one_minus", "effective", "to_limit"]
 Table = tuple[tuple[float, float], ...]
 
 _TABLES = ("guide", "limits")
-_LEFT_OUT = (*_TABLES, "limit", "integer", "cap", "when")
+_LEFT_OUT = (*_TABLES, "limit", "integer", "cap", "tight", "when")
 """The fields of a coordinate that its JSON values have only where they are in use."""
 
 UNBOUNDED = ("learning_rate", "timescale", "eps", "batch_size")
@@ -74,6 +74,7 @@ class Coordinate:
         when: the values of others under which alone it applies; empty: always.
         cap: the largest learning rate without momentum; with it, it is (1 + momentum) times as
             large, over 1 + 2 momentum with Nesterov's.
+        tight: whether the momentum is Nesterov's, where no hyperparameter says so.
     """
 
     hyperparameter: str
@@ -88,6 +89,7 @@ class Coordinate:
     limits: Table = ()
     integer: bool = False
     cap: float = math.inf
+    tight: bool = False
     when: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @property
@@ -133,7 +135,8 @@ class Coordinate:
     def capped(self, values: Mapping[str, float]) -> float:
         """The largest value, given those that it depends on."""
         momentum = values.get("momentum", 0.0)
-        return self.cap * (1.0 + momentum) / (1.0 + 2.0 * momentum * values.get("nesterov", 0.0))
+        tight = self.tight or values.get("nesterov", 0.0)
+        return self.cap * (1.0 + momentum) / (1.0 + 2.0 * momentum * tight)
 
     def _uncapped(self, coordinate: float, values: Mapping[str, float]) -> float:
         if self.guide:

@@ -1,0 +1,55 @@
+"""A copy of an optimizer under another name, in a user's module, is studied exactly as that is."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import nqm_study as nqm
+from nqm_study.model.optimizers import sgd
+
+PROBLEM = nqm.NoisyQuadratic(nqm.power_law(1000), 64)
+NULL = {"low": None, "high": None}
+DECAY = {**NULL, "scale": "log_one_minus"}
+
+
+@pytest.fixture(scope="module")
+def copies() -> ModuleType:
+    """The module of SGD and momentum, with other names for its classes."""
+    text = Path(sgd.__file__).read_text()
+    for name in ("SGD", "HeavyBall", "Nesterov", "_Momentum"):
+        text = text.replace(f"class {name}(", f"class My{name}(").replace(
+            f"(My{name})", f"({name})"
+        )
+        text = text.replace(f"({name}):", f"(My{name}):").replace(f" {name}(", f" My{name}(")
+    made = ModuleType("my_optimizers")
+    sys.modules[made.__name__] = made
+    exec(compile(text, "my_optimizers", "exec"), made.__dict__)  # noqa: S102 (the package's own)
+    for name in ("MySGD", "MyHeavyBall", "MyNesterov"):
+        getattr(made, name).version = "1"
+    return made
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("family", "name", "given"),
+    [
+        ("sgd", "MySGD", {}),
+        ("momentum", "MyHeavyBall", {"momentum": DECAY}),
+        ("nesterov", "MyNesterov", {"momentum": DECAY}),
+        ("ema", "MySGD", {"ema_decay": DECAY}),
+        ("momentum", "MySGD", {"momentum": DECAY}),
+    ],
+)
+def test_a_copys_trials_are_those_of_what_it_copies(
+    family: str, name: str, given: dict[str, object], schedule: str, copies: ModuleType
+) -> None:
+    here, there = (
+        nqm.run_study(
+            PROBLEM, made, target=0.02, n_trials=25, schedule=schedule, hyperparameters=more
+        )
+        for made, more in ((family, {}), (getattr(copies, name), given))
+    )
+    assert [trial.params for trial in here.trials] == [trial.params for trial in there.trials]
+    assert [trial.values for trial in here.trials] == [trial.values for trial in there.trials]
