@@ -198,7 +198,7 @@ class StudyRecord:
         cost: what the trials cost.
         tracked: which trials have runs of their own in MLflow.
         optimum: the true optimum; None where it was not computed, or no values reach the target.
-        coordinates: the ranges of what the sampler searches, by its names in Optuna.
+        coordinates: the ranges of the coordinates that the sampler searches, by name.
         failures: why trials failed that have no result and do not count, one line each.
         at_edge: what of the best trial is at the end of a range that could go on, in words.
         frontier: where the batch size is searched, the fewest steps that any of the searched

@@ -291,10 +291,10 @@ class SearchSpace:
         def value(name: str, values: Mapping[str, Any]) -> Any:
             place = self._places.get(name)
             key = name if place is None else place.name
-            if isinstance(coordinates, Mapping):
-                found = coordinates[key]
-            else:
+            if callable(coordinates):
                 found = coordinates(key, self.coordinate_distributions[key])
+            else:
+                found = coordinates[key]
             # Rounding must not leave the box that Optuna knows.
             return found if place is None else self._inside(name, place.value(found, values))
 

@@ -90,7 +90,15 @@ def test_a_condition_on_what_is_not_decided_before_is_refused(when: Mapping[str,
         SearchSpace.of(ranges)
 
 
-@pytest.mark.parametrize("sampler", sorted(ALL))
+SLOW = {"gp": pytest.mark.slow}
+"""PyTorch takes seconds to import."""
+
+
+def each_of(names: Mapping[str, object]) -> list[object]:
+    return [pytest.param(name, marks=SLOW.get(name, ())) for name in sorted(names)]
+
+
+@pytest.mark.parametrize("sampler", each_of(ALL))
 def test_a_resumed_study_of_choices_and_conditions_ends_as_an_unbroken_one(
     tmp_path: Path, sampler: str
 ) -> None:
@@ -159,7 +167,7 @@ def stored_by(study: optuna.Study) -> float:
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("name", sorted(PUBLIC))
+@pytest.mark.parametrize("name", each_of(PUBLIC))
 def test_any_of_optunas_samplers_can_be_wrapped(name: str) -> None:
     if name == "gp":
         pytest.importorskip("torch")

@@ -1,5 +1,6 @@
 """A copy of an optimizer under another name, in a user's module, is studied exactly as that is."""
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -19,10 +20,7 @@ def copies() -> ModuleType:
     """The module of SGD and momentum, with other names for its classes."""
     text = Path(sgd.__file__).read_text()
     for name in ("SGD", "HeavyBall", "Nesterov", "_Momentum"):
-        text = text.replace(f"class {name}(", f"class My{name}(").replace(
-            f"(My{name})", f"({name})"
-        )
-        text = text.replace(f"({name}):", f"(My{name}):").replace(f" {name}(", f" My{name}(")
+        text = re.sub(rf"(?<![.\w`]){name}(?=[(:) ])", f"My{name}", text)
     made = ModuleType("my_optimizers")
     sys.modules[made.__name__] = made
     exec(compile(text, "my_optimizers", "exec"), made.__dict__)  # noqa: S102 (the package's own)
