@@ -140,12 +140,11 @@ def python_plan(
     for group, option in chosen.items():
         if not isinstance(option, type):
             choice("family" if group == "optimizer" else group, option, options(group))
-    data = dict(_composed(*(f"{g}={o}" for g, o in chosen.items() if isinstance(o, str))))
+    names = {group: option for group, option in chosen.items() if isinstance(option, str)}
+    data = with_names(_composed(*(f"{g}={o}" for g, o in names.items())), names)
     for group, option in chosen.items():
         if isinstance(option, type):
             data[group] = _section_of(group, option)
-        elif group != "sampler":
-            data[group] = {**data[group], "name": option}
     data = {**data, "target": target, "study": {**data["study"], **study}}
     for name, value in (hyperparameters or {}).items():
         # No hyperparameter of a schedule has the name of an optimizer's.
