@@ -4,15 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import own_parts
 import pytest
-from program import run, runs
+from program import ONE, run, runs
 
 import nqm_study as nqm
 from nqm_study.study.storage.journal import open_journal
-from nqm_study.study.storage.studies import read_records
+from nqm_study.study.storage.studies import ATTRIBUTE, read_records
 
 OWN = ("--config-dir", "my_conf", "optimizer=qhm", "target=0.05")
 
@@ -118,6 +120,25 @@ def test_a_module_beside_the_configuration_is_found_from_another_folder(tmp_path
     given = ("--config-dir", "../parts/my_conf", "optimizer=qhm", "spectrum=two", "target=0.05")
     done = script(tmp_path / "work", *given, "batch_size=64", "study.n_trials=2", "tracking=none")
     assert "2 trials (2 new)" in done
+
+
+@pytest.mark.parametrize("group", ["optimizer", "sampler", "hyperparameters", "code"])
+def test_nothing_that_a_storage_names_is_run(
+    group: str, studied: Path, copied: Callable[[Path], Path]
+) -> None:
+    folder = copied(studied)
+    storage = open_journal(folder / "mlruns" / "optuna.journal")
+    (name,) = optuna.study.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    stored = study.user_attrs[ATTRIBUTE]
+    order = {"_target_": "os.system", "command": f"touch {folder}/ran", "name": "tpe"}
+    definition = {**stored["definition"], group: order}
+    study.set_user_attr(ATTRIBUTE, {**stored, "definition": definition})
+    # Of no form that a study has, it is passed over, and no other is there.
+    run(folder, module="nqm_study.report", status=2 if group == "optimizer" else 0)
+    done = run(folder, *ONE, f"study.name={name}", "study.n_trials=5", status=2)
+    assert done.stderr.startswith(f"nqm_study: study.name={name}: ")
+    assert not (folder / "ran").exists()
 
 
 CHANGED = own_parts.MODULE.replace("1.0 - v * b", "1.0 - v * (1.0 * b)")
