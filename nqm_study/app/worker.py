@@ -163,7 +163,7 @@ def run_planned(
         on_trial: called with each new trial after it was written.
     """
     evaluate = evaluation(plan.problem, plan.recipes, plan.definition)
-    made, search = plan.definition, stored_search(stored)
+    made, search = plan.definition, stored_search(stored).with_limits(plan.search)
     keywords: dict[str, Any] = {
         "n_trials": plan.n_trials,
         "on_trial": on_trial,

@@ -61,8 +61,10 @@ class Pace:
     @functools.cached_property
     def plain(self) -> bool:
         """Whether slow modes move, and fast ones are stable, as those of SGD."""
-        return math.isclose(self.gain(), 1.0, rel_tol=NEAR) and math.isclose(
-            self.limit(), 2.0, rel_tol=NEAR
+        return all(
+            math.isclose(self.gain(**each), 1.0, rel_tol=NEAR)
+            and math.isclose(self.limit(**each), 2.0, rel_tol=NEAR)
+            for each in self.corners()
         )
 
     @functools.cached_property
@@ -85,9 +87,16 @@ class Pace:
         share = float(after / (update.readout @ update.start))
         return -math.log(share) / (LATE * SLOW) if 0.0 < share < 1.0 else math.nan
 
-    def limit(self, **values: float) -> float:
+    def limit(self, **values: Any) -> float:
         """The rate up to which a mode of curvature 1 is stable."""
-        return float(self._made(values).stability_limit(1.0))
+        key = tuple(sorted((n, v) for n, v in values.items() if n in self._own))
+        if key not in self._limits:
+            self._limits[key] = float(self._made(dict(key)).stability_limit(1.0))
+        return self._limits[key]
+
+    @functools.cached_property
+    def _limits(self) -> dict[tuple[tuple[str, Any], ...], float]:
+        return {}
 
     def corners(self) -> Iterator[dict[str, Any]]:
         """The ends of what is searched beside the rate, each with each."""
@@ -107,13 +116,14 @@ class Pace:
 
 
 def _inside(each: Hyperparameter, share: float) -> Any:
-    """A value at a share of what is searched, from 0, its low end, to 1; 0 where it is fitted."""
+    """A value at a share of what is searched, from 0, its low end, to 1."""
     if isinstance(each, Choices):
         return each.values[round(share * (len(each.values) - 1))]
     if not isinstance(each, Range):
         return each
     if each.low is None or each.high is None:
-        return each.low or 0.0
+        # 0, 0.9 and 0.99 of a decay.
+        return 1.0 - 0.01**share if each.scale == "log_one_minus" else each.low or 0.0
     if share in (0.0, 1.0):
         found = each.high if share else each.low
     elif each.scale == "log":

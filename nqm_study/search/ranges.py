@@ -26,6 +26,7 @@ well, and 1 - momentum is as large as that allows, down to its value for large b
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,6 +83,9 @@ times the limit."""
 
 MOST_CHOICES = 4
 """The most choices that the first trials are made for."""
+
+BEYOND_SHARE = 1.2
+"""Rates of other rules are searched up to this many times their own limit of stability."""
 
 STARTS = 5
 """Number of batch sizes across the range that the first trials are at."""
@@ -394,7 +398,7 @@ def _rate(
     momentum: Any = definition.hyperparameters.get("momentum", 0.0)
     pace = Pace(recipes.optimizer, definition.hyperparameters)
     if not pace.plain and not pace.heavy:
-        return _own_rate(scales, start, pace, definition)
+        return _own_rate(scales, start, recipes, definition)
     if momentum != 0.0 and pace.heavy:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
@@ -424,16 +428,36 @@ def _rate(
 
 
 def _own_rate(
-    scales: Scales, start: Mapping[str, float], pace: Pace, definition: StudyDefinition
+    scales: Scales, start: Mapping[str, float], recipes: Recipes, definition: StudyDefinition
 ) -> Coordinate:
-    """The coordinate of a learning rate whose pace is neither SGD's nor heavy ball's."""
-    known = {name: value for name, value in start.items() if name in definition.searched}
-    rate = known.pop("learning_rate")
-    limits = [pace.limit(**{**ends, **known}) for ends in pace.corners()]
-    if not max(limits) > LEAST_GAP:
+    """The coordinate of a learning rate whose pace is neither SGD's nor heavy ball's.
+
+    It is a share of the limit of stability beside the other values: at most 0.9998 of it under a
+    schedule, and at a constant rate a little more than all.
+    """
+    pace = Pace(recipes.optimizer, definition.hyperparameters)
+    known = {name: v for name, v in start.items() if name in definition.searched}
+    share = known.pop("learning_rate") / (pace.limit(**known) / scales.speed)
+    ends = [pace.limit(**{**each, **known}) for each in pace.corners()]
+    limits = [limit / scales.speed for limit in (*ends, pace.limit(**known))]
+    least, most = min(limits), max(limits)
+    if not most * scales.speed > LEAST_GAP:
         raise ValueError(f"optimizer={definition.optimizer}: is unstable at any learning rate")
-    high = min(BEYOND * max(limits) / scales.speed, rate * WIDE * HIGHER)
-    return Coordinate("learning_rate", "itself", rate / WIDE, max(high, 2.0 * rate))
+    constant = recipes.schedule.make is Constant
+    return Coordinate(
+        "learning_rate",
+        "of_limit",
+        min(share, 1.0) / WIDE**2,
+        BEYOND_SHARE if constant else BELOW_LIMIT,
+        open_high=False,
+        limits=((1.0, 0.1 * least), (2.0, WIDE * most)),
+        limit_at=functools.partial(_limit_at, pace, scales.speed),
+    )
+
+
+def _limit_at(pace: Pace, speed: float, values: Mapping[str, Any]) -> float:
+    """The limit of stability beside some values."""
+    return pace.limit(**{n: v for n, v in values.items() if n != "learning_rate"}) / speed
 
 
 def _cap(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> float:

@@ -8,6 +8,7 @@ What Optuna stores are the hyperparameters. Its samplers are shown the coordinat
 | ``one_minus_<name>`` | a decay such as momentum | its effect is set by its distance from 1 |
 | ``effective_learning_rate`` = lr / (1 - momentum) | lr with momentum | it sets the pace, so that the valley of few steps runs along an axis |
 | ``rate_to_limit`` = lr / (limit - lr) | lr without momentum | a log scale far below the limit and of the distance from it close by: at large batches the best rate is a share ~ 1/B below it |
+| ``rate_of_limit`` = lr / limit | lr of another rule | the limit of stability beside the other values straightens the valley |
 | any of these over its guide at the trial's batch size | where the batch size is searched | a best value keeps its place from one batch size to the next |
 """  # noqa: E501 (a table)
 
@@ -41,11 +42,11 @@ from nqm_study.study.definition import (
     searched_json,
 )
 
-Kind = Literal["itself", "one_minus", "effective", "to_limit"]
+Kind = Literal["itself", "one_minus", "effective", "to_limit", "of_limit"]
 Table = tuple[tuple[float, float], ...]
 
 _TABLES = ("guide", "limits")
-_LEFT_OUT = (*_TABLES, "limit", "integer", "cap", "tight", "when")
+_LEFT_OUT = (*_TABLES, "limit", "integer", "cap", "tight", "when", "limit_at")
 """The fields of a coordinate that its JSON values have only where they are in use."""
 
 UNBOUNDED = ("learning_rate", "timescale", "eps", "batch_size")
@@ -75,6 +76,8 @@ class Coordinate:
         cap: the largest learning rate without momentum; with it, it is (1 + momentum) times as
             large, over 1 + 2 momentum with Nesterov's.
         tight: whether the momentum is Nesterov's, where no hyperparameter says so.
+        limit_at: of ``of_limit``, the limit beside other values; it is no part of what is stored.
+            ``limits`` then has the least and the largest of those that may come.
     """
 
     hyperparameter: str
@@ -91,6 +94,9 @@ class Coordinate:
     cap: float = math.inf
     tight: bool = False
     when: Mapping[str, Value] = field(default_factory=dict, hash=False)
+    limit_at: Callable[[Mapping[str, Any]], float] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     @property
     def name(self) -> str:
@@ -99,6 +105,8 @@ class Coordinate:
             return f"one_minus_{self.hyperparameter}"
         if self.kind == "effective":
             return f"effective_{self.hyperparameter}"
+        if self.kind == "of_limit":
+            return "rate_of_limit"
         return "rate_to_limit" if self.kind == "to_limit" else self.hyperparameter
 
     @property
@@ -117,6 +125,8 @@ class Coordinate:
         elif self.kind == "effective":
             least, most = boxes.get("momentum", (0.0, 0.0))
             low, high = low * (1.0 - most), high * (1.0 - least)
+        elif self.kind == "of_limit":
+            low, high = low * self.limits[0][1], high * self.limits[-1][1]
         elif self.kind == "to_limit":
             limits = [limit for _, limit in self.limits] or [self.limit]
             low, high = min(limits) * (low / (1.0 + low)), max(limits) * (high / (1.0 + high))
@@ -146,6 +156,8 @@ class Coordinate:
             return 1.0 - min(coordinate, 1.0) if self.guide else 1.0 - coordinate
         if self.kind == "effective":
             return coordinate * (1.0 - values.get("momentum", 0.0))
+        if self.kind == "of_limit":
+            return self._limit(values) * coordinate
         if self.kind == "to_limit":
             return self._limit(values) * (coordinate / (1.0 + coordinate))
         return round(coordinate) if self.integer else coordinate
@@ -162,12 +174,16 @@ class Coordinate:
         if self.kind == "effective":
             gap = 1.0 - values.get("momentum", 0.0)
             return value / gap if gap > 0.0 else math.inf
+        if self.kind == "of_limit":
+            return value / self._limit(values)
         if self.kind == "to_limit":
             limit = self._limit(values)
             return value / (limit - value) if value < limit else math.inf
         return value
 
     def _limit(self, values: Mapping[str, float]) -> float:
+        if self.limit_at is not None:
+            return self.limit_at(values)
         return between(self.limits, values[BATCH_SIZE]) if self.limits else self.limit
 
     def clipped(self, coordinate: float) -> float:
@@ -332,7 +348,8 @@ class SearchSpace:
         """Hyperparameters at the end of a range that could go on, in words."""
         found = []
         for each in self.coordinates:
-            if each.hyperparameter not in values:
+            unknown = each.kind == "of_limit" and each.limit_at is None
+            if each.hyperparameter not in values or unknown:
                 continue
             share = each.share(each.of(values))
             low = share < AT_EDGE and each.open_low
@@ -363,7 +380,9 @@ class SearchSpace:
             # What is not in use is left out: JSON has no infinity.
             {
                 name: value
-                for name, value in dataclasses.asdict(each).items()
+                for name, value in dataclasses.asdict(
+                    dataclasses.replace(each, limit_at=None)
+                ).items()
                 if name not in _LEFT_OUT or value != getattr(Coordinate, name, {})
             }
             for each in self.coordinates
@@ -410,8 +429,17 @@ class Search:
     space: SearchSpace
     starts: tuple[Mapping[str, Any], ...] = ()
 
+    def with_limits(self, other: Search) -> Search:
+        """The same with the limits of another search, which are not stored."""
+        limits = {each.name: each.limit_at for each in other.space.coordinates}
+        coordinates = tuple(
+            dataclasses.replace(each, limit_at=limits.get(each.name))
+            for each in self.space.coordinates
+        )
+        return Search(dataclasses.replace(self.space, coordinates=coordinates), self.starts)
+
     def to_json(self) -> dict[str, Any]:
-        """The search as JSON values; ``from_json`` is its inverse."""
+        """The search as JSON values; ``from_json`` is its inverse, but for the limits."""
         return {"space": self.space.to_json(), "starts": [dict(each) for each in self.starts]}
 
     @classmethod
