@@ -207,3 +207,29 @@ def test_a_sampler_is_a_class_of_optunas(sampler: type, tmp_path: Path) -> None:
 def test_what_is_no_sampler_is_one_line(sampler: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         nqm.run_study(PROBLEM, "sgd", target=0.05, n_trials=1, sampler=sampler)
+
+
+HUB = """
+import optuna
+import optunahub
+
+
+class EvenSampler(optunahub.samplers.SimpleBaseSampler):
+    def __init__(self, seed=None):
+        super().__init__()
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+
+    def sample_relative(self, study, trial, search_space):
+        ask = self._random.sample_independent
+        return {name: ask(study, trial, name, each) for name, each in search_space.items()}
+"""
+
+
+def test_a_sampler_of_optunahub_is_taken(tmp_path: Path) -> None:
+    hub = pytest.importorskip("optunahub")
+    package = tmp_path / "package" / "samplers" / "even"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(HUB)
+    made = hub.load_local_module("samplers/even", registry_root=str(tmp_path / "package"))
+    study = nqm.run_study(PROBLEM, "momentum", target=0.05, n_trials=6, sampler=made.EvenSampler)
+    assert len({trial.params["learning_rate"] for trial in study.trials}) == 6
