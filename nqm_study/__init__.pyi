@@ -58,6 +58,7 @@ from .model.schedules.computed.optimal import (
     OptimalSchedule as OptimalSchedule,
     optimal_schedule as optimal_schedule,
 )
+from .model.schedules.one_minus_sqrt import OneMinusSqrt as OneMinusSqrt
 from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
