@@ -46,7 +46,7 @@ def test_the_true_optimum_is_inside_at_every_batch_size(
 ) -> None:
     made = plan(2.0**exponent, family, spectrum, target=0.02 * spectrum.initial_risk)
     space = made.search.space
-    optimum = true_optimum(made.problem, made.recipes, made.definition, space)
+    optimum = true_optimum(made.problem, made.recipes, made.definition)
     assert optimum is not None
     assert space.at_edge(optimum.hyperparameters) == ()
     for each in space.coordinates:
