@@ -84,8 +84,9 @@ def run_study(
         warm_start: whether the first trial is the one that a rule says for the problem.
         enqueue: hyperparameters of trials that come before, each inside its range; what is left out
             is as the rule has it.
-        truth: whether the true optimum is computed and kept with the study: True where ``tuned``
-            gives it exactly, ``"all"`` for Adam and under a schedule too.
+        truth: whether the true optimum is computed and kept with the study, by the search that
+            ``tuned`` is: True where it takes seconds, of SGD in all its forms; ``"all"`` for
+            Adam, classes of your own, and more than four values at once too.
         max_growth: as in ``steps_to_target``: a trial whose loss rises above this many times the
             first one is ``diverged``.
 
@@ -339,8 +340,8 @@ class Benchmark:
     def optimum(self) -> Optimum | None:
         """The fewest steps of the family and where they are; None where none reach the target.
 
-        Computed at the first call: tenths of a second, with momentum some seconds; under a schedule
-        or of Adam up to minutes, and not exact.
+        Computed at the first call: tenths of a second, with momentum and under a schedule some
+        seconds; of Adam up to minutes. Under a schedule and of Adam it is not exact.
         """
         return true_optimum(self.problem, self._plan.recipes, self._plan.definition)
 

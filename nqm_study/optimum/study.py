@@ -18,7 +18,10 @@ from nqm_study.study.recipes import Recipes
 from nqm_study.study.records import Optimum
 
 Truth = bool | Literal["all"]
-"""Which optima are computed beside a study: none, those that are exact, or all."""
+"""Which optima are computed beside a study: none, those that take seconds, or all."""
+
+MOST_SEARCHED = 4
+"""The most hyperparameters of SGD under a schedule that a dense search of seconds is over."""
 
 DECAYS = ("momentum", "ema_decay")
 """What may be free beside the rate where the optimum is exact, one of them."""
@@ -41,7 +44,10 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether the optimum of a study is to be computed."""
     if not definition.searched or recipes.schedule.computed:
         return False
-    return truth == "all" or (truth and is_exact(recipes, definition))
+    # In seconds: Adam's risk takes longer, and more coordinates, or functions of the user's, do.
+    own = definition.code
+    quick = recipes.optimizer.make is SGD and len(definition.searched) <= MOST_SEARCHED and not own
+    return truth == "all" or (truth and (quick or is_exact(recipes, definition)))
 
 
 def true_optimum(
