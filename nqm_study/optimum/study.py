@@ -45,8 +45,9 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     if not definition.searched or recipes.schedule.computed:
         return False
     # In seconds: Adam's risk takes longer, and more coordinates, or functions of the user's, do.
-    own = definition.code
-    quick = recipes.optimizer.make is SGD and len(definition.searched) <= MOST_SEARCHED and not own
+    free = [definition.hyperparameters[name] for name in definition.searched]
+    ranges = len(free) <= MOST_SEARCHED and all(isinstance(each, Range) for each in free)
+    quick = recipes.optimizer.make is SGD and ranges and not definition.code
     return truth == "all" or (truth and (quick or is_exact(recipes, definition)))
 
 
