@@ -5,6 +5,7 @@ from .api import (
     run_study as run_study,
     studies_frame as studies_frame,
     trials_frame as trials_frame,
+    tuned as tuned,
 )
 from .model.crossing import (
     risk_curve as risk_curve,
@@ -63,10 +64,9 @@ from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
 )
-from .optimum.families import ShapeFamily as ShapeFamily
 from .optimum.tuned import (
+    ShapeFamily as ShapeFamily,
     Tuned as Tuned,
-    tuned as tuned,
 )
 from .report import plot as plot
 from .study.samplers.coordinates import CoordinateSampler as CoordinateSampler

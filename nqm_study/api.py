@@ -18,15 +18,21 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from nqm_study.app.worker import open_planned, run_planned
+from nqm_study.config.hyperparameters import ends
 from nqm_study.config.plan import StudyPlan, python_plan
+from nqm_study.model.linear.fewest_steps import LONGEST
+from nqm_study.model.linear.members import require_fixable
+from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules import Schedule, ScheduleLike
+from nqm_study.optimum.dense_search import MOST_EVALUATIONS
 from nqm_study.optimum.study import Truth, true_optimum
-from nqm_study.study.evaluation import evaluation
+from nqm_study.optimum.tuned import ShapeFamily, Tuned, optimum, under_shape
+from nqm_study.study.evaluation import evaluation, parts_of_run
 from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.space import SearchSpace
 from nqm_study.study.storage.backends import located, require_writable
@@ -81,8 +87,9 @@ def run_study(
         warm_start: whether the first trial is the one that a rule says for the problem.
         enqueue: hyperparameters of trials that come before, each inside its range; what is left out
             is as the rule has it.
-        truth: whether the true optimum is computed and kept with the study: True where ``tuned``
-            gives it exactly, ``"all"`` for Adam and under a schedule too.
+        truth: whether the true optimum is computed and kept with the study, by the search that
+            ``tuned`` is: True where it takes seconds, of SGD in all its forms; ``"all"`` for
+            Adam, classes of your own, and more than four values at once too.
         max_growth: as in ``steps_to_target``: a trial whose loss rises above this many times the
             first one is ``diverged``.
 
@@ -134,6 +141,78 @@ def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
     stored = open_planned(plan, storage)
     run_planned(plan, stored)
     return stored
+
+
+def tuned(
+    problem: NoisyQuadratic,
+    family: str | type[Optimizer],
+    *,
+    schedule: str | type[Schedule] | ScheduleLike | ShapeFamily = "constant",
+    hyperparameters: Mapping[str, Any] | None = None,
+    target: float = 0.01,
+    max_steps: int = 10**9,
+    most_evaluations: int = MOST_EVALUATIONS,
+    max_growth: float | None = MAX_GROWTH,
+    **fixed: float,
+) -> Tuned:
+    """The fewest steps to a target over all hyperparameters of a family: a study's true optimum.
+
+    What is free, and in which ranges, is as in a study of ``run_study``; the shape of a schedule is
+    free where it is named, by what its configuration searches, or is a ``ShapeFamily``.
+
+    For SGD at a constant rate, with momentum or ema_decay free or neither, the result is the best
+    of all local optima over all values, found from a dense start, each exact to the step. Else it
+    is the best of a dense search of the ranges. Both are proved only as far as they are dense; the
+    tests compare them with wide random searches. Under a schedule the largest rate is searched up
+    to 0.9998 of the limit of stability at a constant rate.
+
+    Args:
+        problem: spectrum and batch size.
+        family: name of an optimizer's configuration, or a class, as in ``run_study``.
+        schedule: multiplies the learning rate: name of a configuration, or a class; or a schedule
+            or function whose shape is fixed, or a family of shapes.
+        hyperparameters: values or ranges, as in ``run_study``.
+        target: expected loss to reach, > 0.
+        max_steps: the most steps that count, >= 0.
+        most_evaluations: a limit on the work of a dense search, >= 1.
+        max_growth: members count only if their expected loss does not rise above this many times
+            the first one on the way, as in ``steps_to_target``.
+        **fixed: hyperparameters but the learning rate, to be held at these values:
+            ``tuned(problem, "momentum", momentum=0.9)`` is the best rate for that momentum.
+
+    Raises:
+        ValueError: if a value is outside its range or of the wrong kind.
+    """
+    if not isinstance(problem, NoisyQuadratic):
+        raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
+    target = require_number("target", target, above=0.0)
+    max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
+    most_evaluations = require_integer("most_evaluations", most_evaluations, least=1)
+    plan = python_plan(
+        problem,
+        family,
+        schedule=schedule if isinstance(schedule, (str, type)) else "constant",
+        hyperparameters=hyperparameters,
+        target=min(target, 0.5 * problem.spectrum.initial_risk),
+        max_growth=require_growth(max_growth),
+    )
+    recipes, definition, factor = plan.recipes, plan.definition, 1.0
+    if not isinstance(schedule, (str, type)):
+        recipes, definition, factor = under_shape(recipes, definition, schedule)
+    known = (*recipes.optimizer.names, *definition.hyperparameters)
+    fixable = [name for name in dict.fromkeys(known) if name != "learning_rate"]
+    require_fixable(fixed, fixable)
+    definition = replace(
+        definition,
+        hyperparameters={**definition.hyperparameters, **fixed},
+        target=target,
+        max_steps=max_steps,
+    )
+    if recipes.schedule.computed or not definition.searched:
+        raise ValueError(f"schedule={schedule}, hyperparameters: must leave something to search")
+    for values in ends(definition.hyperparameters):
+        parts_of_run(problem, recipes, definition, values)  # refuses values out of range
+    return optimum(problem, recipes, definition, factor=factor, most_evaluations=most_evaluations)
 
 
 def studies_frame(source: Source = "mlruns") -> DataFrame:
@@ -266,10 +345,10 @@ class Benchmark:
     def optimum(self) -> Optimum | None:
         """The fewest steps of the family and where they are; None where none reach the target.
 
-        Computed at the first call: tenths of a second, with momentum some seconds; under a schedule
-        or of Adam up to minutes, and not exact.
+        Computed at the first call: tenths of a second, with momentum and under a schedule some
+        seconds; of Adam up to minutes. Under a schedule and of Adam it is not exact.
         """
-        return true_optimum(self.problem, self._plan.recipes, self._plan.definition, self.space)
+        return true_optimum(self.problem, self._plan.recipes, self._plan.definition)
 
     def regret(self, study: Study | Sequence[FrozenTrial]) -> Array:
         """Relative excess of the fewest steps over the optimum's after each finished trial.

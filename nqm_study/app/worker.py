@@ -139,10 +139,9 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     made = plan.definition
     if made.two_objectives:
         if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.recipes, made):
-            note(study, "frontier", true_frontier(plan.problem, made))
+            note(study, "frontier", true_frontier(plan.problem, plan.recipes, made))
     elif wanted(plan.truth, plan.recipes, made) and not noted(study, "optimum"):
-        optimum = true_optimum(plan.problem, plan.recipes, made, plan.search.space)
-        note(study, "optimum", optimum)
+        note(study, "optimum", true_optimum(plan.problem, plan.recipes, made))
     return study
 
 

@@ -88,7 +88,7 @@ class Study:
         description="trials that come first", examples=["[{learning_rate: 0.1}]"]
     )
     truth: Switch | Literal["all"] = Field(
-        description="true optima beside the search: where they are exact, or all"
+        description="true optima beside the search: where they take seconds, or all"
     )
 
 

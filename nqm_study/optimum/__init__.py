@@ -1,6 +1,6 @@
 """The yardstick of a study: the fewest steps that any values of its hyperparameters could take.
 
-Here: exact optima of linear families (tuned), dense searches of all others, the optimum of a study.
-To import: tuned, study, families.ShapeFamily; dense_search for another evaluation.
+Here: exact optima of linear families (tuned), dense searches of all others, those of studies.
+To import: tuned, study; dense_search for another evaluation.
 Never here: Optuna, storage, or a search whose answer depends on a seed.
 """

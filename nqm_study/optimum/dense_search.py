@@ -21,10 +21,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.outcome import Crossing
@@ -86,6 +87,12 @@ class Coordinate:
             value = -math.expm1(scaled)
         return min(max(value, float(self.low)), float(self.high))
 
+    def fraction(self, value: float) -> float:
+        """The fraction of the range at which a value is; the inverse of ``at``."""
+        first, last = self._scaled(self.low), self._scaled(self.high)
+        inside = min(max(value, float(self.low)), float(self.high))
+        return (self._scaled(inside) - first) / (last - first)
+
     def _scaled(self, value: float) -> float:
         if self.scale == "log":
             return math.log(value)
@@ -133,17 +140,30 @@ Risk = Callable[[Mapping[str, float], int], float]
 HOPELESS = 1e3
 """Stands for the logarithm of a risk that is no number."""
 
-PER_DIMENSION = 40
-"""The most probes of a rough descent, for each coordinate."""
+BARRED = 1.0
+"""The excess where the loss grows too much on the way."""
 
-PRECISE = 4
-"""Times as many for a precise one."""
+CALLS = 60
+"""The most probes of one simplex, for each coordinate."""
 
 STEP = 0.2
 """Size of the first simplex of a descent, on a log scale; 1/16 of the range on a linear one."""
 
-GAIN = 1e-4
-"""A precise descent begins anew while this is gained, in the logarithm of the risk."""
+ROUGH, FLAT = 1e-3, 0.01
+"""A simplex is done where its values are as near in the logarithm of the risk: roughly, and for the
+end, times 1 / T, so that a small part of a step is left."""
+
+SMALL = 3e-3
+"""And where it is as small, as a share of the ranges."""
+
+FAR = 20.0
+"""A simplex is given up where it misses the target by so many times its values' difference."""
+
+ANEW = 30.0
+"""A descent's simplex begins anew while so many times that near are gained."""
+
+CLOSE = 0.01
+"""Share of the steps from which on a descent is for the end."""
 
 
 class SpentError(Exception):
@@ -184,6 +204,10 @@ class Descent:
         pairs = zip(self.coordinates, place.tolist(), strict=True)
         return {each.name: each.at(fraction) for each, fraction in pairs}
 
+    def place_of(self, values: Mapping[str, float]) -> Array:
+        """The place of some values, inside the box."""
+        return np.array([each.fraction(values[each.name]) for each in self.coordinates])
+
     def hopeless(self, place: Array) -> bool:
         """Whether an evaluation or an overflow there showed that no number of steps will do."""
         return place.tobytes() in self._hopeless
@@ -223,56 +247,76 @@ class Descent:
 
     def look(self, place: Array) -> float:
         """The excess one step before the best; what seems to be better is evaluated."""
-        limit = self.limit
-        excess = self.excess(place, limit) if limit > 0 else HOPELESS
-        if excess <= 0.0 and self._risk is not None and self.evaluate(place, limit).steps is None:
-            return 1e-9
+        return self.certain(place, self.limit)
+
+    def certain(self, place: Array, steps: int) -> float:
+        """The excess after ``steps``, above 0 where an evaluation shows that it is missed."""
+        excess = self.excess(place, steps) if steps > 0 else HOPELESS
+        if excess <= 0.0 and self._risk is not None:
+            found = self.evaluate(place, steps)
+            if found.steps is None:
+                return BARRED if found.status == "diverged" else 1e-9
         return excess
 
     def descend(self, place: Array, size: float = 1.0) -> None:
         """From a place at the target, go to the least steps around.
 
-        The place of least risk after T steps reaches the target in fewer; from there again.
+        The place of least risk after T steps reaches the target in fewer; from there again, and
+        roughly as long as that gains much. Where that place does not count, since the loss grows on
+        the way there, the way is along where it begins to.
         """
-        while self.limit > 0:
-            before = self.limit
-            place = self.least(place, before, size, precise=True)[0]
-            self.evaluate(place, before)
-            if self.limit >= before:
+        rough, excess = True, self.excess
+        while (before := self.limit) > 0:
+            near = ROUGH if rough else FLAT / before
+            found = self.least(place, before, size, near, excess)[0]
+            status = self.evaluate(found, before).status
+            if self.limit < before:
+                place, size = found, min(size, 0.3)
+                rough = rough and self.limit < (1.0 - CLOSE) * before
+            elif status == "diverged" and excess != self.certain:
+                excess = self.certain
+            elif rough:
+                rough = False
+            else:
                 return
-            size = min(size, 0.3)
 
     def least(
-        self, start: Array, steps: int, size: float, *, precise: bool = False
+        self,
+        start: Array,
+        steps: int,
+        size: float,
+        near: float,
+        excess: Callable[[Array, int], float],
+        *,
+        below: bool = False,
     ) -> tuple[Array, float]:
-        """A local minimum of the excess after ``steps``, and its value."""
-        import scipy.optimize
+        """A local minimum of the excess after ``steps``, and its value.
 
+        Args:
+            start: where the simplex begins.
+            steps: the length of the runs.
+            size: of the simplex, in units of ``steps``.
+            near: how near its values are in the end.
+            excess: ``excess`` or ``certain``.
+            below: whether only what is at most 0 counts.
+        """
         place, value = start, math.inf
-        dimension = start.size
-        minimize: Any = scipy.optimize.minimize
+        box = np.zeros(start.size), np.ones(start.size)
         while True:
-            offsets = size * self.steps
             # Away from the nearer end of each range, so that the simplex is not flat.
-            offsets = np.where(place + offsets > 1.0, -offsets, offsets)
-            simplex = np.vstack((place, place + np.diag(offsets)))
-            found = minimize(
-                lambda x: self.excess(np.clip(x, 0.0, 1.0), steps),
-                place,
-                method="Nelder-Mead",
-                bounds=[(0.0, 1.0)] * dimension,
-                options={
-                    "initial_simplex": simplex,
-                    "adaptive": dimension > 2,
-                    "xatol": 1e-6 if precise else 1e-3,
-                    "fatol": 1e-10 if precise else 1e-4,
-                    "maxfev": PER_DIMENSION * dimension * (PRECISE if precise else 1),
-                },
-            )
-            gained = value - float(found.fun)
+            sides = size * np.where(place + size * self.steps > 1.0, -self.steps, self.steps)
+            found, least = simplex.least(
+                lambda x: excess(x, steps), place, sides.tolist(), box,
+                lambda size, least, most: (
+                    (size <= SMALL and most - least <= near)
+                    or (below and least > FAR * (most - least))
+                ),
+                CALLS * start.size,
+            )  # fmt: skip
+            gained = value - least
             if gained > 0.0:
-                place, value = np.clip(found.x, 0.0, 1.0), float(found.fun)
-            if not precise or gained <= GAIN or dimension == 1:
+                place, value = found, least
+            if below or gained <= ANEW * near or start.size == 1:
                 return place, value
             size *= 0.5
 
@@ -300,10 +344,10 @@ MOST_EVALUATIONS = 100_000
 ALONG_A_LINE = 0.12
 """The most distance of neighbours, on a log scale, where there is one coordinate."""
 
-POINTS = {2: 10, 3: 10}
+POINTS = {2: 8, 3: 9, 4: 9}
 """Binary logarithms of the number of points by dimension."""
 
-MOST_POINTS = 11
+MOST_POINTS = 10
 """The same in more dimensions."""
 
 FIRST = 64
@@ -325,6 +369,10 @@ AROUND = 4
 
 CLOUDS = (0.2, 0.06, 0.02, 0.006)
 """Half the widths of the clouds, as fractions of the ranges."""
+
+
+CREEP = 5e-4
+"""The clouds are drawn again while that gains such a share of the steps."""
 
 
 @dataclass(frozen=True)
@@ -354,6 +402,7 @@ def dense_search(
     *,
     target: float,
     risk: Risk | None = None,
+    starts: Iterable[Mapping[str, float]] = (),
     max_steps: int = 10**9,
     most_evaluations: int = MOST_EVALUATIONS,
 ) -> Optimum:
@@ -368,6 +417,7 @@ def dense_search(
         risk: values by name and a number of steps T >= 1 -> about the risk after T of T steps. It
             must be smooth and may be a few percent off, as ``last_risk`` is; it saves most
             evaluations.
+        starts: values that are likely to be near the best; the search begins with them.
         max_steps: the most steps that count, >= 0.
         most_evaluations: the most evaluations and quick risks, >= 1; the best so far counts.
 
@@ -385,6 +435,8 @@ def dense_search(
     state = Descent(evaluate, box, target, risk, max_steps, most)
     complete = True
     try:
+        for start in starts:
+            state.evaluate(state.place_of(start), state.limit)
         _search(state)
     except SpentError:
         complete = False
@@ -402,13 +454,16 @@ def _search(state: Descent) -> None:
     points = fill(dimension, logarithm)
     if not _reach(state, points):
         return
-    lowest = [(state.look(place), index) for index, place in enumerate(points)]
     state.descend(_best(state))
-    # The best is better now; what was low before is seen again.
-    lowest = sorted(lowest)[: max(len(points) // 4, 8)]
-    excess = np.full(len(points), HOPELESS)
-    for _, index in lowest:
-        excess[index] = state.look(points[index])
+    before = state.limit
+    excess = np.array([state.look(place) for place in points])
+    if state.limit < before:
+        state.descend(_best(state))
+        # The best is better now; what was low before is seen again.
+        lowest = np.argsort(excess, kind="stable")[: max(len(points) // 4, 8)]
+        excess = np.full(len(points), HOPELESS)
+        for index in lowest.tolist():
+            excess[index] = state.look(points[index])
     size = 0.5 * len(points) ** (-1.0 / dimension) / float(np.max(state.steps))
     for place in _minima(points, excess, dimension)[:MINIMA]:
         _try(state, place, max(size, 1.0))
@@ -421,7 +476,7 @@ def _search(state: Descent) -> None:
             seen = np.array([state.look(place) for place in around])
             for place in _minima(around, seen, dimension)[:AROUND]:
                 _try(state, place, max(0.3 * width / float(np.max(state.steps)), 0.05))
-        improved = state.limit < before
+        improved = before - state.limit >= max(1.0, CREEP * before)
 
 
 def _reach(state: Descent, points: Array) -> bool:
@@ -443,7 +498,7 @@ def _reach(state: Descent, points: Array) -> bool:
         # No point does, but there may be a way down from the lowest ones.
         seen = sorted((state.excess(place, steps), index) for index, place in enumerate(points))
         for _, index in seen[:AROUND]:
-            place, excess = state.least(points[index], steps, 1.0)
+            place, excess = state.least(points[index], steps, 1.0, ROUGH, state.excess)
             if excess <= 0.0 and state.evaluate(place, steps).steps is not None:
                 break
     return state.crossing is not None
@@ -454,7 +509,7 @@ def _try(state: Descent, start: Array, size: float) -> None:
     steps = state.limit
     if steps < 1:
         return
-    place, excess = state.least(start, steps, size)
+    place, excess = state.least(start, steps, size, FLAT / steps, state.excess, below=True)
     if excess > 0.0:
         return
     state.evaluate(place, steps)

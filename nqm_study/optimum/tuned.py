@@ -1,7 +1,8 @@
-"""The true optimum of a family of optimizers: the yardstick of every search.
+"""The true optimum of what a study searches: the yardstick of every search.
 
-What follows is for the linear ones at a constant rate; for Adam and under schedules, where a risk
-costs more and is smooth only nearly, see optimum/dense_search.py.
+The families and what is free of them are those of studies: a definition and its recipes. What
+follows is for the linear ones at a constant rate; for Adam and under schedules, where a risk costs
+more and is smooth only nearly, see optimum/dense_search.py, in the study's own ranges.
 
 The fewest steps of a family are the smallest T for which some hyperparameters theta give a risk
 L_T(theta) at most the target: the first crossing of theta is then at T or before it, and no theta
@@ -22,20 +23,31 @@ reaches the target, and when, is always said by the search that ``steps_to_targe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from nqm_study.model.crossing import steps_to_target
-from nqm_study.model.linear.fewest_steps import LONGEST, Tuning
-from nqm_study.model.linear.members import FAMILIES, Family
-from nqm_study.model.numerics.require import require_growth, require_integer, require_number
+from nqm_study.model.crossing import last_risk, steps_to_target
+from nqm_study.model.linear.fewest_steps import Tuning
+from nqm_study.model.linear.members import Family
+from nqm_study.model.linear.runs import largest_factor
 from nqm_study.model.optimizers import Optimizer
-from nqm_study.model.outcome import MAX_GROWTH
+from nqm_study.model.outcome import Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
-from nqm_study.optimum.dense_search import MOST_EVALUATIONS
-from nqm_study.optimum.families import ADAM_FAMILIES, AdamFamily, DenseTuning, ShapeFamily
-
-CONSTANT = Constant()
+from nqm_study.optimum.dense_search import (
+    MOST_EVALUATIONS,
+    Coordinate,
+    Scale,
+    as_coordinates,
+    dense_search,
+)
+from nqm_study.optimum.study import DECAYS, is_exact
+from nqm_study.search.ranges import fit
+from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.evaluation import parts_of_run
+from nqm_study.study.recipes import CONSTANT, Recipe, Recipes, set_by_policy
+from nqm_study.study.space import Search
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,11 @@ class Tuned:
         steps: the fewest steps to the target; None where no member reaches it within max_steps.
         optimizer: a member that takes them; None as well.
         schedule: the schedule under which it does; None as well.
-        exact: whether each local optimum is exact to the step, as for linear families at a constant
+        exact: whether each local optimum is exact to the step, as for SGD's families at a constant
             rate; False: the best of a dense search.
         evaluations: risks and crossings that the dense search computed; None without one.
         complete: False where the dense search was ended by its limit.
+        hyperparameters: of both, by name, as a study has them; empty where there are none.
     """
 
     steps: int | None
@@ -58,84 +71,173 @@ class Tuned:
     exact: bool = True
     evaluations: int | None = None
     complete: bool = True
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
-def tuned(
+@dataclass(frozen=True)
+class ShapeFamily:
+    """A schedule for every choice of some values.
+
+    ``ShapeFamily(lambda values: Cosine(**values), {"final_fraction": (1e-4, 1.0, "log")})``
+
+    Args:
+        make: the values by name -> the schedule; any values within the ranges must do.
+        free: the free values: name -> (low, high, scale), as in ``Coordinate``; at least one.
+
+    Raises:
+        ValueError: if a range is none, or the values at its ends make no schedule.
+    """
+
+    make: Callable[[Mapping[str, float]], Schedule]
+    free: Mapping[str, tuple[float, float, Scale]]
+
+    def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise ValueError(f"make={self.make!r}: must be a function")
+        if not isinstance(self.free, Mapping):
+            raise ValueError(f"free={self.free!r}: must map names to (low, high, scale)")
+        for schedule in self.ends:
+            if not isinstance(schedule, Schedule):
+                raise ValueError(f"make(...)={schedule!r}: must be a Schedule")
+
+    @property
+    def ends(self) -> tuple[Schedule, Schedule]:
+        """The schedules with all values at their lows, and at their highs."""
+        free = as_coordinates(self.free)
+        low, high = (self.make({each.name: each.at(end) for each in free}) for end in (0.0, 1.0))
+        return low, high
+
+
+def under_shape(
+    recipes: Recipes, definition: StudyDefinition, shape: ScheduleLike | ShapeFamily
+) -> tuple[Recipes, StudyDefinition, float]:
+    """A study under a schedule that is given itself, or by the family of its shapes.
+
+    Returns:
+        The study's recipes and definition, and the schedule's largest factor.
+
+    Raises:
+        ValueError: if it is no schedule, or a free value has the name of a hyperparameter.
+    """
+    given: dict[str, Any]
+    if isinstance(shape, ShapeFamily):
+        ends, make = shape.ends, shape.make
+        given = {name: Range(*each) for name, each in shape.free.items()}
+        recipe = Recipe(lambda **values: make(values))
+    else:
+        one = as_schedule(shape)
+        ends, given, recipe = (one, one), {}, Recipe(lambda: one)
+        if isinstance(one, Constant):
+            recipe = CONSTANT
+            given = {"warmup_fraction": one.warmup_fraction} if one.warmup_fraction else {}
+    for name in given:
+        if name in recipes.optimizer.names:
+            raise ValueError(f"free={name}: must not be a hyperparameter of the optimizer")
+    factor = max(min(map(largest_factor, ends)), 1e-30)
+    return (
+        replace(recipes, schedule=recipe),
+        replace(definition, hyperparameters={**definition.hyperparameters, **given}),
+        # Samples of a schedule miss its peak by so much.
+        factor if abs(factor - 1.0) > 0.01 else 1.0,
+    )
+
+
+def optimum(
     problem: NoisyQuadratic,
-    family: str,
+    recipes: Recipes,
+    definition: StudyDefinition,
     *,
-    schedule: ScheduleLike | ShapeFamily = CONSTANT,
-    target: float = 0.01,
-    max_steps: int = 10**9,
+    factor: float = 1.0,
     most_evaluations: int = MOST_EVALUATIONS,
-    max_growth: float | None = MAX_GROWTH,
-    **fixed: float,
 ) -> Tuned:
-    """The fewest steps to a target over all hyperparameters of a family.
+    """The fewest steps over all values of what a study searches.
 
-    Learning rates are free, and momentum (``momentum``, ``nesterov``), ema_decay (``ema``) or beta1
-    and beta2 (``adam_full``); the rest is as in the family's configuration: ``sgd``, ``momentum``,
-    ``nesterov``, ``ema``, ``preconditioned``, which is SGD with preconditioner_power 0.5, ``adam``,
-    ``rmsprop`` and ``adam_full``. The shape of a schedule is free where it is a ``ShapeFamily``.
-
-    For linear families at a constant rate the result is the best of all local optima found from a
-    dense start, each exact to the step. Else it is the best of a dense search. Both are proved only
-    as far as they are dense; the tests compare them with wide random searches. Under a schedule the
-    largest rate is searched up to 0.9998 of the limit of stability at a constant rate.
+    Where it is exact it is over all values, also those outside of the ranges searched. Elsewhere it
+    is the best of a dense search of the study's ranges.
 
     Args:
         problem: spectrum and batch size.
-        family: one of these names.
-        schedule: multiplies the learning rate; one whose shape is fixed, or a family of shapes.
-        target: expected loss to reach, > 0.
-        max_steps: the most steps that count, >= 0.
+        recipes: how its optimizer and its schedule are made.
+        definition: the study's, at one batch size.
+        factor: rates are given for a schedule whose largest factor is this.
         most_evaluations: a limit on the work of a dense search, >= 1.
-        max_growth: members count only if their expected loss does not rise above this many times
-            the first one on the way, as in ``steps_to_target``.
-        **fixed: hyperparameters of ``SGD`` or ``Adam`` but the learning rate, to be held at these
-            values: ``tuned(problem, "momentum", momentum=0.9)`` is the best rate for that momentum.
-
-    Raises:
-        ValueError: if a value is outside its range or of the wrong kind.
     """
-    if not isinstance(problem, NoisyQuadratic):
-        raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
-    families: dict[str, Family | AdamFamily] = {**FAMILIES, **ADAM_FAMILIES}
-    if not isinstance(family, str) or family not in families:
-        raise ValueError(f"family={family!r}: must be one of {', '.join(families)}")
-    shape = schedule if isinstance(schedule, ShapeFamily) else as_schedule(schedule)
-    target = require_number("target", target, above=0.0)
-    max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
-    most_evaluations = require_integer("most_evaluations", most_evaluations, least=1)
-    max_growth = require_growth(max_growth)
-    members = families[family].holding(fixed)
-    exact = isinstance(members, Family) and shape == CONSTANT
-    if problem.spectrum.initial_risk <= target:  # any member will do
-        ends = shape.ends[0] if isinstance(shape, ShapeFamily) else shape
-        return Tuned(0, _any(members), ends, exact)
-    if isinstance(members, Family) and shape == CONSTANT:
-        best = Tuning(problem, members, target, max_steps).best()
-        if best is None:
-            return Tuned(None, None)
-        steps, point = best
-        member = members.optimizer(point)
-        run = steps_to_target(
-            problem, member, target=target, max_steps=steps, max_growth=max_growth
-        )
-        if run.status != "diverged":
-            return Tuned(steps, member, CONSTANT)
-    # The fewest steps of all grow too much: what is left is searched densely.
-    search = DenseTuning(problem, members, shape, target, max_growth)
-    found = search.best(max_steps, most_evaluations)
-    if found is None:
-        return Tuned(None, None, exact=False)
+    if problem.spectrum.initial_risk <= definition.target:  # any member will do
+        lower = replace(definition, target=0.5 * problem.spectrum.initial_risk)
+        search = _search(problem, recipes, lower)
+        values = search.space.values(search.starts[0])
+        parts = parts_of_run(problem, recipes, definition, values)
+        return Tuned(0, *parts, is_exact(recipes, definition), hyperparameters=values)
+    if is_exact(recipes, definition):
+        found = _exact(problem, definition)
+        if found is not None:
+            return found
+        # The fewest steps of all grow too much: what is left is searched densely.
+    return dense_optimum(problem, recipes, definition, factor, most_evaluations)
+
+
+def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Tuned | None:
+    """The optimum of a family of SGD; None where the loss grows too much on the way to it."""
+    target, most = definition.target, definition.max_steps
+    free = next((name for name in DECAYS if name in definition.searched), None)
+    family = Family(definition.given, free)  # type: ignore[arg-type]  # no words among them
+    best = Tuning(problem, family, target, most).best()
+    if best is None:
+        return Tuned(None, None)
+    steps, point = best
+    member = family.optimizer(point)
+    run = steps_to_target(
+        problem, member, target=target, max_steps=steps, max_growth=definition.max_growth
+    )
+    if run.status == "diverged":
+        return None
+    values = {name: float(getattr(member, name)) for name in definition.hyperparameters}
+    return Tuned(steps, member, Constant(), hyperparameters=values)
+
+
+def dense_optimum(
+    problem: NoisyQuadratic,
+    recipes: Recipes,
+    definition: StudyDefinition,
+    factor: float = 1.0,
+    most_evaluations: int = MOST_EVALUATIONS,
+) -> Tuned:
+    """The fewest steps found in a study's ranges, from its first trials on."""
+    search = _search(problem, recipes, definition)
+
+    def values_at(coordinates: Mapping[str, float]) -> dict[str, Any]:
+        values = search.space.values(coordinates)
+        return {**values, "learning_rate": values["learning_rate"] / factor}
+
+    def run(coordinates: Mapping[str, float]) -> tuple[Optimizer, Schedule]:
+        return parts_of_run(problem, recipes, definition, values_at(coordinates))
+
+    def evaluate(coordinates: Mapping[str, float], max_steps: int) -> Crossing:
+        return steps_to_target(
+            problem, *run(coordinates), target=definition.target, max_steps=max_steps,
+            max_growth=definition.max_growth,
+        )  # fmt: skip
+
+    found = dense_search(
+        evaluate,
+        [
+            Coordinate(each.name, each.low, each.high, "log" if each.log else "linear")
+            for each in search.space.coordinates
+        ],
+        target=definition.target,
+        risk=lambda coordinates, steps: last_risk(problem, *run(coordinates), steps),
+        starts=search.starts,
+        max_steps=definition.max_steps,
+        most_evaluations=most_evaluations,
+    )
     work = found.evaluations + found.looks
-    if found.values is None:
+    if found.steps is None or found.values is None:
         return Tuned(None, None, None, False, work, found.complete)
-    optimizer, best_shape = search.optimizer(found.values), search.schedule(found.values)
-    return Tuned(found.steps, optimizer, best_shape, False, work, found.complete)
+    values = values_at(found.values)
+    values |= set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    return Tuned(found.steps, *run(found.values), False, work, found.complete, values)
 
 
-def _any(members: Family | AdamFamily) -> Optimizer:
-    """One of the members."""
-    return members.optimizer((0.0, 0.0)) if isinstance(members, Family) else members.optimizer({})
+def _search(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
+    """The study's search space, and the first trials in it, whatever its sampler."""
+    return fit(problem, recipes, replace(definition, warm_start=True, sampler={"name": "random"}))

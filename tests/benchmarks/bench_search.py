@@ -36,7 +36,7 @@ def excesses(family, schedule, batch_size, seeds):
     problem = nqm.NoisyQuadratic(SPECTRUM, batch_size)
     plan = python_plan(problem, family, schedule=schedule)
     started = time.perf_counter()
-    optimum = true_optimum(problem, plan.recipes, plan.definition, plan.search.space)
+    optimum = true_optimum(problem, plan.recipes, plan.definition)
     found, between = [], time.perf_counter()
     for seed in seeds:
         study = nqm.run_study(problem, family, schedule=schedule, n_trials=TRIALS, seed=seed)

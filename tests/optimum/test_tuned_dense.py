@@ -1,15 +1,16 @@
 """Optima that are the best of a dense search: Adam's families, and any under a schedule."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 import nqm_study as nqm
-from nqm_study.model.linear.members import FAMILIES
+from nqm_study.config.plan import python_plan
 from nqm_study.model.linear.stability import largest_peak
-from nqm_study.optimum.families import DenseTuning
+from nqm_study.optimum.dense_search import dense_search
+from nqm_study.optimum.tuned import dense_optimum
 
 PAPER = nqm.power_law(10_000)
 SMALL = nqm.power_law(100)
@@ -62,8 +63,8 @@ def test_dense_searches_find_the_exact_optima_of_linear_families(family, batch_s
     exact = nqm.tuned(problem, family, target=0.02)
     assert exact.exact
     assert (exact.schedule, exact.evaluations) == (nqm.Constant(), None)
-    search = DenseTuning(problem, FAMILIES[family], nqm.Constant(), 0.02, None)
-    assert search.best(10**9, 10**5).steps == exact.steps
+    plan = python_plan(problem, family, target=0.02)
+    assert dense_optimum(problem, plan.recipes, plan.definition).steps == exact.steps
 
 
 @pytest.mark.parametrize("family", ["adam", "rmsprop"])
@@ -186,3 +187,82 @@ def test_bad_requests_are_refused(arguments, named):
 def test_families_of_shapes_refuse_what_makes_no_schedule(make, free, named):
     with pytest.raises(ValueError, match=f"^{named}"):
         nqm.ShapeFamily(make, free)
+
+
+@dataclass(frozen=True)
+class Mixed(nqm.LinearOptimizer):
+    """Quasi-hyperbolic momentum: theta' = theta - lr ((1 - v) g + v u'), u' = b u + (1 - b) g."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    v: float = 0.7
+
+    def update(self, _step, rate):
+        b, v = self.momentum, self.v
+        drift = np.zeros((rate.size, 2, 2))
+        drift[:, 0, 0], drift[:, 0, 1], drift[:, 1, 1] = 1.0, -rate * v * b, b
+        gain = np.stack((-rate * (1.0 - v * b), np.full(rate.size, 1.0 - b)), axis=1)
+        return nqm.Update(
+            drift=drift, gain=gain, point=np.array([[1.0, 0.0]]), start=(1, 0), readout=(1, 0)
+        )
+
+
+FREE_DECAY = {"low": 0.0, "high": 0.9999, "scale": "log_one_minus"}
+
+
+@pytest.mark.parametrize(("family", "schedule"), [("momentum", "constant"), ("sgd", "one_cycle")])
+def test_a_study_and_tuned_have_one_optimum(family, schedule):
+    problem = nqm.NoisyQuadratic(SMALL, 256)
+    known = nqm.Benchmark(problem, family, target=0.05, schedule=schedule).optimum
+    best = nqm.tuned(problem, family, target=0.05, schedule=schedule)
+    assert (known.steps, known.hyperparameters) == (best.steps, best.hyperparameters)
+    assert known.exact == best.exact
+
+
+def test_a_schedule_by_name_has_its_shape_free():
+    problem = nqm.NoisyQuadratic(SMALL, 64)
+    free = checked(problem, "sgd", target=0.1, schedule="cosine")
+    assert free.steps <= checked(problem, "sgd", target=0.1, schedule=nqm.Cosine(0.05)).steps
+    held = checked(problem, "sgd", target=0.1, schedule="cosine", final_fraction=0.5)
+    assert held.schedule.final_fraction == 0.5
+
+
+def test_a_class_is_tuned_as_its_configuration_is():
+    problem = nqm.NoisyQuadratic(SMALL, 256)
+    best = checked(problem, nqm.HeavyBall, target=0.05, hyperparameters={"momentum": FREE_DECAY})
+    assert best.steps == nqm.tuned(problem, "momentum", target=0.05).steps
+
+
+def test_a_class_of_the_users_is_tuned():
+    problem = nqm.NoisyQuadratic(SMALL, 256)
+    free = {"v": {"low": 0.0, "high": 1.0, "scale": "linear"}}
+    best = checked(problem, Mixed, target=0.05, hyperparameters=free)
+    not_beaten(problem, best, 0.05, 30)
+    # With v = 0 it is SGD.
+    assert best.steps <= nqm.tuned(problem, "sgd", target=0.05).steps
+
+
+def test_what_leaves_nothing_to_search_is_refused():
+    problem = nqm.NoisyQuadratic(SMALL, 64)
+    for given in ({"hyperparameters": {"learning_rate": 0.5}}, {"schedule": "optimal"}):
+        with pytest.raises(ValueError, match="must leave something to search"):
+            nqm.tuned(problem, "sgd", **given)
+
+
+def test_a_start_near_the_best_saves_looks():
+    box = {"x": (1e-3, 1.0, "log"), "y": (1e-3, 1.0, "log")}
+
+    def evaluate(values, max_steps):
+        exact = 49.5 * math.exp(sum(math.log(each / 0.1) ** 2 for each in values.values()))
+        steps = math.ceil(min(exact, 1e9))
+        reached = steps <= max_steps
+        return nqm.Crossing(
+            steps if reached else None,
+            "reached" if reached else "max_steps",
+            exact / (steps if reached else max(max_steps, 1)),
+        )
+
+    near = dense_search(evaluate, box, target=1.0, starts=[{"x": 0.11, "y": 0.09}])
+    far = dense_search(evaluate, box, target=1.0)
+    assert near.steps == far.steps == 50
+    assert near.evaluations < far.evaluations

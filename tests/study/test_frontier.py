@@ -277,7 +277,7 @@ def test_the_gap_is_how_far_trials_are_from_all_of_the_frontier() -> None:
 
 def test_the_exact_frontier_is_the_tuned_optimum_at_each_batch_size(tmp_path: Path) -> None:
     what = searched(hyperparameters={"learning_rate": FITTED["learning_rate"]})
-    found = true_frontier(PROBLEM, what)
+    found = true_frontier(PROBLEM, RECIPES, what)
     assert [size for size, _ in found][:4] == [2, 3, 4, 6]
     for size, steps in found:
         assert steps == nqm.tuned(replace(PROBLEM, batch_size=size), "sgd", target=0.2).steps

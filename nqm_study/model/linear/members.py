@@ -28,6 +28,7 @@ from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 Point = tuple[float, float]
 """log(effective rate) and log(1 - decay)."""
 
+
 FIXABLE = ("momentum", "nesterov", "preconditioner_power", "ema_decay")
 """Hyperparameters that may be held at a value."""
 
@@ -66,27 +67,6 @@ class Family:
         free = {self.decay: 1.0 - gap} if self.decay else {}
         scale = gap if self.decay == "momentum" else 1.0
         return SGD(math.exp(log_rate) * scale, **free, **self.fixed)  # type: ignore[arg-type]  # nesterov is a bool
-
-    def holding(self, fixed: Mapping[str, float]) -> Family:
-        """The members that have these values.
-
-        Raises:
-            ValueError: naming a value that is out of range, or that cannot be fixed.
-        """
-        require_fixable(fixed, FIXABLE)
-        both = {**self.fixed, **fixed}
-        SGD(1.0, **both)  # type: ignore[arg-type]  # refuses values out of range
-        return Family(both, None if self.decay in fixed else self.decay)
-
-
-FAMILIES: Mapping[str, Family] = {
-    "sgd": Family(),
-    "momentum": Family(decay="momentum"),
-    "nesterov": Family({"nesterov": True}, "momentum"),
-    "ema": Family(decay="ema_decay"),
-    "preconditioned": Family({"preconditioner_power": 0.5}),
-}
-"""The families, by the names of their configurations."""
 
 
 NO_DECAY, MOMENTUM, EMA_DECAY = 0, 1, 2
