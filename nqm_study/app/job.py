@@ -68,11 +68,16 @@ def users_folders(arguments: Sequence[str]) -> tuple[str, ...]:
     Args:
         arguments: those of the command line.
     """
+    folder = config_dir(arguments)
+    return (str(Path.cwd()), *([] if folder is None else [str(folder.parent)]))
+
+
+def config_dir(arguments: Sequence[str]) -> Path | None:
+    """The folder of --config-dir among the arguments of the command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd")
     given = parser.parse_known_args(arguments)[0].config_dir
-    beside = [] if given is None else [str(Path(given).resolve().parent)]
-    return (str(Path.cwd()), *beside)
+    return None if given is None else Path(given).resolve()
 
 
 def look_in(folders: Sequence[str]) -> None:

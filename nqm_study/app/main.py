@@ -10,12 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
-from nqm_study.app.job import look_in, reason, users_folders
+from nqm_study.app.job import config_dir, look_in, reason, users_folders
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
@@ -23,6 +26,21 @@ from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
 from nqm_study.study.storage.backends import working_folder
 from nqm_study.study.text import on_one_line
+
+
+class UsersFirst(SearchPathPlugin):
+    """Looks for options in the user's folder before those of conf/, so that his own ones count.
+
+    Hydra adds the folder of --config-dir behind them, where a file of a name that is taken would
+    not be seen.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put the user's folder before the program's."""
+        folder = config_dir(sys.argv[1:])
+        if folder is not None and folder.is_dir():
+            search_path.prepend("users", f"file://{folder}", anchor="main")
+
 
 CLUSTERS = ("submitit", "ray")
 """The packages whose errors say that a job did not come back."""
@@ -37,6 +55,7 @@ def main() -> None:
     except ValueError as error:
         complain(str(error))
         sys.exit(REFUSED)
+    Plugins.instance().register(UsersFirst)
     JOB.folders = users_folders(sys.argv[1:])
     look_in(JOB.folders)
     # For presets: what is swept only where a package is there.
