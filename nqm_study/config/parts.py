@@ -125,8 +125,13 @@ def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | N
     kind = str(target).removeprefix("optuna.samplers.")
     given = {key: value for key, value in section.items() if key != TARGET}
     known = SETTINGS.get(kind) if target == f"optuna.samplers.{kind}" else None
-    if known is not None and section.get("name") == _NAMES[kind]:
-        return dataclasses.asdict(group_of("sampler", kind, given)), None
+    name = readable("sampler.name", given.pop("name", None), LONGEST_PART)
+    # With all of these settings it is that sampler, whatever it is called.
+    if known is not None and (
+        name == _NAMES[kind] or {"name", *given} == {each.name for each in fields(known)}
+    ):
+        same = group_of("sampler", kind, {"name": _NAMES[kind], **given})
+        return dataclasses.asdict(same), None
     make = located("sampler", section)
     said = f"sampler.{TARGET}={name_of(make)}"
 
@@ -134,7 +139,6 @@ def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | N
 
     if not isinstance(make, type) or not issubclass(make, BaseSampler):
         raise ValueError(f"{said}: must be a sampler of Optuna's, or one with its interface")
-    name = readable("sampler.name", given.pop("name", None), LONGEST_PART)
     finish = group_of("sampler", "sampler", {k: given.pop(k) for k in ("finish",) if k in given})
     recipe = Recipe(make, code=code_of(make))
     for key, value in given.items():
