@@ -1,18 +1,24 @@
 """A user's own optimizer, schedule and spectrum work through --config-dir as those here do."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import own_parts
 import pytest
+from composing import composed
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf, open_dict
 from program import ONE, run, runs
 
 import nqm_study as nqm
+from nqm_study.config.folder import conf_dir
+from nqm_study.config.plan import study_plan
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import ATTRIBUTE, read_records
 
@@ -308,8 +314,30 @@ class Plain(nqm.LinearOptimizer):
 )
 
 
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose module has wrong classes, importable in this process."""
+    own_parts.write(tmp_path, BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("my_parts", None)
+
+
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_class_that_is_wrong_is_one_line_before_anything_is_written(
+def test_a_class_that_is_wrong_is_one_line(wrong: str, broken: Path) -> None:
+    text, line = WRONG[wrong]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = composed("spectrum=paper_small", "target=0.05")
+    with open_dict(config):
+        config.optimizer = OmegaConf.create(f"{text}\nname: own")
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}") as refusal:
+        study_plan(config)
+    assert str(refusal.value).isprintable()
+    assert not (broken / "mlruns").exists()
+
+
+@pytest.mark.parametrize("wrong", ["no such module", "wrong shape", "unstable"])
+def test_a_class_that_is_wrong_ends_the_call_before_anything_is_written(
     wrong: str, tmp_path: Path
 ) -> None:
     own_parts.write(tmp_path, BROKEN)
