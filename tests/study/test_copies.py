@@ -19,7 +19,7 @@ DECAY = {**NULL, "scale": "log_one_minus"}
 def copies() -> ModuleType:
     """The module of SGD and momentum, with other names for its classes."""
     text = Path(sgd.__file__).read_text()
-    for name in ("SGD", "HeavyBall", "Nesterov", "_Momentum"):
+    for name in ("SGD", "HeavyBall", "Nesterov", "Buffered"):
         text = re.sub(rf"(?<![.\w`]){name}(?=[(:) ])", f"My{name}", text)
     made = ModuleType("my_optimizers")
     sys.modules[made.__name__] = made

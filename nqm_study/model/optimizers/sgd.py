@@ -28,10 +28,10 @@ from nqm_study.model.optimizers.wrappers import Averaged
 
 
 @dataclass(frozen=True)
-class _Momentum(LinearOptimizer):
-    """u' = mu u + g and theta' = theta - lr (now g + later u), state (theta, u).
+class Buffered(LinearOptimizer):
+    """u' = mu u + into g and theta' = theta - lr (now g + later u), state (theta, u).
 
-    With x = lr h and d = mu now - later, the 2 x 2 matrix has the trace 1 + mu - now x and the
+    With x = lr h and d = mu now - into later, the 2 x 2 matrix has the trace 1 + mu - now x and the
     determinant mu - d x, and is stable for x < 2 (1 + mu) / (now + d) (Jury's conditions).
     """
 
@@ -44,16 +44,16 @@ class _Momentum(LinearOptimizer):
 
     @property
     @abstractmethod
-    def shares(self) -> tuple[float, float]:
-        """What g and u count in theta', now and later."""
+    def shares(self) -> tuple[float, float, float]:
+        """What g and u count in theta', now and later, and what g counts in u': into."""
 
     def update(self, step: Integers, rate: Array) -> Update:
         """The rule at some steps."""
         del step  # the same at each, but for the rate
-        now, later = self.shares
+        now, later, into = self.shares
         drift = np.zeros((rate.size, 2, 2))
         drift[:, 0, 0], drift[:, 0, 1], drift[:, 1, 1] = 1.0, -rate * later, self.momentum
-        gain = np.ones((rate.size, 2))
+        gain = np.full((rate.size, 2), into)
         gain[:, 0] = -rate * now
         theta = np.array([1.0, 0.0])
         return Update(drift, gain, theta[None], theta, theta)
@@ -65,8 +65,8 @@ class _Momentum(LinearOptimizer):
 
     def stability_limit(self, curvature: float) -> float:
         """The learning rate up to which, not included, a mode is stable; whatever its own rate."""
-        (now, later), mu = self.shares, self.momentum
-        return float(2.0 * (1.0 + mu) / (now + (mu * now - later)) / curvature)
+        (now, later, into), mu = self.shares, self.momentum
+        return float(2.0 * (1.0 + mu) / (now + (mu * now - into * later)) / curvature)
 
     def swing(self, curvature: Array, learning_rate: float | Array) -> Array:
         """Steps from one swing of a mode's square to the next, at each curvature; inf: it does not.
@@ -75,16 +75,16 @@ class _Momentum(LinearOptimizer):
         determinant. A negative one flips its sign at every step, which shows in a square where
         there is another beside it.
         """
-        (now, later), mu = self.shares, self.momentum
+        (now, later, into), mu = self.shares, self.momentum
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             x = learning_rate * curvature
-            cosine = (1.0 + mu - now * x) / (2.0 * np.sqrt(mu - (mu * now - later) * x))
+            cosine = (1.0 + mu - now * x) / (2.0 * np.sqrt(mu - (mu * now - into * later) * x))
             period = np.pi / np.arccos(np.clip(cosine, -1.0, 1.0))  # NaN where d < 0
             return np.where(cosine >= 1.0, np.inf, np.where(cosine > -1.0, period, 2.0))
 
 
 @dataclass(frozen=True)
-class HeavyBall(_Momentum):
+class HeavyBall(Buffered):
     """Heavy ball, as torch.optim.SGD has it: u' = mu u + g, theta' = theta - lr u'.
 
     Args:
@@ -96,22 +96,22 @@ class HeavyBall(_Momentum):
     """
 
     @property
-    def shares(self) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float, float]:
         """The new buffer holds all of g, and mu u."""
-        return 1.0, self.momentum
+        return 1.0, self.momentum, 1.0
 
 
 @dataclass(frozen=True)
-class Nesterov(_Momentum):
+class Nesterov(Buffered):
     """Nesterov's, as torch.optim.SGD has it: u' = mu u + g, theta' = theta - lr (g + mu u').
 
     The arguments are those of ``HeavyBall``.
     """
 
     @property
-    def shares(self) -> tuple[float, float]:
+    def shares(self) -> tuple[float, float, float]:
         """The gradient also moves theta by way of the new buffer."""
-        return 1.0 + self.momentum, self.momentum**2
+        return 1.0 + self.momentum, self.momentum**2, 1.0
 
 
 @dataclass(frozen=True)
