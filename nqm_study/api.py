@@ -30,7 +30,7 @@ from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import Schedule, ScheduleLike
 from nqm_study.optimum.dense_search import MOST_EVALUATIONS
-from nqm_study.optimum.study import Truth, true_optimum
+from nqm_study.optimum.study import Truth, can_be_found, true_optimum
 from nqm_study.optimum.tuned import ShapeFamily, Tuned, optimum, under_shape
 from nqm_study.study.evaluation import evaluation, parts_of_run
 from nqm_study.study.records import Optimum, StudyRecord, regret
@@ -137,7 +137,7 @@ def run_study(
 def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
     if plan.recipes.resumes and storage.get_all_studies():
         warnings.warn(plan.recipes.resumes, stacklevel=3)
-    require_same_code(storage, plan.definition, plan.recipes.versioned)
+    require_same_code(storage, [(plan.definition, plan.recipes.versioned)])
     stored = open_planned(plan, storage)
     run_planned(plan, stored)
     return stored
@@ -210,6 +210,8 @@ def tuned(
     )
     if recipes.schedule.computed or not definition.searched:
         raise ValueError(f"schedule={schedule}, hyperparameters: must leave something to search")
+    if not can_be_found(definition):
+        raise ValueError("hyperparameters: must have no range among the conditions of others")
     for values in ends(definition.hyperparameters):
         parts_of_run(problem, recipes, definition, values)  # refuses values out of range
     return optimum(problem, recipes, definition, factor=factor, most_evaluations=most_evaluations)

@@ -236,9 +236,8 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
         from nqm_study.study.storage.studies import check_definition, check_units
 
         storage = backend.open(root)
-        for each in plans:
-            if not each.named:
-                require_same_code(storage, each.definition, each.recipes.versioned)
+        unnamed = (plan for plan in plans if not plan.named)
+        require_same_code(storage, [(each.definition, each.recipes.versioned) for each in unnamed])
         planned = {plan.name: plan for plan in plans}
         for name in optuna.study.get_all_study_names(storage):
             plan = planned.get(name)

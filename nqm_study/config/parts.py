@@ -18,25 +18,14 @@ import numpy as np
 
 from nqm_study.config.hyperparameters import ends, hyperparameter
 from nqm_study.config.refusals import LONGEST_PART, listed, readable, typed, under
-from nqm_study.config.schema import SETTINGS, given_settings, group_of
+from nqm_study.config.schema import SAMPLERS, SETTINGS, given_settings, group_of
 from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
 from nqm_study.model.schedules import Constant, Schedule
 from nqm_study.study.definition import Hyperparameter, Range, Searched
 from nqm_study.study.recipes import Recipe, made, piecewise_constant, ratios, set_by_policy
-from nqm_study.study.text import on_one_line
-
-_NAMES = {
-    "TPESampler": "tpe",
-    "GPSampler": "gp",
-    "CmaEsSampler": "cmaes",
-    "RandomSampler": "random",
-    "QMCSampler": "qmc",
-    "GridSampler": "grid",
-    "NSGAIISampler": "nsgaii",
-}
-"""The names of the samplers of conf/, whose settings are checked there."""
+from nqm_study.study.text import raised
 
 
 @dataclass(frozen=True)
@@ -124,14 +113,13 @@ def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | N
     target = section.get(TARGET)
     kind = str(target).removeprefix("optuna.samplers.")
     given = {key: value for key, value in section.items() if key != TARGET}
-    known = SETTINGS.get(kind) if target == f"optuna.samplers.{kind}" else None
+    known = SAMPLERS.get(kind) if target == f"optuna.samplers.{kind}" else None
     name = readable("sampler.name", given.pop("name", None), LONGEST_PART)
     # With all of these settings it is that sampler, whatever it is called.
     if known is not None and (
-        name == _NAMES[kind] or {"name", *given} == {each.name for each in fields(known)}
+        name == known.name or {"name", *given} == {each.name for each in fields(known)}
     ):
-        same = group_of("sampler", kind, {"name": _NAMES[kind], **given})
-        return dataclasses.asdict(same), None
+        return dataclasses.asdict(group_of("sampler", kind, given)), None
     make = located("sampler", section)
     said = f"sampler.{TARGET}={name_of(make)}"
 
@@ -151,8 +139,7 @@ def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | N
     try:
         made(recipe, 0, given)
     except Exception as error:
-        why = on_one_line(f"{type(error).__name__}: {error}")
-        raise ValueError(f"{said}: cannot be made, {why}") from error
+        raise ValueError(f"{said}: cannot be made, {raised(error)}") from error
     settings = {"name": name, "target": name_of(make), **given}
     return settings | ({"finish": finish.finish} if finish.finish else {}), recipe
 
@@ -187,7 +174,7 @@ def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
     if not isinstance(rate, Range):
         instead = "; schedule.max_learning_rate bounds them" if optimal else ""
         raise ValueError(
-            f"optimizer.learning_rate={rate:g}: must not be fixed with schedule={name}, which "
+            f"optimizer.learning_rate={typed(rate)}: must not be fixed with schedule={name}, which "
             f"computes the rates{instead}"
         )
     for key in () if optimal else ("momentum", "ema_decay"):
@@ -349,7 +336,7 @@ def _check_rule(name: str, recipe: Recipe, values: Mapping[str, Any]) -> None:
         try:
             update = made.update(steps, rates)
         except Exception as error:
-            why = on_one_line(f"{type(error).__name__}: {error}")
+            why = raised(error)
             raise ValueError(f"{said}.update failed for {steps.size} steps, {why}") from error
         if not isinstance(update, Update):
             raise ValueError(f"{said}.update: must return an Update, not {type(update).__name__}")

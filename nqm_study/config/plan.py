@@ -49,7 +49,7 @@ from nqm_study.study.definition import (
 )
 from nqm_study.study.recipes import Recipes
 from nqm_study.study.storage.backends import Backend
-from nqm_study.study.text import on_one_line
+from nqm_study.study.text import raised
 from nqm_study.tracking.settings import Tracking
 
 if TYPE_CHECKING:
@@ -297,8 +297,8 @@ def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefiniti
     except Exception as error:
         if not definition.code:
             raise
-        why = on_one_line(f"{type(error).__name__}: {error}")
-        raise ValueError(f"{', '.join(definition.code.values())}: failed, {why}") from error
+        mine = ", ".join(definition.code.values())
+        raise ValueError(f"{mine}: failed, {raised(error)}") from error
 
 
 def _problem(section: Mapping[str, Any]) -> Callable[..., NoisyQuadratic]:
@@ -338,8 +338,7 @@ def _own_spectrum(
     try:
         spectrum = make(**given)
     except Exception as error:  # the user's function may raise anything
-        why = on_one_line(f"{type(error).__name__}: {error}")
-        raise ValueError(f"spectrum.{TARGET}={name_of(make)}: failed, {why}") from error
+        raise ValueError(f"spectrum.{TARGET}={name_of(make)}: failed, {raised(error)}") from error
     if not isinstance(spectrum, Spectrum):
         raise ValueError(
             f"spectrum.{TARGET}={name_of(make)}: must return a Spectrum, and returned "

@@ -140,7 +140,7 @@ class Own:
 class Tpe:
     """A tree-structured Parzen estimator."""
 
-    name: Literal["tpe"]
+    name: Literal["tpe"] = "tpe"
     n_startup_trials: Startup
     finish: Finish
 
@@ -149,7 +149,7 @@ class Tpe:
 class Gp:
     """A Gaussian process; needs PyTorch."""
 
-    name: Literal["gp"]
+    name: Literal["gp"] = "gp"
     n_startup_trials: Startup
     finish: Finish
 
@@ -158,7 +158,7 @@ class Gp:
 class Cmaes:
     """Covariance matrix adaptation evolution strategy."""
 
-    name: Literal["cmaes"]
+    name: Literal["cmaes"] = "cmaes"
     n_startup_trials: Startup
     finish: Finish
 
@@ -167,7 +167,7 @@ class Cmaes:
 class Random:
     """Independent random points."""
 
-    name: Literal["random"]
+    name: Literal["random"] = "random"
     finish: Finish
 
 
@@ -175,7 +175,7 @@ class Random:
 class Qmc:
     """Scrambled points of a sequence."""
 
-    name: Literal["qmc"]
+    name: Literal["qmc"] = "qmc"
     qmc_type: Literal["sobol", "halton"] = Field(description="the sequence")
     finish: Finish
 
@@ -184,7 +184,7 @@ class Qmc:
 class Grid:
     """A grid, visited in random order."""
 
-    name: Literal["grid"]
+    name: Literal["grid"] = "grid"
     size: Count = Field(ge=1, description="points at most")
 
 
@@ -192,7 +192,7 @@ class Grid:
 class Nsgaii:
     """A genetic algorithm for several objectives."""
 
-    name: Literal["nsgaii"]
+    name: Literal["nsgaii"] = "nsgaii"
     population_size: Count = Field(ge=2, description="trials in a generation")
 
 
@@ -302,6 +302,17 @@ class Decay:
     decay: Literal["linear", "cosine", "sqrt"] = Field(default="linear", description="the way down")
 
 
+SAMPLERS: Mapping[str, Any] = {
+    "TPESampler": Tpe,
+    "GPSampler": Gp,
+    "CmaEsSampler": Cmaes,
+    "RandomSampler": Random,
+    "QMCSampler": Qmc,
+    "GridSampler": Grid,
+    "NSGAIISampler": Nsgaii,
+}
+"""The samplers of conf/, by their classes in optuna.samplers."""
+
 SETTINGS: Mapping[str, Any] = {
     "sampler": Own,
     "Adam": Beta2,
@@ -311,13 +322,7 @@ SETTINGS: Mapping[str, Any] = {
     "WarmupStableDecay": Decay,
     "power_law": PowerLaw,
     "load_spectrum": File,
-    "TPESampler": Tpe,
-    "GPSampler": Gp,
-    "CmaEsSampler": Cmaes,
-    "RandomSampler": Random,
-    "QMCSampler": Qmc,
-    "GridSampler": Grid,
-    "NSGAIISampler": Nsgaii,
+    **SAMPLERS,
 }
 """What can only be given, by the class or the function that an option names."""
 

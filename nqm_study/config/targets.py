@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nqm_study.config.refusals import typed
-from nqm_study.study.text import on_one_line
+from nqm_study.study.text import raised
 
 TARGET = "_target_"
 
@@ -48,8 +48,7 @@ def located(group: str, section: Mapping[str, Any]) -> Any:
     try:
         found = pkgutil.resolve_name(target)
     except (Exception, SystemExit) as error:
-        why = on_one_line(f"{type(error).__name__}: {error}")
-        raise ValueError(f"{said}: cannot be imported, {why}") from error
+        raise ValueError(f"{said}: cannot be imported, {raised(error)}") from error
     if not callable(found):
         raise ValueError(f"{said}: must be a class or a function, and is {type(found).__name__}")
     return found

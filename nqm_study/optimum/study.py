@@ -13,7 +13,7 @@ from typing import Literal
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import Range, Searched, StudyDefinition
 from nqm_study.study.recipes import Recipes
 from nqm_study.study.records import Optimum
 
@@ -25,6 +25,13 @@ MOST_SEARCHED = 4
 
 DECAYS = ("momentum", "ema_decay")
 """What may be free beside the rate where the optimum is exact, one of them."""
+
+
+def can_be_found(definition: StudyDefinition) -> bool:
+    """Whether what applies is decided by what is fixed and by choices, which are looked at each."""
+    given = definition.hyperparameters
+    searched = [each for each in given.values() if isinstance(each, Searched)]
+    return not any(isinstance(given[name], Range) for each in searched for name in each.when)
 
 
 def is_exact(recipes: Recipes, definition: StudyDefinition) -> bool:
@@ -44,11 +51,12 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether the optimum of a study is to be computed."""
     if not definition.searched or recipes.schedule.computed:
         return False
+    if truth == "all":
+        return can_be_found(definition)
     # In seconds: Adam's risk takes longer, and more coordinates, or functions of the user's, do.
     free = [definition.hyperparameters[name] for name in definition.searched]
     ranges = len(free) <= MOST_SEARCHED and all(isinstance(each, Range) for each in free)
-    quick = recipes.optimizer.make is SGD and ranges and not definition.code
-    return truth == "all" or (truth and (quick or is_exact(recipes, definition)))
+    return truth and ranges and recipes.optimizer.make is SGD and not recipes.schedule.code
 
 
 def true_optimum(

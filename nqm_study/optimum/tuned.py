@@ -23,6 +23,8 @@ reaches the target, and when, is always said by the search that ``steps_to_targe
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -44,7 +46,7 @@ from nqm_study.optimum.dense_search import (
 )
 from nqm_study.optimum.study import DECAYS, is_exact
 from nqm_study.search.ranges import fit
-from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.definition import Choices, Range, StudyDefinition, applying
 from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.recipes import CONSTANT, Recipe, Recipes, set_by_policy
 from nqm_study.study.space import Search
@@ -162,6 +164,13 @@ def optimum(
         factor: rates are given for a schedule whose largest factor is this.
         most_evaluations: a limit on the work of a dense search, >= 1.
     """
+    alone = _of_each_choice(definition)
+    if len(alone) > 1:
+        best = [
+            optimum(problem, recipes, each, factor=factor, most_evaluations=most_evaluations)
+            for each in alone
+        ]
+        return min(best, key=lambda each: math.inf if each.steps is None else each.steps)
     if problem.spectrum.initial_risk <= definition.target:  # any member will do
         lower = replace(definition, target=0.5 * problem.spectrum.initial_risk)
         search = _search(problem, recipes, lower)
@@ -174,6 +183,19 @@ def optimum(
             return found
         # The fewest steps of all grow too much: what is left is searched densely.
     return dense_optimum(problem, recipes, definition, factor, most_evaluations)
+
+
+def _of_each_choice(definition: StudyDefinition) -> list[StudyDefinition]:
+    """The definition with each choice made, and without what then does not apply."""
+    given = definition.hyperparameters
+    choices = {name: each for name, each in given.items() if isinstance(each, Choices)}
+    found: list[StudyDefinition] = []
+    for made in itertools.product(*(each.values for each in choices.values())):
+        kept = applying(given, {**given, **dict(zip(choices, made, strict=True))})
+        own = {n: replace(v, when={}) if isinstance(v, Range) else v for n, v in kept.items()}
+        if own not in [each.hyperparameters for each in found]:
+            found.append(replace(definition, hyperparameters=own))
+    return found
 
 
 def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Tuned | None:

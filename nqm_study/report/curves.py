@@ -109,7 +109,8 @@ class Point:
             steps=steps,
             steps_low=steps,
             steps_high=steps,
-            hyperparameters=self.optimum.hyperparameters,
+            hyperparameters=_numbers(self.optimum.hyperparameters),
+            words=_words(self.optimum.hyperparameters),
             hyperparameter_ranges={},
             effective_rate=rate,
             effective_rate_range=(rate, rate),
@@ -306,7 +307,11 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
             _point(size, seeds) for size, seeds in sizes if any(each["reached"] for each in seeds)
         ),
         missed=tuple(
-            Missed(size, sum(each["n_trials"] for each in seeds), _given(seeds[0]["definition"]))
+            Missed(
+                size,
+                sum(each["n_trials"] for each in seeds),
+                _numbers(seeds[0]["definition"].given),
+            )
             for size, seeds in sizes
             if not any(each["reached"] for each in seeds)
         ),
@@ -325,11 +330,9 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
     steps, steps_range = _median_and_range(each["steps_to_target"] for each in found)
     rate, rate_range = _median_and_range(each["effective_learning_rate"] for each in found)
     values = best["hyperparameters"]
-    words = {name: value for name, value in values.items() if isinstance(value, str)}
     over_seeds = {
         name: _median_and_range(each["hyperparameters"].get(name, math.nan) for each in found)
-        for name in values
-        if name not in words
+        for name in _numbers(values)
     }
     return Point(
         batch_size=batch_size,
@@ -349,13 +352,18 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         optimum=best_optimum(each["optimum"] for each in studies),
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
         at_edge=any(each["at_edge"] for each in found),
-        words=words,
+        words=_words(values),
     )
 
 
-def _given(definition: StudyDefinition) -> dict[str, float]:
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """The hyperparameters that are numbers."""
-    return {n: float(v) for n, v in definition.given.items() if not isinstance(v, str)}
+    return {n: float(v) for n, v in values.items() if not isinstance(v, str)}
+
+
+def _words(values: Mapping[str, Any]) -> dict[str, str]:
+    """The hyperparameters that are none."""
+    return {name: value for name, value in values.items() if isinstance(value, str)}
 
 
 def _tolerance(definition: StudyDefinition) -> float:

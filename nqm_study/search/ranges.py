@@ -116,10 +116,11 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
     if isinstance(definition.batch_size, Range):
         return _fit_sizes(problem, recipes, definition, definition.batch_size)
     scales = scales_of(problem, recipes, definition)
-    start = _start(scales, recipes, definition)
+    pace = Pace(recipes.optimizer, definition.hyperparameters)
+    start = _start(scales, pace, recipes, definition)
     hyperparameters: Mapping[str, Any] = definition.hyperparameters
     coordinates = tuple(
-        _coordinate(name, hyperparameters[name], scales, start, recipes, definition)
+        _coordinate(name, hyperparameters[name], scales, start, pace, recipes, definition)
         for name in _in_order(hyperparameters)
     )
     fixed: dict[str, Any] = definition.given
@@ -162,6 +163,13 @@ def _in_order(hyperparameters: Mapping[str, Hyperparameter]) -> list[str]:
         found.append(next(ready, left[0]))
         left.remove(found[-1])
     return found
+
+
+def _one(each: Hyperparameter) -> Any:
+    """The range or the value that stands for a hyperparameter: of choices the largest."""
+    if not isinstance(each, Choices):
+        return each
+    return max((v for v in each.values if not isinstance(v, str)), default=0.0)
 
 
 def _when(each: Hyperparameter) -> Mapping[str, Value]:
@@ -294,14 +302,15 @@ def _guided(
     )
 
 
-def _start(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> dict[str, float]:
+def _start(
+    scales: Scales, pace: Pace, recipes: Recipes, definition: StudyDefinition
+) -> dict[str, float]:
     """The rule's values of the hyperparameters that it knows: where the first trial is."""
-    given: Mapping[str, Any] = definition.hyperparameters
+    given = {name: _one(each) for name, each in definition.hyperparameters.items()}
     scheduled = recipes.schedule.make is not Constant
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if recipes.optimizer.adaptive:
         return first
-    pace = Pace(recipes.optimizer, given)
     small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
@@ -341,6 +350,7 @@ def _coordinate(
     each: Range,
     scales: Scales,
     start: Mapping[str, float],
+    pace: Pace,
     recipes: Recipes,
     definition: StudyDefinition,
 ) -> Coordinate:
@@ -349,7 +359,7 @@ def _coordinate(
         return plain(name, each)
     linear = not recipes.optimizer.adaptive
     if name == "learning_rate" and each.low is None and each.high is None and linear:
-        return _rate(scales, start, recipes, definition)
+        return _rate(scales, start, pace, recipes, definition)
     if name == "learning_rate":
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
@@ -391,14 +401,17 @@ def _coordinate(
 
 
 def _rate(
-    scales: Scales, start: Mapping[str, float], recipes: Recipes, definition: StudyDefinition
+    scales: Scales,
+    start: Mapping[str, float],
+    pace: Pace,
+    recipes: Recipes,
+    definition: StudyDefinition,
 ) -> Coordinate:
     """The coordinate of SGD's learning rate, where no bound is given."""
     scheduled = recipes.schedule.make is not Constant
-    momentum: Any = definition.hyperparameters.get("momentum", 0.0)
-    pace = Pace(recipes.optimizer, definition.hyperparameters)
+    momentum = _one(definition.hyperparameters.get("momentum", 0.0))
     if not pace.plain and not pace.heavy:
-        return _own_rate(scales, start, recipes, definition)
+        return _own_rate(scales, start, pace, recipes, definition)
     if momentum != 0.0 and pace.heavy:
         gap = 1.0 - (start["momentum"] if isinstance(momentum, Range) else momentum)
         effective = start["learning_rate"] / gap
@@ -428,14 +441,17 @@ def _rate(
 
 
 def _own_rate(
-    scales: Scales, start: Mapping[str, float], recipes: Recipes, definition: StudyDefinition
+    scales: Scales,
+    start: Mapping[str, float],
+    pace: Pace,
+    recipes: Recipes,
+    definition: StudyDefinition,
 ) -> Coordinate:
     """The coordinate of a learning rate whose pace is neither SGD's nor heavy ball's.
 
     It is a share of the limit of stability beside the other values: at most 0.9998 of it under a
     schedule, and at a constant rate a little more than all.
     """
-    pace = Pace(recipes.optimizer, definition.hyperparameters)
     known = {name: v for name, v in start.items() if name in definition.searched}
     share = known.pop("learning_rate") / (pace.limit(**known) / scales.speed)
     ends = [pace.limit(**{**each, **known}) for each in pace.corners()]
@@ -457,7 +473,7 @@ def _own_rate(
 
 def _limit_at(pace: Pace, speed: float, values: Mapping[str, Any]) -> float:
     """The limit of stability beside some values."""
-    return pace.limit(**{n: v for n, v in values.items() if n != "learning_rate"}) / speed
+    return pace.limit(**values) / speed
 
 
 def _cap(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> float:

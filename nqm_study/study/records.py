@@ -141,7 +141,7 @@ class Optimum:
     """
 
     steps: int
-    hyperparameters: Mapping[str, float]
+    hyperparameters: Mapping[str, Given]
     exact: bool = True
 
 

@@ -24,6 +24,11 @@ def on_one_line(text: str, longest: int = 300) -> str:
     return printable(text if len(text) <= longest else f"{text[:longest]}...")
 
 
+def raised(error: BaseException) -> str:
+    """What others' code raised, on one line: ``KeyError: 'b'``."""
+    return on_one_line(f"{type(error).__name__}: {error}")
+
+
 def markdown(text: str) -> str:
     """A text on one line of Markdown that shows as it is, in a table as well."""
     return re.sub(r"([\\`*_|<>\[\]$&~])", r"\\\1", printable(" ".join(text.split())))

@@ -20,7 +20,7 @@ from nqm_study.model.outcome import Crossing
 from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
 from nqm_study.study.records import TrialRecord
 from nqm_study.study.space import SearchSpace
-from nqm_study.study.text import on_one_line
+from nqm_study.study.text import raised
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Attempts:
             found = evaluate(values)
         except Exception as error:
             logging.getLogger(__name__).exception("a trial failed at %s", dict(values))
-            self.failed.append(on_one_line(f"{type(error).__name__}: {error}"))
+            self.failed.append(raised(error))
             tell(self.failed[-1])
             raise FailedTrialError(self.failed[-1]) from error
         self.failed.clear()

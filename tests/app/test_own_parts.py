@@ -109,6 +109,18 @@ def test_choices_conditions_and_whole_numbers_are_searched_and_shown(tmp_path: P
     assert {each["kind"] for each in params} == {"plain", "heavy"}
 
 
+def test_choices_have_a_true_optimum_where_all_are_asked_for(tmp_path: Path) -> None:
+    own_parts.write(tmp_path)
+    call = (*MIXED, "batch_size=16", "study.truth=all", "study.n_trials=4", "tracking=none")
+    assert "over" in run(tmp_path, *call).stdout
+    (record,) = read_records(open_journal(tmp_path / "mlruns" / "optuna.journal"))
+    assert record.optimum is not None
+    assert record.best is not None
+    assert record.best.steps is not None
+    assert record.optimum.steps <= record.best.steps
+    assert record.optimum.hyperparameters["kind"] in ("plain", "heavy")
+
+
 def test_a_sampler_without_a_seed_is_told_in_one_line(tmp_path: Path) -> None:
     own_parts.write(tmp_path)
     call = (*MIXED, "batch_size=64", "sampler=own", "study.n_trials=2", "tracking=none")

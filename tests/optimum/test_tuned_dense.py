@@ -1,16 +1,18 @@
 """Optima that are the best of a dense search: Adam's families, and any under a schedule."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from own_parts import classes
 
 import nqm_study as nqm
 from nqm_study.config.plan import python_plan
 from nqm_study.model.linear.stability import largest_peak
 from nqm_study.optimum.dense_search import dense_search
 from nqm_study.optimum.tuned import dense_optimum
+from nqm_study.study.storage.studies import study_record
 
 PAPER = nqm.power_law(10_000)
 SMALL = nqm.power_law(100)
@@ -189,24 +191,7 @@ def test_families_of_shapes_refuse_what_makes_no_schedule(make, free, named):
         nqm.ShapeFamily(make, free)
 
 
-@dataclass(frozen=True)
-class Mixed(nqm.LinearOptimizer):
-    """Quasi-hyperbolic momentum: theta' = theta - lr ((1 - v) g + v u'), u' = b u + (1 - b) g."""
-
-    learning_rate: float
-    momentum: float = 0.9
-    v: float = 0.7
-
-    def update(self, _step, rate):
-        b, v = self.momentum, self.v
-        drift = np.zeros((rate.size, 2, 2))
-        drift[:, 0, 0], drift[:, 0, 1], drift[:, 1, 1] = 1.0, -rate * v * b, b
-        gain = np.stack((-rate * (1.0 - v * b), np.full(rate.size, 1.0 - b)), axis=1)
-        return nqm.Update(
-            drift=drift, gain=gain, point=np.array([[1.0, 0.0]]), start=(1, 0), readout=(1, 0)
-        )
-
-
+Mixed = classes(version="1")["QHM"]
 FREE_DECAY = {"low": 0.0, "high": 0.9999, "scale": "log_one_minus"}
 
 
@@ -266,3 +251,23 @@ def test_a_start_near_the_best_saves_looks():
     far = dense_search(evaluate, box, target=1.0)
     assert near.steps == far.steps == 50
     assert near.evaluations < far.evaluations
+
+
+def test_choices_have_the_optimum_of_the_best_of_them():
+    problem = nqm.NoisyQuadratic(SMALL, 64)
+    held = [nqm.tuned(problem, "momentum", target=0.05, momentum=mu) for mu in (0.5, 0.9)]
+    given = {"momentum": {"choices": [0.5, 0.9]}}
+    both = nqm.tuned(problem, "momentum", target=0.05, hyperparameters=given)
+    assert both == min(held, key=lambda each: each.steps)
+    study = nqm.run_study(
+        problem, "momentum", target=0.05, n_trials=10, hyperparameters=given, truth="all"
+    )
+    assert study_record(study).optimum.steps == both.steps
+
+
+def test_a_condition_on_a_range_is_refused():
+    problem = nqm.NoisyQuadratic(SMALL, 64)
+    when = {"low": 0.0, "high": 1.0, "scale": "linear", "when": {"momentum": 0.9}}
+    given = {"momentum": FREE_DECAY, "v": when}
+    with pytest.raises(ValueError, match=r"^hyperparameters: must have no range among the cond"):
+        nqm.tuned(problem, Mixed, target=0.05, hyperparameters=given)
