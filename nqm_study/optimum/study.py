@@ -8,20 +8,23 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant
 from nqm_study.study.definition import Range, Searched, StudyDefinition
-from nqm_study.study.recipes import Recipes
+from nqm_study.study.recipes import Recipe, Recipes
 from nqm_study.study.records import Optimum
+
+if TYPE_CHECKING:
+    from nqm_study.search.pace import Pace
 
 Truth = bool | Literal["all"]
 """Which optima are computed beside a study: none, those that take seconds, or all."""
 
 MOST_SEARCHED = 4
-"""The most hyperparameters of SGD under a schedule that a dense search of seconds is over."""
+"""The most hyperparameters of a linear optimizer that a dense search of seconds is over."""
 
 DECAYS = ("momentum", "ema_decay")
 """What may be free beside the rate where the optimum is exact, one of them."""
@@ -35,16 +38,37 @@ def can_be_found(definition: StudyDefinition) -> bool:
 
 
 def is_exact(recipes: Recipes, definition: StudyDefinition) -> bool:
-    """Whether the optimum is exact: of SGD at a constant rate, with at most one decay free."""
+    """Whether the optimum is exact: at a constant rate, with at most one decay free.
+
+    The optimizer is SGD in one of its forms, or another one whose rule moves as these do.
+    """
     free = set(definition.searched) - {"learning_rate"}
     return (
-        recipes.optimizer.make is SGD
-        and recipes.schedule.make is Constant
+        recipes.schedule.make is Constant
         and "warmup_fraction" not in definition.hyperparameters
         and "learning_rate" in definition.searched
         and len(free) <= 1
         and free <= {*DECAYS}
+        and _moves_as_sgd(recipes.optimizer, definition, *free)
     )
+
+
+def _moves_as_sgd(recipe: Recipe, definition: StudyDefinition, decay: str = "") -> bool:
+    if recipe.make is SGD:
+        return True
+    return has_rule(recipe, definition) and pace_of(recipe, definition).as_sgd(decay)
+
+
+def has_rule(recipe: Recipe, definition: StudyDefinition) -> bool:
+    """Whether a linear optimizer is known by one rule, the same at each step but for the rate."""
+    return not recipe.adaptive and pace_of(recipe, definition).constant
+
+
+def pace_of(recipe: Recipe, definition: StudyDefinition) -> Pace:
+    """The pace of a study's optimizer."""
+    from nqm_study.search.pace import Pace
+
+    return Pace(recipe, definition.hyperparameters)
 
 
 def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
@@ -53,10 +77,11 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
         return False
     if truth == "all":
         return can_be_found(definition)
-    # In seconds: Adam's risk takes longer, and more coordinates, or functions of the user's, do.
+    # In seconds: Adam's risk takes longer, and more coordinates, or schedules of the user's, do.
     free = [definition.hyperparameters[name] for name in definition.searched]
     ranges = len(free) <= MOST_SEARCHED and all(isinstance(each, Range) for each in free)
-    return truth and ranges and recipes.optimizer.make is SGD and not recipes.schedule.code
+    quick = truth and ranges and not recipes.schedule.code
+    return quick and has_rule(recipes.optimizer, definition)
 
 
 def true_optimum(

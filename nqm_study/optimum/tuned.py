@@ -33,7 +33,7 @@ from nqm_study.model.crossing import last_risk, steps_to_target
 from nqm_study.model.linear.fewest_steps import Tuning
 from nqm_study.model.linear.members import Family
 from nqm_study.model.linear.runs import largest_factor
-from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
@@ -178,7 +178,7 @@ def optimum(
         parts = parts_of_run(problem, recipes, definition, values)
         return Tuned(0, *parts, is_exact(recipes, definition), hyperparameters=values)
     if is_exact(recipes, definition):
-        found = _exact(problem, definition)
+        found = _exact(problem, recipes.optimizer, definition)
         if found is not None:
             return found
         # The fewest steps of all grow too much: what is left is searched densely.
@@ -198,11 +198,11 @@ def _of_each_choice(definition: StudyDefinition) -> list[StudyDefinition]:
     return found
 
 
-def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Tuned | None:
-    """The optimum of a family of SGD; None where the loss grows too much on the way to it."""
+def _exact(problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition) -> Tuned | None:
+    """The optimum of a linear family; None where the loss grows too much on the way to it."""
     target, most = definition.target, definition.max_steps
     free = next((name for name in DECAYS if name in definition.searched), None)
-    family = Family(definition.given, free)  # type: ignore[arg-type]  # no words among them
+    family = Family(definition.given, free, None if recipe.make is SGD else recipe)
     best = Tuning(problem, family, target, most).best()
     if best is None:
         return Tuned(None, None)
@@ -213,7 +213,8 @@ def _exact(problem: NoisyQuadratic, definition: StudyDefinition) -> Tuned | None
     )
     if run.status == "diverged":
         return None
-    values = {name: float(getattr(member, name)) for name in definition.hyperparameters}
+    found = family.values(point)
+    values = {name: found[name] for name in definition.hyperparameters}
     return Tuned(steps, member, Constant(), hyperparameters=values)
 
 

@@ -26,6 +26,9 @@ SLOW = 1e-9
 MOST_SEARCHED = 4
 """Hyperparameters whose ends are looked at."""
 
+FASTEST = 4.0
+"""No form of SGD is stable at this learning rate times the curvature."""
+
 NEAR = 1e-3
 """Relative difference within which two paces are one."""
 
@@ -66,6 +69,30 @@ class Pace:
             and math.isclose(self.limit(**each), 2.0, rel_tol=NEAR)
             for each in self.corners()
         )
+
+    @functools.cached_property
+    def constant(self) -> bool:
+        """Whether the members have rules, and the same at each step."""
+        made = self._made({})
+        return bool(made.by_rule and made.constant)
+
+    def as_sgd(self, decay: str = "") -> bool:
+        """Whether the members move as SGD's do, also where a decay that is free is 0.
+
+        Slow modes then move at the effective rate, fast ones are stable below a rate of 4 / h at
+        most, and all have one preconditioner.
+        """
+        values = (0.0, 0.5, 0.9) if decay else (0.0,)
+        given = [{decay: each} if decay else {} for each in values]
+        try:
+            made = [self._made(each) for each in given]
+        except ValueError:  # a decay of 0 is out of its range
+            return False
+        where = np.array([1e-3, 1.0, 1e3])
+        scales = [each.preconditioner(where).tolist() for each in made]
+        paces = self.heavy if decay == "momentum" else self.heavy or self.plain
+        limits = [self.limit(**each) for each in given]
+        return paces and max(limits) <= FASTEST and scales == scales[:1] * len(scales)
 
     @functools.cached_property
     def power(self) -> float:

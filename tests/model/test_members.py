@@ -1,8 +1,10 @@
 """Many members at a time: as the engines of risks.py, transition by transition, have them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import optimize
 from strategies import problems, repeatable
 
@@ -15,7 +17,7 @@ from nqm_study.model.linear.members import (
     Family,
     Members,
     form_of,
-    write_rule,
+    rules,
 )
 from nqm_study.model.linear.risks import Engine
 
@@ -38,18 +40,31 @@ PAPER = nqm.NoisyQuadratic(nqm.power_law(10_000), 256)
 
 
 @settings(repeatable, max_examples=100)
-@given(families, points)
-def test_rules_are_those_of_the_optimizer(family, point):
-    form = form_of(family)
-    k = 1 + form.moving + form.averaged
-    drift, gain, at = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
-    write_rule(form, *point, drift, gain, at)
-    optimizer = family.optimizer(point)
-    twin = optimizer.rule(np.zeros(1, np.int64), np.array([optimizer.learning_rate]))
-    assume(twin.start.size == k)  # a decay of 0 has a component less
-    np.testing.assert_allclose(drift, twin.drift, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(gain, twin.gain, rtol=1e-12)
-    np.testing.assert_array_equal(at, twin.point)
+@given(families, st.lists(points, min_size=1, max_size=3))
+def test_compiled_rules_are_those_of_the_optimizer(family, where):
+    found = rules(form_of(family), np.array(where))
+    for index, point in enumerate(where):
+        optimizer = family.optimizer(point)
+        twin = optimizer.rule(np.zeros(1, np.int64), np.array([optimizer.learning_rate]))
+        drift, gain, at = (part[index] for part in found)
+        if twin.start.size == gain.size:  # a decay of 0 has a component less
+            np.testing.assert_allclose(drift, twin.drift[0], rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(gain, twin.gain[0], rtol=1e-12)
+            np.testing.assert_array_equal(at, twin.point[0])
+
+
+@settings(repeatable, max_examples=100)
+@given(problems(), families, st.lists(points, min_size=1, max_size=4), st.integers(1, 3000))
+def test_members_that_are_made_of_their_class_are_those_of_compiled_rules(
+    problem, family, where, steps
+):
+    made = replace(family, make=lambda values: nqm.SGD(**values))
+    each = [steps + index for index in range(len(where))]
+    here, there = (
+        Members(problem, which, 0.01).excesses(where, each, problem.spectrum.first_level)
+        for which in (family, made)
+    )
+    np.testing.assert_allclose(here, there, rtol=1e-8, atol=1e-8)
 
 
 @settings(repeatable, max_examples=200)

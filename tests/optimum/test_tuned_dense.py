@@ -213,9 +213,13 @@ def test_a_schedule_by_name_has_its_shape_free():
 
 
 def test_a_class_is_tuned_as_its_configuration_is():
-    problem = nqm.NoisyQuadratic(SMALL, 256)
-    best = checked(problem, nqm.HeavyBall, target=0.05, hyperparameters={"momentum": FREE_DECAY})
-    assert best.steps == nqm.tuned(problem, "momentum", target=0.05).steps
+    problem, given = nqm.NoisyQuadratic(SMALL, 256), {"momentum": FREE_DECAY}
+    for schedule in ("constant", "cosine"):
+        named, own = (
+            nqm.tuned(problem, family, schedule=schedule, target=0.05, hyperparameters=more)
+            for family, more in (("momentum", {}), (nqm.HeavyBall, given))
+        )
+        assert (named.steps, named.exact) == (own.steps, own.exact)
 
 
 def test_a_class_of_the_users_is_tuned():

@@ -13,6 +13,13 @@ from nqm_study.model.optimizers import sgd
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(1000), 64)
 NULL = {"low": None, "high": None}
 DECAY = {**NULL, "scale": "log_one_minus"}
+COPIES = [
+    ("sgd", "MySGD", {}),
+    ("momentum", "MyHeavyBall", {"momentum": DECAY}),
+    ("nesterov", "MyNesterov", {"momentum": DECAY}),
+    ("ema", "MySGD", {"ema_decay": DECAY}),
+    ("momentum", "MySGD", {"momentum": DECAY}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +37,7 @@ def copies() -> ModuleType:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize(
-    ("family", "name", "given"),
-    [
-        ("sgd", "MySGD", {}),
-        ("momentum", "MyHeavyBall", {"momentum": DECAY}),
-        ("nesterov", "MyNesterov", {"momentum": DECAY}),
-        ("ema", "MySGD", {"ema_decay": DECAY}),
-        ("momentum", "MySGD", {"momentum": DECAY}),
-    ],
-)
+@pytest.mark.parametrize(("family", "name", "given"), COPIES)
 def test_a_copys_trials_are_those_of_what_it_copies(
     family: str, name: str, given: dict[str, object], schedule: str, copies: ModuleType
 ) -> None:
@@ -51,3 +49,21 @@ def test_a_copys_trials_are_those_of_what_it_copies(
     )
     assert [trial.params for trial in here.trials] == [trial.params for trial in there.trials]
     assert [trial.values for trial in here.trials] == [trial.values for trial in there.trials]
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "given", "schedule"),
+    [(*each, "constant") for each in COPIES] + [(*COPIES[1], "cosine")],
+)
+def test_a_copys_true_optimum_is_that_of_what_it_copies(
+    family: str, name: str, given: dict[str, object], schedule: str, copies: ModuleType
+) -> None:
+    here, there = (
+        nqm.tuned(PROBLEM, made, target=0.02, schedule=schedule, hyperparameters=more)
+        for made, more in ((family, {}), (getattr(copies, name), given))
+    )
+    assert (here.steps, here.exact) == (there.steps, there.exact)
+    both = here.hyperparameters.keys() & there.hyperparameters.keys()
+    assert both >= {"learning_rate", *given}
+    assert all(here.hyperparameters[each] == there.hyperparameters[each] for each in both)
+    assert here.exact == (schedule == "constant")

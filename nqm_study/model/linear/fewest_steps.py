@@ -258,11 +258,11 @@ def _between(
 def largest_rate(problem: NoisyQuadratic, family: Family, target: float) -> float:
     """A rate above which no member can reach the target, of plain SGD with this preconditioner.
 
-    A mode at x = lr h^(1-p) > 2 grows, by (1 - x)^2 in the first step: with weight w in the signal
+    A mode at x = lr P h > 2 grows, by (1 - x)^2 in the first step: with weight w in the signal
     its part of the risk is above the target from then on unless w (1 - x)^2 <= target.
     """
-    power = float(family.fixed.get("preconditioner_power", 0.0))
     modes = problem.spectrum.signal
+    scale = family.optimizer((0.0, 0.0)).preconditioner(modes.curvature)
     with np.errstate(over="ignore"):
         most = np.maximum(2.0, 1.0 + np.sqrt(target / modes.weight))
-    return float(np.min(most / modes.curvature ** (1.0 - power)))
+    return float(np.min(most / (scale * modes.curvature)))

@@ -1,16 +1,17 @@
 """Families of linear optimizers, and the risks of many members at one number of steps.
 
-A search for an optimum looks at thousands of members at one number of steps, which is one compiled
-call here, in the tables of one ``Engine``.
+A search for an optimum looks at thousands of members at one number of steps: their rules, those of
+a decay at once, are put into the tables of one ``Engine`` one after the other.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,13 +22,15 @@ from nqm_study.model.numerics import simplex
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled
 from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
-from nqm_study.model.optimizers import SGD
+from nqm_study.model.optimizers import SGD, LinearOptimizer, Update
 from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 Point = tuple[float, float]
 """log(effective rate) and log(1 - decay)."""
 
+Rows = tuple[Array, Array, Array]
+"""Drift, gain and point of some members; one row where it is the same for all."""
 
 FIXABLE = ("momentum", "nesterov", "preconditioner_power", "ema_decay")
 """Hyperparameters that may be held at a value."""
@@ -54,26 +57,40 @@ class Family:
 
     Attributes:
         fixed: the hyperparameters that all have in common.
-        decay: the name of the decay that is free, ``momentum`` or ``ema_decay``, or None.
+        decay: the name of the decay that is free, ``momentum`` or another, or None.
+        make: hyperparameters by name -> the member, of which only the rule's rate and decay differ;
+            ``SGD`` where it is None.
     """
 
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     decay: str | None = None
+    make: Callable[[Mapping[str, Any]], LinearOptimizer] | None = None
 
-    def optimizer(self, point: Point) -> SGD:
-        """The optimizer at a point."""
+    def values(self, point: Point) -> dict[str, Any]:
+        """The hyperparameters at a point."""
         log_rate, log_gap = point
         gap = math.exp(log_gap)
         free = {self.decay: 1.0 - gap} if self.decay else {}
-        scale = gap if self.decay == "momentum" else 1.0
-        return SGD(math.exp(log_rate) * scale, **free, **self.fixed)  # type: ignore[arg-type]  # nesterov is a bool
+        return {"learning_rate": self._rate(log_rate, gap), **free, **self.fixed}
+
+    def optimizer(self, point: Point) -> LinearOptimizer:
+        """The optimizer at a point."""
+        values = self.values(point)
+        return SGD(**values) if self.make is None else self.make(values)
+
+    def rule(self, log_rates: Sequence[float], log_gap: float) -> Update:
+        """The rule of a decay's members at some rates."""
+        gap = math.exp(log_gap)
+        rates = [self._rate(each, gap) for each in log_rates]
+        member = self.optimizer((0.0, log_gap))
+        return member.rule(np.zeros(len(rates), np.int64), np.array(rates))
+
+    def _rate(self, log_rate: float, gap: float) -> float:
+        return math.exp(log_rate) * (gap if self.decay == "momentum" else 1.0)
 
 
 NO_DECAY, MOMENTUM, EMA_DECAY = 0, 1, 2
 """Which decay is free."""
-
-OVERFLOW = 1e3
-"""Stands for the logarithm of a risk that is no number."""
 
 
 class Form(NamedTuple):
@@ -94,11 +111,21 @@ class Form(NamedTuple):
 
 
 @compiled
-def write_rule(
-    form: Form, log_rate: float, log_gap: float, drift: Array, gain: Array, point: Array
-) -> None:
-    """Write the rule of the member at a point, shapes (1, k, k) and (1, k); its twin is ``SGD``."""
-    rate, gap = math.exp(log_rate), math.exp(log_gap)
+def rules(form: Form, points: Array) -> Rows:
+    """Drift, gain and point of the members at some points, shape (points, 2); of rows as many.
+
+    The twin of ``SGD.update``, which takes twice as long as the risk that is asked for.
+    """
+    n, k = points.shape[0], 1 + form.moving + form.averaged
+    drift, gain, point = np.zeros((n, k, k)), np.empty((n, k)), np.zeros((n, k))
+    for index in range(n):
+        _write_rule(form, points[index], drift[index], gain[index], point[index])
+    return drift, gain, point
+
+
+@compiled
+def _write_rule(form: Form, at: Array, drift: Array, gain: Array, point: Array) -> None:
+    rate, gap = math.exp(at[0]), math.exp(at[1])
     momentum, ema_decay = form.momentum, form.ema_decay
     if form.free == MOMENTUM:
         rate *= gap
@@ -106,42 +133,48 @@ def write_rule(
     elif form.free == EMA_DECAY:
         ema_decay = 1.0 - gap
     now, later = (1.0 + momentum, momentum**2) if form.nesterov else (1.0, momentum)
-    drift[:], point[:] = 0.0, 0.0
-    drift[0, 0, 0], gain[0, 0], point[0, 0] = 1.0, -rate * now, 1.0
+    drift[0, 0], gain[0], point[0] = 1.0, -rate * now, 1.0
     if form.moving:
-        drift[0, 0, 1], drift[0, 1, 1], gain[0, 1] = -rate * later, momentum, 1.0
+        drift[0, 1], drift[1, 1], gain[1] = -rate * later, momentum, 1.0
     if form.averaged:
         # theta is held as theta - e.
         last = gain.size - 1
         for c in range(1, last):
-            drift[0, last, c] = (1.0 - ema_decay) * drift[0, 0, c]
-            drift[0, 0, c] *= ema_decay
-        drift[0, 0, 0], drift[0, last, 0], drift[0, last, last] = ema_decay, 1.0 - ema_decay, 1.0
-        gain[0, last] = (1.0 - ema_decay) * gain[0, 0]
-        gain[0, 0] *= ema_decay
-        point[0, last] = 1.0
+            drift[last, c] = (1.0 - ema_decay) * drift[0, c]
+            drift[0, c] *= ema_decay
+        drift[0, 0], drift[last, 0], drift[last, last] = ema_decay, 1.0 - ema_decay, 1.0
+        gain[last] = (1.0 - ema_decay) * gain[0]
+        gain[0] *= ema_decay
+        point[last] = 1.0
+
+
+OVERFLOW = 1e3
+"""Stands for the logarithm of a risk that is no number."""
 
 
 @compiled
-def excesses(
-    form: Form, points: Array, modes: Modes, steps: Integers, target: float, engine: Engine
-) -> Array:
-    """log(L_T / target), within OVERFLOW, at each of some points, after ``steps`` of each."""
-    k = len(engine.like)
-    drift, gain, point = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
-    found, risk = np.empty(points.shape[0]), np.empty(1)
+def _row(part: Array, index: int) -> Array:
+    """One row of what may be the same in each."""
+    return part[index : index + 1] if part.shape[0] > 1 else part
+
+
+@compiled
+def excesses(rule: Rows, modes: Modes, steps: Integers, target: float, engine: Engine) -> Array:
+    """log(L_T / target), within OVERFLOW, of each row of a rule, after ``steps`` of each."""
+    drift, gain, point = rule
+    found, risk = np.empty(steps.size), np.empty(1)
     for index in range(found.size):
-        write_rule(form, points[index, 0], points[index, 1], drift, gain, point)
+        row = slice(index, index + 1)
         kernels.first_level(
-            engine.like, drift, gain, point, modes.curvature, modes.first_noise,
-            engine.signal_power, engine.noise_power, engine.spread,
+            engine.like, _row(drift, index), _row(gain, index), _row(point, index), modes.curvature,
+            modes.first_noise, engine.signal_power, engine.noise_power, engine.spread,
         )  # fmt: skip
         engine.filled[0] = 1
         kernels.risks_at(  # compiled code does not spread named tuples
             engine.like, engine.signal_power, engine.start, engine.signal_weight,
             engine.noise_power, engine.spread, engine.noise_weight, engine.filled, engine.shared,
             engine.readout, engine.z, engine.scratch, engine.covariance, engine.noise_scratch,
-            steps[index : index + 1], risk,
+            steps[row], risk,
         )  # fmt: skip
         found[index] = OVERFLOW if risk[0] != 0.0 else -OVERFLOW
         if 0.0 < risk[0] < np.inf:
@@ -181,8 +214,7 @@ class Members:
     """A family's members on a problem, by their points."""
 
     def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
-        self._problem, self._target = problem, target
-        self._form = form_of(family)
+        self._problem, self._family, self._target = problem, family, target
         self._held = family.optimizer((0.0, 0.0))
         self.last_level = problem.spectrum.last_level
         self.bench = functools.cache(self._bench)
@@ -194,7 +226,7 @@ class Members:
         """
         each = np.empty(len(points), dtype=np.int64)
         each[:] = steps
-        return self.bench(level).excesses(np.array(points, dtype=np.float64).reshape(-1, 2), each)
+        return self.bench(level).excesses(points, each)
 
     def least(self, start: Point, steps: int) -> tuple[Point, float]:
         """A local minimum of log(L_T / target) over the members, and its value.
@@ -216,14 +248,14 @@ class Members:
     def _least(self, start: Point, steps: int, level: int) -> tuple[Point, float]:
         """A local minimum of log(L_T / target) on one compression, and its value."""
         bench, each = self.bench(level), np.array((steps,))
-        free = 1 if self._form.free == NO_DECAY else 2
+        free = 1 if self._family.decay is None else 2
 
         def at(point: Array) -> Point:
             rate, *gap = point.tolist()
             return rate, gap[0] if gap else start[1]
 
         found, value = simplex.least(
-            lambda point: float(bench.excesses(np.array((at(point),)), each)[0]),
+            lambda point: float(bench.excesses([at(point)], each)[0]),
             np.array(start[:free]),
             SIDES[:free],
             (np.array(LOWEST[:free]), np.array(HIGHEST[:free])),
@@ -247,37 +279,57 @@ class Members:
 
     def _bench(self, level: int) -> Bench:
         """The members on a level of compression."""
-        return Bench(self._form, Modes.of(self._problem, self._held, level), self._target)
+        return Bench(self._family, Modes.of(self._problem, self._held, level), self._target)
 
 
 class Bench:
     """Members on one compression, one after the other in the tables of one ``Engine``."""
 
-    def __init__(self, form: Form, modes: Modes, target: float) -> None:
+    def __init__(self, family: Family, modes: Modes, target: float) -> None:
         # The copies can be written to, for which the kernels are compiled.
         curvature, signal_weight = modes.curvature.copy(), modes.signal_weight.copy()
         self._modes = modes._replace(curvature=curvature, signal_weight=signal_weight)
-        self._form, self._target = form, target
-        k = 1 + form.moving + form.averaged
-        readout = k - 1 if form.averaged else 0
-        # Levels that no search fills take no memory.
-        self._engine = Engine.unfilled(np.eye(k)[readout], readout, self._modes, MOST_STEPS)
-        self._rule = np.empty((1, k, k)), np.empty((1, k)), np.empty((1, k))
+        self._family, self._target = family, target
+        self._form = form_of(family) if family.make is None else None
+        self._engine = functools.cache(self._unfilled)
 
-    def excesses(self, points: Array, steps: Integers) -> Array:
-        """log(L_T / target) at each point, shape (points, 2), after the steps of each."""
-        return excesses(self._form, points, self._modes, steps, self._target, self._engine)
+    def excesses(self, points: Sequence[Point], steps: Integers) -> Array:
+        """log(L_T / target) at each point after the steps of each."""
+        found = np.empty(steps.size)
+        for each, rows, engine in self._groups(points):
+            found[each] = excesses(rows, self._modes, steps[each], self._target, engine)
+        return found
 
     def search(self, point: Point, most_steps: int) -> Found:
         """The first crossing of the member at a point."""
-        write_rule(self._form, *point, *self._rule)
-        self._engine.fill(*self._rule, self._modes)
-        return self._engine.search(self._target, most_steps)
+        ((_, rows, engine),) = self._groups([point])
+        engine.fill(*rows, self._modes)
+        return engine.search(self._target, most_steps)
+
+    def _groups(self, points: Sequence[Point]) -> Iterator[tuple[slice | list[int], Rows, Engine]]:
+        """The places of points with their rules, and tables for these."""
+        if self._form is not None:
+            k = 1 + self._form.moving + self._form.averaged
+            engine = self._engine(k, k - 1 if self._form.averaged else 0)
+            engine.start[engine.readout] = 1.0
+            yield slice(None), rules(self._form, np.array(points).reshape(-1, 2)), engine
+            return
+        order = sorted(range(len(points)), key=lambda place: points[place][1])
+        for gap, group in itertools.groupby(order, lambda place: points[place][1]):
+            each = list(group)
+            rule = self._family.rule([points[place][0] for place in each], gap)
+            engine = self._engine(rule.start.size, rule.component)
+            engine.start[:] = rule.start
+            yield each, (rule.drift, rule.gain, rule.point), engine
+
+    def _unfilled(self, components: int, readout: int) -> Engine:
+        # Levels that no search fills take no memory.
+        return Engine.unfilled(np.zeros(components), readout, self._modes, MOST_STEPS)
 
 
 def form_of(family: Family) -> Form:
-    """A family as its kernels take it."""
-    held = SGD(1.0, **family.fixed)  # type: ignore[arg-type]  # nesterov is a bool
+    """A family of ``SGD`` as its kernels take it."""
+    held = SGD(1.0, **family.fixed)
     free = FREE[family.decay]
     return Form(
         free=free,

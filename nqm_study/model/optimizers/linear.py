@@ -32,6 +32,8 @@ from nqm_study.model.numerics.arrays import Array, Integers
 LATE = 10**9
 """A step at which coefficients that change with it have nearly come to rest."""
 
+_FLOAT = np.dtype(np.float64)
+
 _STEEP = 2.0**60
 """Times 1 / h up to which the limit of stability is looked for."""
 
@@ -57,8 +59,9 @@ class Update:
     readout: Array
 
     def __post_init__(self) -> None:
-        for name in ("drift", "gain", "point", "start", "readout"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        for name, part in vars(self).items():
+            if type(part) is not np.ndarray or part.dtype is not _FLOAT:
+                object.__setattr__(self, name, np.asarray(part, dtype=np.float64))
         k, lengths = self.start.shape, {1}
         if len(k) != 1 or self.readout.shape != k:
             raise ValueError(
