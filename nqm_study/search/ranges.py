@@ -34,6 +34,7 @@ from dataclasses import replace
 from typing import Any
 
 from nqm_study.model.linear.stability import BELOW_LIMIT
+from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
@@ -49,7 +50,7 @@ from nqm_study.study.definition import (
     applying,
 )
 from nqm_study.study.evaluation import parts_of_run
-from nqm_study.study.recipes import CONSTANT, Recipes
+from nqm_study.study.recipes import CONSTANT, Recipe, Recipes
 from nqm_study.study.space import Coordinate, Search, SearchSpace, plain
 
 WIDE = 30.0
@@ -115,12 +116,13 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
     """
     if isinstance(definition.batch_size, Range):
         return _fit_sizes(problem, recipes, definition, definition.batch_size)
-    scales = scales_of(problem, recipes, definition)
-    pace = Pace(recipes.optimizer, definition.hyperparameters)
-    start = _start(scales, pace, recipes, definition)
-    hyperparameters: Mapping[str, Any] = definition.hyperparameters
+    own, guess = _by_class(problem, recipes.optimizer, definition)
+    scales = scales_of(problem, recipes, own)
+    pace = Pace(recipes.optimizer, own.hyperparameters)
+    start = {**_start(scales, pace, recipes, own), **guess}
+    hyperparameters: Mapping[str, Any] = own.hyperparameters
     coordinates = tuple(
-        _coordinate(name, hyperparameters[name], scales, start, pace, recipes, definition)
+        _coordinate(name, hyperparameters[name], scales, start, pace, recipes, own)
         for name in _in_order(hyperparameters)
     )
     fixed: dict[str, Any] = definition.given
@@ -150,6 +152,56 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
     starts = _with_starts(space, asked, firsts, definition).starts
     # Equal points once: all are equal where no shape is searched.
     return Search(space, tuple(p for i, p in enumerate(starts) if p not in starts[:i]))
+
+
+def _by_class(
+    problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition
+) -> tuple[StudyDefinition, dict[str, float]]:
+    """The definition with the ranges that classes fit themselves, and their first guess."""
+    hyperparameters, guess = dict(definition.hyperparameters), {}
+    for make in (each.make for each in recipe.chain):
+        if not (isinstance(make, type) and issubclass(make, LinearOptimizer)):
+            continue
+        given = problem, definition.target, definition.given
+        for name, found in _said(make, "coordinates", hyperparameters, *given):
+            each = hyperparameters[name]
+            if isinstance(each, Range) and each.fitted:
+                hyperparameters[name] = _closed(make, name, each, found)
+        for name, value in _said(make, "first_guess", hyperparameters, *given):
+            if not (isinstance(value, (int, float)) and math.isfinite(value)):
+                raise ValueError(f"{make.__name__}.first_guess(): {name}={value}: must be a number")
+            if isinstance(hyperparameters[name], Range):
+                guess[name] = float(value)
+    return replace(definition, hyperparameters=hyperparameters), guess
+
+
+def _said(
+    make: type, method: str, known: Mapping[str, Hyperparameter], *given: Any
+) -> list[tuple[str, Any]]:
+    """What a class says of its hyperparameters: one line if it raises, or names another one."""
+    place = f"{make.__name__}.{method}()"
+    try:
+        found = dict(getattr(make, method)(*given))
+    except Exception as error:
+        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+    if unknown := found.keys() - known:
+        names = ", ".join(known)
+        raise ValueError(f"{place}: {min(unknown)}: must be one of the hyperparameters {names}")
+    return list(found.items())
+
+
+def _closed(make: type, name: str, each: Range, found: Any) -> Range:
+    """A range with the bounds that its class fits where its own are open."""
+    try:
+        low, high, scale = found
+        fitted = Range(low, high, scale)
+        if each.low is not None:
+            low = each.low
+        if each.high is not None:
+            high = each.high
+        return replace(each, low=low, high=high, scale=fitted.scale)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{make.__name__}.coordinates(): {name}={found}: {error}") from error
 
 
 def _in_order(hyperparameters: Mapping[str, Hyperparameter]) -> list[str]:
@@ -279,7 +331,8 @@ def _guided(
     """A coordinate over all batch sizes, from those at some and the first trials there."""
     first = next(iter(by_size.values()))
     given = definition.hyperparameters[first.hyperparameter]
-    if not (isinstance(given, Range) and given.low is None and given.high is None):
+    open_ends = isinstance(given, Range) and given.low is None and given.high is None
+    if not (open_ends and first.log):
         return replace(
             first,
             low=min(each.low for each in by_size.values()),

@@ -21,13 +21,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from nqm_study.model.numerics.arrays import Array, Integers
+
+if TYPE_CHECKING:
+    from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 
 LATE = 10**9
 """A step at which coefficients that change with it have nearly come to rest."""
@@ -149,6 +153,39 @@ class LinearOptimizer(ABC):
             f"{self!r}: must have update() to be run under a schedule or simulated; "
             "transition() serves constant rates"
         )
+
+    @classmethod
+    def coordinates(
+        cls,
+        problem: NoisyQuadratic,  # noqa: ARG003 (it is overridden)
+        target: float,  # noqa: ARG003
+        given: Mapping[str, Any],  # noqa: ARG003
+    ) -> Mapping[str, tuple[float, float, str]]:
+        """Ranges that fit a problem, of hyperparameters whose bounds a study leaves open.
+
+        Args:
+            problem: spectrum and batch size.
+            target: expected loss to reach.
+            given: the hyperparameters that are held at a value.
+
+        Returns:
+            (low, high, scale) by name, scale as in the options. What is missing is fitted by the
+            rule: the limit of stability, and the pace of slow modes.
+        """
+        return {}
+
+    @classmethod
+    def first_guess(
+        cls,
+        problem: NoisyQuadratic,  # noqa: ARG003 (it is overridden)
+        target: float,  # noqa: ARG003
+        given: Mapping[str, Any],  # noqa: ARG003
+    ) -> Mapping[str, float]:
+        """Values that a study begins with, by name; what is missing is guessed from the rule.
+
+        The arguments are those of ``coordinates``.
+        """
+        return {}
 
     @property
     def by_rule(self) -> bool:
