@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from pandas import DataFrame
 
 from nqm_study.report import figures
-from nqm_study.report.analysis.files import ANALYSIS_FILES, analysis_files
-from nqm_study.report.analysis.measure import analyses
-from nqm_study.report.axes import FORMATS, nqm_style, rendered
-from nqm_study.report.captions import problem_text
-from nqm_study.report.curves import curves
-from nqm_study.report.page import report_page
-from nqm_study.report.values import csv_bytes
+from nqm_study.report.drawn import Drawn, digest
+
+ANALYSIS, PAGE = "analysis", "page"
+"""The parts of a report beside its figures."""
 
 
 def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
@@ -24,9 +22,10 @@ def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
     ``analysis.csv``, ``.tex``, ``.md`` and ``.json``, and ``analysis_products.csv``. The curves are
     in ``report.html`` as well, a page with a chart to look into.
 
-    Files of these names that there is nothing for any more, since studies were deleted, go. The
-    same studies give the same bytes. Each file is replaced at once: a reader sees the old or
-    the new one, never a part.
+    What is there and up to date, by the record of ``report.drawn``, is left as it is. Files of
+    these names that there is nothing for any more, since studies were deleted, go. The same studies
+    give the same bytes. Each file is replaced at once: a reader sees the old or the new one, never
+    a part.
 
     Raises:
         ValueError: without studies.
@@ -34,33 +33,23 @@ def write_figures(studies: DataFrame, folder: Path) -> tuple[Path, ...]:
     """
     if studies.empty:
         raise ValueError("studies: must be at least one")
-    contents: dict[str, bytes] = {}
-    for name in figures.names():
-        module = figures.module(name)
-        figure = module.draw(studies)
-        if figure is None:
-            continue
-        with nqm_style():  # laid out once, for all formats: it takes as long as writing one
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        contents |= {f"{name}.{ending}": rendered(figure, ending) for ending in FORMATS}
-        if hasattr(module, "table"):
-            contents[f"{name}.csv"] = csv_bytes(module.table(studies))
-    if found := curves(studies):
-        contents |= analysis_files(analyses(found))
-        contents["report.html"] = report_page(found, problem_text(found)).encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        _replace(folder / name, content)
-    for name in _names().difference(contents):
-        (folder / name).unlink(missing_ok=True)
-    return tuple(folder / name for name in contents)
+    before, now = Drawn.read(folder), Drawn.of(studies)
+    parts = before.fresh(folder, now)
+    wanted = (*figures.names(), ANALYSIS, PAGE)
+    if stale := [part for part in wanted if part not in parts]:
+        # What draws takes a while to import.
+        from nqm_study.report.contents import contents, every_name
 
-
-def _names() -> set[str]:
-    """The names of all files that may be written."""
-    drawn = {f"{name}.{ending}" for name in figures.names() for ending in (*FORMATS, "csv")}
-    return {*drawn, *ANALYSIS_FILES, "report.html"}
+        made = {part: contents(studies, part) for part in stale}
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (each for files in made.values() for each in files.items()):
+            _replace(folder / name, content)
+        drawn = {part: {n: digest(c) for n, c in files.items()} for part, files in made.items()}
+        parts = {part: {**parts, **drawn}[part] for part in wanted}
+        for name in every_name().difference(*parts.values()):
+            (folder / name).unlink(missing_ok=True)
+        replace(now, parts=parts).write(folder, _replace)
+    return tuple(folder / name for files in parts.values() for name in files)
 
 
 def _replace(path: Path, content: bytes) -> None:

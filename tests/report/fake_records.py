@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from nqm_study.report import curves as scaling, figures
 from nqm_study.report.frame import studies_frame
-from nqm_study.report.write import csv_bytes
+from nqm_study.report.values import csv_bytes
 from nqm_study.study.definition import Hyperparameter, Range, StudyDefinition
 from nqm_study.study.records import Optimum, StudyRecord, TrialRecord
 

@@ -1,0 +1,48 @@
+"""The contents of a report's files, part by part; importing it imports what draws them."""
+
+from __future__ import annotations
+
+from pandas import DataFrame
+
+from nqm_study.report import figures
+from nqm_study.report.analysis.files import ANALYSIS_FILES, analysis_files
+from nqm_study.report.analysis.measure import analyses
+from nqm_study.report.axes import FORMATS, nqm_style, rendered
+from nqm_study.report.captions import problem_text
+from nqm_study.report.curves import curves
+from nqm_study.report.page import report_page
+from nqm_study.report.values import csv_bytes
+from nqm_study.report.write import ANALYSIS, PAGE
+
+
+def contents(studies: DataFrame, part: str) -> dict[str, bytes]:
+    """The files of a part by name; none where there is nothing to show.
+
+    Args:
+        studies: the table of studies.
+        part: the name of a figure, ``ANALYSIS`` or ``PAGE``.
+    """
+    if part in (ANALYSIS, PAGE):
+        found = curves(studies)
+        if not found:
+            return {}
+        if part == ANALYSIS:
+            return analysis_files(analyses(found))
+        return {"report.html": report_page(found, problem_text(found)).encode()}
+    module = figures.module(part)
+    figure = module.draw(studies)
+    if figure is None:
+        return {}
+    with nqm_style():  # laid out once, for all formats: it takes as long as writing one
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    files: dict[str, bytes] = {f"{part}.{ending}": rendered(figure, ending) for ending in FORMATS}
+    if hasattr(module, "table"):
+        files[f"{part}.csv"] = csv_bytes(module.table(studies))
+    return files
+
+
+def every_name() -> set[str]:
+    """The names of all files that may be written."""
+    drawn = {f"{name}.{ending}" for name in figures.names() for ending in (*FORMATS, "csv")}
+    return {*drawn, *ANALYSIS_FILES, "report.html"}

@@ -1,0 +1,91 @@
+"""The record beside figures of what they were drawn from, so that none is drawn twice.
+
+It is a JSON file beside the figures' folder, with the versions of the libraries that draw, a digest of
+this room's sources and one of the studies, and a digest of each file by the part that it belongs
+to: a figure, the analysis or the page. A part is drawn again where any of these differs. A record
+that is missing or damaged means that all parts are.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+from pandas import DataFrame
+
+LIBRARIES = ("jinja2", "matplotlib", "numpy", "pandas", "plotly", "scipy", "tabulate")
+"""Distributions that decide the bytes of a file."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the files of a folder were made from.
+
+    Attributes:
+        versions: of the libraries, and a digest of the sources, by name.
+        studies: a digest of the table of studies.
+        parts: for each part the digests of its files, by name, in the order of drawing.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    studies: str = ""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, studies: DataFrame) -> Self:
+        """What would be drawn now, without the files."""
+        return cls(_versions(), digest(repr(studies.to_dict("records")).encode()))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record of a folder; an empty one where it is missing or damaged."""
+        try:
+            kept = json.loads(_place(folder).read_bytes())
+            parts = {part: {**files} for part, files in kept["parts"].items()}
+            return cls(dict(kept["versions"]), str(kept["studies"]), parts)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+    def fresh(self, folder: Path, now: Drawn) -> dict[str, Mapping[str, str]]:
+        """The parts that need not be drawn again: all files are there, and as they were drawn."""
+        if (self.versions, self.studies) != (now.versions, now.studies):
+            return {}
+        return {
+            part: files
+            for part, files in self.parts.items()
+            if all(file_digest(folder / name) == kept for name, kept in files.items())
+        }
+
+    def write(self, folder: Path, replace: Callable[[Path, bytes], None]) -> None:
+        """Write the record, by a function that replaces a file at once."""
+        replace(_place(folder), json.dumps(asdict(self), indent=1).encode())
+
+
+def _place(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.json")
+
+
+def digest(content: bytes) -> str:
+    """A digest of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """A digest of a file's contents, empty where it cannot be read."""
+    try:
+        return digest(path.read_bytes())
+    except OSError:
+        return ""
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    own = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return {**{name: version(name) for name in LIBRARIES}, "sources": own}
