@@ -58,7 +58,8 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
     state = None
     if CALL.mirror is not None:
         board.await_mirror()
-        state = CALL.mirror.finish(published.summaries)
+        ours = [record for record in records if record.name in names]
+        state = CALL.mirror.finish(ours, published.summaries)
     board.stop()
     show(published, Console(), state)
     for label, why in board.failed.items():

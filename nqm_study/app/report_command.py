@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="draw Optuna's own figures of the studies that lack them",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare MLflow's runs themselves, also where the record of the last call says that "
+        "they are up to date",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="leave MLflow alone")
     parser.add_argument(
         "--rebuild",
@@ -116,7 +122,8 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.app.publish import compare, publish, show, unmirrored
     from nqm_study.report.frame import studies_frame
     from nqm_study.study.storage.studies import read_records
-    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
+    from nqm_study.tracking.copy import Copy
+    from nqm_study.tracking.pool import MirroredStudy
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -132,17 +139,24 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
         tracking = Tracking(
             arguments.experiment, arguments.tracking, diagnostics=arguments.diagnostics
         )
-        mirrored = tuple(
-            MirroredStudy(backend, record.name)
+        mirror = Copy(root, tracking, _ignore, compare=arguments.check, rebuild=arguments.rebuild)
+        mirrored = [
+            (backend, record)
             for backend, found in (records.items() if asked is None else ())
             for record in found
             if record.trials
+        ]
+        cores = os.cpu_count() or 1
+        mirror.follow(
+            [MirroredStudy(backend, record.name) for backend, record in mirrored],
+            {record.name: record for _, record in mirrored},
+            cores=cores,
         )
-        job = MirrorJob(root, tracking, mirrored, arguments.rebuild)
-        mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
-        mirror.hurry(os.cpu_count() or 1)
+        mirror.hurry(cores)
     published = published or publish(root, studies)
-    state = mirror.finish(published.summaries) if mirror is not None else None
+    state = None
+    if mirror is not None:
+        state = mirror.finish([record for _, record in mirrored], published.summaries)
     show(published, Console(), state)
     if state is not None and (missing := unmirrored(state)):
         _complain(missing)

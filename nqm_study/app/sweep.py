@@ -8,10 +8,11 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,28 +29,33 @@ from nqm_study.study.storage.backends import EMBEDDED, embedded, require_writabl
 if TYPE_CHECKING:
     from nqm_study.app.progress import Board
     from nqm_study.config.plan import StudyPlan
-    from nqm_study.tracking.pool import Mirrors, MirrorState
+    from nqm_study.study.records import StudyRecord
+    from nqm_study.tracking.copy import Copy
+    from nqm_study.tracking.pool import MirrorState
+
+
+_Typed = tuple[str, ...]
+"""Overrides, one value for each key."""
 
 
 @dataclass
 class Call:
     """The call of this process: its planned studies, its progress and its mirror.
 
-    ``Planner`` fills it, and ``main`` reads it.
+    ``Planner`` fills it, and ``main`` reads it. ``finished`` has the overrides of those studies to
+    which nothing would be added.
     """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
     board: Board | None = None
-    mirror: Mirrors | None = None
+    mirror: Copy | None = None
+    finished: frozenset[_Typed] = frozenset()
     verbose: bool = False
     presets: Presets | None = None
 
 
 CALL = Call()
-
-_Typed = tuple[str, ...]
-"""Overrides, one value for each key."""
 
 _ByOverrides = dict[_Typed, DictConfig]
 
@@ -69,7 +75,7 @@ class Planner(Callback):
         """A sweep: its jobs are made here as Hydra's own sweeper will make them."""
         _leave_to_presets(config)
         sweeper = config.hydra.sweeper
-        if not sweeper._target_.endswith(".BasicSweeper"):
+        if not sweeper._target_.endswith((".BasicSweeper", ".app.sweep.Sweeper")):
             return
         loader = GlobalHydra.instance().config_loader()
         swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
@@ -126,10 +132,35 @@ class Planner(Callback):
         from rich.console import Console
 
         from nqm_study.app.progress import Board
+        from nqm_study.app.worker import finished, progress_of
 
         CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
-        CALL.mirror = _mirrors(root, plans)
+        ended = finished(plans, root)
+        CALL.mirror = _mirror(root, plans, ended)
+        for plan in plans:
+            if plan.name in ended:
+                message = progress_of(plan, ended[plan.name], 0)
+                CALL.board.settle(replace(message, over=True))
+        if len(ended) == len(plans):
+            raise SystemExit(0)  # no job is started
+        CALL.finished = frozenset(
+            each for plan, each in zip(plans, typed, strict=False) if plan.name in ended
+        )
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's own sweeper, which starts no job of a study that is finished."""
+
+    @staticmethod
+    def split_arguments(
+        overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """The overrides of each job, in batches."""
+        ((*jobs,),) = BasicSweeper.split_arguments(overrides, None)
+        left = [job for job in jobs if tuple(job) not in CALL.finished]
+        size = max_batch_size or len(left)
+        return [left[start : start + size] for start in range(0, len(left), size)]
 
 
 class _Composed:
@@ -158,22 +189,26 @@ def _leave_to_presets(config: DictConfig) -> None:
         raise SystemExit(0)
 
 
-def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
-    """The processes that write the studies' runs in MLflow, started; None without tracking."""
+def _mirror(
+    root: Path, plans: Sequence[StudyPlan], ended: Mapping[str, StudyRecord]
+) -> Copy | None:
+    """MLflow's copy of the studies, whose processes are started; None without tracking."""
     tracking = plans[0].tracking
     if tracking is None:
         return None
 
-    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
+    from nqm_study.tracking.copy import Copy
+    from nqm_study.tracking.pool import MirroredStudy
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
-    studies = tuple(MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans)
-    job = MirrorJob(root, tracking, studies)
+    copy = Copy(root, tracking, changed)
+    studies = [MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans]
     # The studies have the other cores.
-    return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
+    copy.follow(studies, ended, cores=(os.cpu_count() or 1) // 2)
+    return copy
 
 
 def _values(override: Override) -> list[str]:

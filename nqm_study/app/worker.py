@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 from hydra.core.hydra_config import HydraConfig
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
@@ -25,6 +27,7 @@ from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.storage.origin import origin
 from nqm_study.study.storage.studies import (
     check_units,
+    is_ours,
     note,
     note_origin,
     note_report,
@@ -34,7 +37,7 @@ from nqm_study.study.storage.studies import (
     stored_search,
     study_record,
 )
-from nqm_study.study.training import keep_training
+from nqm_study.study.training import keep_training, lacking
 from nqm_study.study.trials import OnTrial
 
 if TYPE_CHECKING:
@@ -136,13 +139,41 @@ def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:
     if plan.report is not None:
         note_report(study, plan.report)
     # Before the last trial: whoever sees that one sees what it is compared with.
-    made = plan.definition
-    if made.two_objectives:
-        if not noted(study, "frontier") and frontier_wanted(plan.truth, plan.recipes, made):
-            note(study, "frontier", true_frontier(plan.problem, plan.recipes, made))
-    elif wanted(plan.truth, plan.recipes, made) and not noted(study, "optimum"):
-        note(study, "optimum", true_optimum(plan.problem, plan.recipes, made))
+    for fact, find in _compared(plan).items():
+        if not noted(study, fact):
+            note(study, fact, find(plan.problem, plan.recipes, plan.definition))
     return study
+
+
+def _compared(plan: StudyPlan) -> dict[str, Callable[..., object]]:
+    """What a study is compared with that is computed once, by the field that it is stored in."""
+    asked = plan.truth, plan.recipes, plan.definition
+    if plan.definition.two_objectives:
+        return {"frontier": true_frontier} if frontier_wanted(*asked) else {}
+    return {"optimum": true_optimum} if wanted(*asked) else {}
+
+
+def finished(plans: Sequence[StudyPlan], root: Path) -> dict[str, StudyRecord]:
+    """The records of those studies to which ``run_job`` would add nothing, by name."""
+    found = {}
+    for plan in plans if plans and plans[0].backend.exists(root) else ():
+        storage = plan.backend.open(root)
+        with contextlib.suppress(KeyError):  # there is none of this name yet
+            study = optuna.load_study(study_name=plan.name, storage=storage)
+            record = study_record(study) if is_ours(study) else None
+            if record is not None and _complete(plan, study, record):
+                found[plan.name] = record
+    return found
+
+
+def _complete(plan: StudyPlan, study: Study, record: StudyRecord) -> bool:
+    return (
+        len(record.trials) >= plan.n_trials
+        and (plan.tracking is None or record.tracked == plan.tracking.trials)
+        and (plan.report is None or plan.report in record.reports)
+        and all(noted(study, fact) for fact in _compared(plan))
+        and lacking(record) is None
+    )
 
 
 def run_planned(

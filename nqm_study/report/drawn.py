@@ -1,23 +1,22 @@
 """The record beside figures of what they were drawn from, so that none is drawn twice.
 
-It is a JSON file beside the figures' folder, with the versions of the libraries that draw, a digest of
-this room's sources and one of the studies, and a digest of each file by the part that it belongs
+It is a JSON file beside the figures' folder, with the versions of the libraries that draw, a digest
+of this room's sources and one of the studies, and a digest of each file by the part that it belongs
 to: a figure, the analysis or the page. A part is drawn again where any of these differs. A record
 that is missing or damaged means that all parts are.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 from pandas import DataFrame
+
+from nqm_study.study.digests import digest, file_digest, made_with
 
 LIBRARIES = ("jinja2", "matplotlib", "numpy", "pandas", "plotly", "scipy", "tabulate")
 """Distributions that decide the bytes of a file."""
@@ -40,7 +39,10 @@ class Drawn:
     @classmethod
     def of(cls, studies: DataFrame) -> Self:
         """What would be drawn now, without the files."""
-        return cls(_versions(), digest(repr(studies.to_dict("records")).encode()))
+        return cls(
+            made_with(Path(__file__).parent, *LIBRARIES),
+            digest(repr(studies.to_dict("records")).encode()),
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -69,23 +71,3 @@ class Drawn:
 
 def _place(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.json")
-
-
-def digest(content: bytes) -> str:
-    """A digest of some bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """A digest of a file's contents, empty where it cannot be read."""
-    try:
-        return digest(path.read_bytes())
-    except OSError:
-        return ""
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    own = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    return {**{name: version(name) for name in LIBRARIES}, "sources": own}

@@ -9,7 +9,8 @@ from pathlib import Path
 from pandas import DataFrame
 
 from nqm_study.report import figures
-from nqm_study.report.drawn import Drawn, digest
+from nqm_study.report.drawn import Drawn
+from nqm_study.study.digests import digest
 
 ANALYSIS, PAGE = "analysis", "page"
 """The parts of a report beside its figures."""

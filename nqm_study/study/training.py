@@ -71,16 +71,22 @@ def keep_training(
     """
     try:
         record = study_record(study)
-        trial = shown_trial(record)
-        if trial is None or record.definition.two_objectives:
-            return
-        if record.training is not None and record.training.trial == trial.number:
+        trial = lacking(record)
+        if trial is None:
             return
         training = training_of(problem, recipes, record.definition, trial)
         with turn:
             note(study, "training", training)
     except Exception:
         logging.getLogger(__name__).exception("%s: no training curve was stored", study.study_name)
+
+
+def lacking(record: StudyRecord) -> TrialRecord | None:
+    """The trial whose run is to be stored; None where it is, or there is none to show."""
+    trial = shown_trial(record)
+    if trial is None or record.definition.two_objectives:
+        return None
+    return None if record.training is not None and record.training.trial == trial.number else trial
 
 
 def shown_trial(record: StudyRecord) -> TrialRecord | None:

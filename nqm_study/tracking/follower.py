@@ -16,7 +16,7 @@ from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.storage.failures import failures, first_line
 from nqm_study.study.storage.locks import Lock
-from nqm_study.study.storage.studies import ATTRIBUTE, UnreadableError, study_record
+from nqm_study.study.storage.studies import UnreadableError, is_ours, study_record
 from nqm_study.study.trials import trial_record
 from nqm_study.tracking.layout import diagnostics_digest
 from nqm_study.tracking.mirror import Mirror, StudyRun
@@ -152,7 +152,7 @@ class Followed:
             storage = self._backend.open(self._job.root)
             with suppress(KeyError):
                 study = optuna.load_study(study_name=self.name, storage=storage)
-                if ATTRIBUTE in study.user_attrs:
+                if is_ours(study):
                     self._study = study
         return self._study
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from nqm_study.study.records import Tracked
 from nqm_study.study.text import on_one_line
 
+DATABASE = "mlflow.db"
+"""The embedded database, under mlruns/."""
+
 
 @dataclass(frozen=True)
 class Tracking:

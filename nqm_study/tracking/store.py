@@ -25,9 +25,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
 
-from nqm_study.tracking.settings import require_nameable
+from nqm_study.tracking.settings import DATABASE, require_nameable
 
-DATABASE = "mlflow.db"
 KIND = "kind"
 DIGEST = "nqm.digest"
 NOTE = "mlflow.note.content"

@@ -94,9 +94,14 @@ def open_study(
         storage=storage, study_name=name, directions=directions(definition), load_if_exists=True
     )
     check_definition(study, definition)
-    if ATTRIBUTE not in study.user_attrs:
+    if not is_ours(study):
         study.set_user_attr(ATTRIBUTE, {"definition": definition.to_json(), **facts()})
     return study
+
+
+def is_ours(study: Study) -> bool:
+    """Whether a study in a storage is this program's, and whole."""
+    return ATTRIBUTE in study.user_attrs
 
 
 def note(study: Study, field: str, value: object) -> None:
@@ -149,7 +154,7 @@ def check_definition(study: Study, definition: StudyDefinition) -> None:
     Raises:
         StudyMismatchError: naming what differs.
     """
-    if ATTRIBUTE not in study.user_attrs:
+    if not is_ours(study):
         if study.get_trials(deepcopy=False) or study.directions != directions(definition):
             raise StudyMismatchError(
                 f"study.name={study.study_name}: the storage holds a study of this name that "
@@ -227,7 +232,7 @@ def read_records(
     for name in sorted(optuna.study.get_all_study_names(storage)):
         try:
             study = optuna.load_study(study_name=name, storage=storage)
-            if ATTRIBUTE in study.user_attrs:
+            if is_ours(study):
                 records.append(study_record(study))
         except UnreadableError as error:
             tell(error.passed_over)
