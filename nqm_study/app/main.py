@@ -21,7 +21,7 @@ from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
 from nqm_study.app.job import config_dir, look_in, reason, users_folders
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
-from nqm_study.app.sweep import CALL, JOB, Sweeper
+from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
 from nqm_study.config.folder import conf_dir
 from nqm_study.study.storage.backends import working_folder
@@ -55,8 +55,7 @@ def main() -> None:
     except ValueError as error:
         complain(str(error))
         sys.exit(REFUSED)
-    for plugin in (UsersFirst, Sweeper):
-        Plugins.instance().register(plugin)
+    Plugins.instance().register(UsersFirst)
     JOB.folders = users_folders(sys.argv[1:])
     look_in(JOB.folders)
     # For presets: what is swept only where a package is there.

@@ -16,6 +16,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -75,7 +76,7 @@ class Planner(Callback):
         """A sweep: its jobs are made here as Hydra's own sweeper will make them."""
         _leave_to_presets(config)
         sweeper = config.hydra.sweeper
-        if not sweeper._target_.endswith((".BasicSweeper", ".app.sweep.Sweeper")):
+        if not sweeper._target_.endswith(".BasicSweeper"):
             return
         loader = GlobalHydra.instance().config_loader()
         swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
@@ -96,6 +97,9 @@ class Planner(Callback):
             complain(str(error))
             raise SystemExit(REFUSED) from None
         self._begin(config, jobs, overrides)
+        # Plugins are loaded by themselves, so that what is imported here may be another class.
+        basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
+        basic.split_arguments = staticmethod(_left)
         # The sweeper composes them all again, to see that it can.
         remembered = _Composed(loader.load_sweep_config, dict(zip(overrides, jobs, strict=True)))
         loader.load_sweep_config = remembered  # type: ignore[method-assign]
@@ -149,18 +153,15 @@ class Planner(Callback):
         )
 
 
-class Sweeper(BasicSweeper):
-    """Hydra's own sweeper, which starts no job of a study that is finished."""
+def _left(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+    """The overrides of each job in batches, as Hydra's sweeper has them, less finished studies."""
+    ((*jobs,),) = _split(overrides, None)
+    left = [job for job in jobs if tuple(job) not in CALL.finished]
+    size = max_batch_size or len(left)
+    return [left[start : start + size] for start in range(0, len(left), size)]
 
-    @staticmethod
-    def split_arguments(
-        overrides: list[Override], max_batch_size: int | None
-    ) -> list[list[list[str]]]:
-        """The overrides of each job, in batches."""
-        ((*jobs,),) = BasicSweeper.split_arguments(overrides, None)
-        left = [job for job in jobs if tuple(job) not in CALL.finished]
-        size = max_batch_size or len(left)
-        return [left[start : start + size] for start in range(0, len(left), size)]
+
+_split = BasicSweeper.split_arguments
 
 
 class _Composed:
