@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.job import Job, marks
 from nqm_study.app.presets import Presets, presets_of
 from nqm_study.app.terminal import complain
+from nqm_study.config.composing import Composer
 from nqm_study.study.storage.backends import EMBEDDED, embedded, require_writable
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Planner(Callback):
             values = {each.get_key_element(): _values(each) for each in parsed}
             _require_once(parsed, values)
             overrides = list(itertools.product(*values.values()))
-            jobs = [loader.load_sweep_config(config, list(job)) for job in overrides]
+            compose = Composer(loader)
+            jobs = [compose(config, job) for job in overrides]
         except HydraException as error:
             # No such option or key. Hydra would say the same, after it made its folders.
             print(error, file=sys.stderr)  # noqa: T201 (this is the terminal)
@@ -101,7 +103,9 @@ class Planner(Callback):
         basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
         basic.split_arguments = staticmethod(_left)
         # The sweeper composes them all again, to see that it can.
-        remembered = _Composed(loader.load_sweep_config, dict(zip(overrides, jobs, strict=True)))
+        composed = dict(zip(overrides, jobs, strict=True))
+        left = {each: job for each, job in composed.items() if each not in CALL.finished}
+        remembered = _Composed(compose, left)
         loader.load_sweep_config = remembered  # type: ignore[method-assign]
 
     def _begin(
@@ -165,12 +169,12 @@ _split = BasicSweeper.split_arguments
 
 
 class _Composed:
-    """Hydra's composition of jobs, which gives each that was composed before, once.
+    """The composition of jobs, which gives each that was composed before, once.
 
     It goes with Hydra's context to the processes that run the studies, and is empty by then.
     """
 
-    def __init__(self, compose: Callable[..., DictConfig], composed: _ByOverrides) -> None:
+    def __init__(self, compose: Composer, composed: _ByOverrides) -> None:
         self._compose = compose
         self._composed = composed
 

@@ -74,8 +74,8 @@ class StudyPlan:
         backend: where it is kept.
         tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
-        config: the composed configuration as YAML, without passwords; empty for one from Python.
         report: name of the report that the study belongs to; None for none.
+        composed: the configuration's sections, without passwords; None for one from Python.
     """
 
     name: str
@@ -88,8 +88,13 @@ class StudyPlan:
     backend: Backend
     tracking: Tracking | None
     named: bool
-    config: str
     report: str | None
+    composed: Mapping[str, Any] | None
+
+    @property
+    def config(self) -> str:
+        """The composed configuration as YAML; empty for one from Python."""
+        return "" if self.composed is None else OmegaConf.to_yaml(self.composed)
 
 
 def study_plan(cfg: DictConfig) -> StudyPlan:
@@ -213,7 +218,11 @@ def _composed(*overrides: str) -> Mapping[str, Any]:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
-    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    plain: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]  # a mapping
+    plain.pop("hydra", None)
+    if "${" not in repr(plain):  # nothing to resolve, and a copy takes long
+        return plain
+    cfg = OmegaConf.masked_copy(cfg, list(plain))
     try:
         return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]  # a mapping
     except OmegaConfBaseException as error:
@@ -281,8 +290,8 @@ def _plan(
         backend=backend,
         tracking=tracking,
         named=study.name is not None,
-        config=_as_yaml(composed, backend) if composed is not None else "",
         report=config.report.name,
+        composed=None if composed is None else _without_password(composed, backend),
     )
 
 
@@ -457,9 +466,8 @@ def _tracking(config: Configuration) -> Tracking | None:
     return Tracking(**settings)
 
 
-def _as_yaml(composed: Mapping[str, Any], backend: Backend) -> str:
+def _without_password(composed: Mapping[str, Any], backend: Backend) -> Mapping[str, Any]:
     """A configuration as it was composed, with the server's password left out."""
-    storage = composed["storage"]
-    if backend.shared:
-        storage = {**storage, "url": backend.where}
-    return OmegaConf.to_yaml({**composed, "storage": storage})
+    if not backend.shared:
+        return composed
+    return {**composed, "storage": {**composed["storage"], "url": backend.where}}
