@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 
-from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
 from nqm_study.app.exit_status import FAILED
@@ -23,9 +23,9 @@ from nqm_study.study.storage.failures import failures, first_line
 
 def conclude(board: Board, status: int, *, changed: bool) -> int:
     """Report on the studies of the call, as far as they came; the call's exit status."""
-    if len(CALL.plans) > 1:
+    if loky := sys.modules.get("joblib.externals.loky"):
         # joblib's workers are done, and Python would wait seconds for each to tidy up.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        loky.get_reusable_executor().shutdown(wait=True, kill_workers=True)
     try:
         return _report(board, status, changed=changed)
     except failures(ValueError) as error:

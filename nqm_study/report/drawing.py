@@ -22,7 +22,8 @@ from nqm_study.report.axes import (
 from nqm_study.report.curves import Curve
 from nqm_study.report.laws import fit_learning_rate, perfect_scaling
 from nqm_study.report.placing import Note, along, backwards, place
-from nqm_study.report.reference import Line, all_known, draw_optimum
+from nqm_study.report.reference import Line, all_known
+from nqm_study.report.reference_lines import draw_optimum
 
 MOST_NOTES = 4
 """More texts than this beside lines are easier to tell apart in the legend."""

@@ -25,7 +25,8 @@ from nqm_study.report.drawing import (
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note, place
-from nqm_study.report.reference import optimum_entry, optimum_rates
+from nqm_study.report.reference import optimum_rates
+from nqm_study.report.reference_lines import optimum_entry
 
 
 def draw(studies: DataFrame) -> Figure | None:

@@ -22,14 +22,8 @@ from nqm_study.report.drawing import (
 from nqm_study.report.laws import perfect_scaling
 from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note
-from nqm_study.report.reference import (
-    CLASSICAL,
-    classical_line,
-    draw_reference,
-    optimum_entry,
-    optimum_steps,
-    reference_values,
-)
+from nqm_study.report.reference import CLASSICAL, classical_line, optimum_steps
+from nqm_study.report.reference_lines import draw_reference, optimum_entry, reference_values
 
 _MOST_DASHED = 4  # lines of perfect scaling: more only hide the curves
 
