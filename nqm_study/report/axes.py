@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from textwrap import fill
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
-from matplotlib import colormaps, style
+from matplotlib import colormaps, rc_context, style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -33,6 +33,7 @@ _WIDTH = 7.2  # inches, of a figure of panels
 PANEL_HEIGHT = 3.4  # inches
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 FORMATS = tuple(_METADATA)
+_NO_LAYOUT: Any = {"figure.constrained_layout.use": False}
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
 
@@ -55,9 +56,21 @@ class StyledFigure(Figure):
 def rendered(figure: Figure, extension: str) -> bytes:
     """The figure as a file of one of ``FORMATS``: the same bytes each time."""
     buffer = io.BytesIO()
-    with nqm_style():
+    with nqm_style(), rc_context(_NO_LAYOUT):
         figure.savefig(buffer, format=extension, metadata=_METADATA[extension])
     return buffer.getvalue()
+
+
+def lay_out(figure: Figure) -> None:
+    """Lay a figure out once for all formats, which takes as long as writing one.
+
+    Nothing lays it out again. With an engine, even one that does nothing, Matplotlib would draw
+    each format twice.
+    """
+    with nqm_style():
+        figure.draw_without_rendering()
+        with rc_context(_NO_LAYOUT):
+            figure.set_layout_engine(None)
 
 
 @contextmanager

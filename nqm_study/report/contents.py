@@ -7,7 +7,7 @@ from pandas import DataFrame
 from nqm_study.report import figures
 from nqm_study.report.analysis.files import ANALYSIS_FILES, analysis_files
 from nqm_study.report.analysis.measure import analyses
-from nqm_study.report.axes import FORMATS, nqm_style, rendered
+from nqm_study.report.axes import FORMATS, lay_out, rendered
 from nqm_study.report.captions import problem_text
 from nqm_study.report.curves import curves
 from nqm_study.report.page import report_page
@@ -33,9 +33,7 @@ def contents(studies: DataFrame, part: str) -> dict[str, bytes]:
     figure = module.draw(studies)
     if figure is None:
         return {}
-    with nqm_style():  # laid out once, for all formats: it takes as long as writing one
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     files: dict[str, bytes] = {f"{part}.{ending}": rendered(figure, ending) for ending in FORMATS}
     if hasattr(module, "table"):
         files[f"{part}.csv"] = csv_bytes(module.table(studies))
