@@ -20,6 +20,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
     pytest.mark.filterwarnings("ignore:Constraints have been set, but"),
+    # The Gaussian process by itself is shown infinite values.
+    pytest.mark.filterwarnings("ignore:Clip non-finite values"),
 ]
 
 SAMPLERS = {
