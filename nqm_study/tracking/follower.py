@@ -95,8 +95,7 @@ class Followed:
             self._run = mirror.study(study_record(study))
         trials = study.get_trials(deepcopy=False, states=_COMPLETE)
         new = [trial for trial in trials if not self._run.has(trial.number)]
-        for trial in new[:AT_ONCE]:
-            self._run.trial(trial_record(trial))
+        self._run.add(trial_record(trial) for trial in new[:AT_ONCE])
         self.missing = len(new[AT_ONCE:])
         complete = self._n_trials is not None and len(trials) >= self._n_trials
         if not self.missing and (finish or complete):
