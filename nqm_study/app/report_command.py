@@ -116,7 +116,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.app.publish import compare, publish, show, unmirrored
     from nqm_study.report.frame import studies_frame
     from nqm_study.study.storage.studies import read_records
-    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, MirrorProcess
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -139,8 +139,8 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             if record.trials
         )
         job = MirrorJob(root, tracking, mirrored, arguments.rebuild)
-        mirror = Mirrors(_ignore, job, cores=os.cpu_count() or 1)
-        mirror.hurry(os.cpu_count() or 1)
+        mirror = MirrorProcess(_ignore, job)
+        mirror.hurry()
     published = published or publish(root, studies)
     state = mirror.finish(published.summaries) if mirror is not None else None
     show(published, Console(), state)

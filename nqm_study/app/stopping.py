@@ -12,7 +12,7 @@ from nqm_study.app.terminal import complain
 
 if TYPE_CHECKING:
     from nqm_study.app.progress import Board
-    from nqm_study.tracking.pool import Mirrors
+    from nqm_study.tracking.pool import MirrorProcess
 
 PATIENCE = 8.0
 """Seconds in which an interrupted call has ended; a container is given ten."""
@@ -56,7 +56,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def stop(board: Board, mirror: Mirrors | None, *, sweep: bool) -> int:
+def stop(board: Board, mirror: MirrorProcess | None, *, sweep: bool) -> int:
     """End a call that was interrupted, without the report; its exit status.
 
     Every trial that ended is in the storage, and MLflow is brought up to date by the next call.

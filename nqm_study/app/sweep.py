@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import traceback
 from collections import Counter
@@ -28,7 +27,7 @@ from nqm_study.study.storage.backends import EMBEDDED, embedded, require_writabl
 if TYPE_CHECKING:
     from nqm_study.app.progress import Board
     from nqm_study.config.plan import StudyPlan
-    from nqm_study.tracking.pool import Mirrors, MirrorState
+    from nqm_study.tracking.pool import MirrorProcess, MirrorState
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Call:
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
     board: Board | None = None
-    mirror: Mirrors | None = None
+    mirror: MirrorProcess | None = None
     verbose: bool = False
     presets: Presets | None = None
 
@@ -129,7 +128,7 @@ class Planner(Callback):
 
         CALL.board = Board(Console(stderr=True), labels(plans))
         CALL.board.start()
-        CALL.mirror = _mirrors(root, plans)
+        CALL.mirror = _mirror(root, plans)
 
 
 class _Composed:
@@ -158,22 +157,20 @@ def _leave_to_presets(config: DictConfig) -> None:
         raise SystemExit(0)
 
 
-def _mirrors(root: Path, plans: Sequence[StudyPlan]) -> Mirrors | None:
-    """The processes that write the studies' runs in MLflow, started; None without tracking."""
+def _mirror(root: Path, plans: Sequence[StudyPlan]) -> MirrorProcess | None:
+    """The process that writes the studies' runs in MLflow, started; None without tracking."""
     tracking = plans[0].tracking
     if tracking is None:
         return None
 
-    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors
+    from nqm_study.tracking.pool import MirroredStudy, MirrorJob, MirrorProcess
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
             CALL.board.show_mirror(state)
 
     studies = tuple(MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans)
-    job = MirrorJob(root, tracking, studies)
-    # The studies have the other cores.
-    return Mirrors(changed, job, cores=(os.cpu_count() or 1) // 2)
+    return MirrorProcess(changed, MirrorJob(root, tracking, studies))
 
 
 def _values(override: Override) -> list[str]:

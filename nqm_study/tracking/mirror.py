@@ -163,10 +163,6 @@ class StudyRun:
         """Whether nothing is left to do for a trial before the end of the study."""
         return self._tracked != "all" or number in self._mirrored
 
-    def written(self, number: int) -> bool:
-        """Whether a trial has a run, which may have to be completed, or is not to have one."""
-        return self.has(number) or number in self._found
-
     def add(self, trials: Iterable[TrialRecord]) -> None:
         """Mirror finished trials as child runs; nothing happens to those that are there already.
 

@@ -1,7 +1,8 @@
-"""The processes that keep MLflow up to date, as the process sees them that the user started.
+"""The process that keeps MLflow up to date, as the process sees it that the user started.
 
-Mirroring costs several times what a trial does, and importing MLflow takes seconds. So both happen
-beside the studies, in processes of their own: they follow the storage, and end when all is there.
+Importing MLflow takes seconds, and a server's answers are waited for. So this happens beside the
+studies, in a process of its own: it follows the storage, and ends when all is there. One is enough:
+of 1,000 trials in ten studies, 5 of its 8 seconds of processor time are imports and opening MLflow.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,6 @@ class MirrorJob:
     tracking: Tracking
     studies: tuple[MirroredStudy, ...]
     rebuild: bool = False
-
-    def part(self, places: Iterable[int]) -> MirrorJob:
-        """The job of following some of the studies, given by their places."""
-        return replace(self, studies=tuple(self.studies[place] for place in places))
 
     def to_json(self) -> str:
         """The job in one line; ``from_json`` is its inverse."""
@@ -100,7 +97,7 @@ class Summary:
 
 @dataclass
 class MirrorState:
-    """The last news of the processes that mirror.
+    """The last news of the process that mirrors.
 
     Attributes:
         uri: the tracking URI.
@@ -119,93 +116,10 @@ class MirrorState:
     done: bool = False
 
 
-class Mirrors:
-    """The ``MirrorProcess``es of a call, as many as pay: a core each, and at most ``MOST``.
-
-    Measured for 1,000 trials on two cores: alone 30 s with one and 17 to 20 s with two; beside the
-    workers of a sweep 40 s with one and 46 s with two. So there are few beside the studies, and
-    more when these are over: with ``hurry`` ten studies of 100 trials take 54 s, without it 60 s.
-    """
-
-    MOST = 4
-
-    def __init__(
-        self, on_change: Callable[[MirrorState], None], job: MirrorJob, *, cores: int
-    ) -> None:
-        """Start them on a job, of which each has its own studies.
-
-        Args:
-            on_change: called, in threads of its own, when there is news of one of them.
-            job: their task.
-            cores: how many cores are free for them.
-        """
-        self._on_change = on_change
-        places = range(len(job.studies))
-        # A rebuild deletes before it writes, which one process has to do.
-        count = 1 if job.rebuild else max(1, min(self.MOST, cores, len(places)))
-        # One by one, since there may be news of the first while the next is started.
-        self._processes: list[MirrorProcess] = []
-        self._sharing: list[MirrorProcess] = []
-        for start in range(count):
-            part = job.part(places[start::count])
-            self._processes.append(MirrorProcess(self._changed, part))
-
-    def hurry(self, cores: int) -> None:
-        """Let more processes write what is left, now that the studies are over.
-
-        Args:
-            cores: how many are free for all of them.
-        """
-        more = min(self.MOST, cores) - len(self._processes)
-        for place, process in enumerate(self._processes):
-            # One more part for each further process, dealt out evenly.
-            parts = 1 + len(range(place, more, len(self._processes)))
-            if parts > 1:
-                self._sharing.append(process)
-                process.share(parts)
-            process.ask(None)
-
-    def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
-        """Let them write all that is missing, then the summaries, and end; their last news."""
-        for process in self._sharing:
-            self._processes += process.helpers()
-        first, *others = self._processes
-        first.ask(None)
-        for process in others:
-            process.ask(())
-        for process in others:
-            process.join()
-        # The summaries name the runs of all studies, so these have to be there.
-        first.ask(summaries)
-        first.join()
-        return self.state
-
-    def kill(self) -> None:
-        """End them at once; what they have not written is written by the next call."""
-        for process in self._processes:
-            process.kill()
-
-    @property
-    def state(self) -> MirrorState:
-        """The news of all of them, as one."""
-        states = [process.state for process in self._processes]
-        return MirrorState(
-            uri=next((state.uri for state in states if state.uri), ""),
-            page=next((state.page for state in states if state.page), ""),
-            missing=sum(state.missing for state in states),
-            problem=next((state.problem for state in states if state.problem), ""),
-            notes=[note for state in states for note in state.notes],
-            done=all(state.done for state in states),
-        )
-
-    def _changed(self) -> None:
-        self._on_change(self.state)
-
-
 class MirrorProcess:
     """A running ``python -m nqm_study.tracking.worker``."""
 
-    def __init__(self, on_change: Callable[[], None], job: MirrorJob) -> None:
+    def __init__(self, on_change: Callable[[MirrorState], None], job: MirrorJob) -> None:
         """Start it on its job.
 
         Args:
@@ -216,43 +130,34 @@ class MirrorProcess:
         self._job = job
         self._command = ""
         self._on_change = on_change
-        self._helpers: list[MirrorProcess] = []
-        self._shared = threading.Event()
         self._start()
 
-    def ask(self, summaries: Sequence[Summary] | None) -> None:
-        """Ask it to write all that is missing, then the summaries, and end.
+    def hurry(self) -> None:
+        """Let it write all that is missing, now that the studies are over; summaries come later."""
+        self._ask(None)
 
-        Args:
-            summaries: what to write; None if they come later: it does not end before.
+    def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
+        """Let it write all that is missing, then the summaries, and end; its last news.
+
+        One that was killed is started again.
         """
-        said = None if summaries is None else [asdict(summary) for summary in summaries]
-        self._command = json.dumps({"finish": said})
-        self._send(self._command)
-
-    def share(self, parts: int) -> None:
-        """Ask it to keep one of some parts of its job; ``helpers`` get the others."""
-        self._send(json.dumps({"share": parts}))
-
-    def helpers(self) -> list[MirrorProcess]:
-        """The processes that have the other parts, once it has shared its job or ended."""
-        self._shared.wait()
-        return self._helpers
-
-    def kill(self) -> None:
-        """End it at once, and those that share its job."""
-        self._process.kill()
-        for helper in self._helpers:
-            helper.kill()
-
-    def join(self) -> None:
-        """Wait for its end. One that was killed is started again."""
+        self._ask(summaries)
         if self._wait() < 0:
             self._start()
             self._send(self._command)
             self._wait()
         if not self.state.done and not self.state.problem:
             self.state.problem = "the process that writes to it ended early"
+        return self.state
+
+    def kill(self) -> None:
+        """End it at once; what it has not written is written by the next call."""
+        self._process.kill()
+
+    def _ask(self, summaries: Sequence[Summary] | None) -> None:
+        said = None if summaries is None else [asdict(summary) for summary in summaries]
+        self._command = json.dumps({"finish": said})
+        self._send(self._command)
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -291,26 +196,11 @@ class MirrorProcess:
         assert self._process.stdout is not None  # noqa: S101 (it was asked for)
         for line in self._process.stdout:
             self._take(json.loads(line))
-            self._on_change()
-        # It shares nothing any more.
-        self._shared.set()
+            self._on_change(self.state)
 
     def _take(self, news: Mapping[str, Any]) -> None:
         for name, value in news.items():
             if name == "note":
                 self.state.notes.append(value)
-            elif name == "left":
-                self._hand_on(value)
             else:
                 setattr(self.state, name, value)
-
-    def _hand_on(self, parts: Sequence[Sequence[int]]) -> None:
-        """Let a process of its own do each part of the job that this one gave up."""
-        job = self._job
-        kept = set(range(len(job.studies))) - {place for part in parts for place in part}
-        for part in parts:
-            one = replace(job.part(part), rebuild=False)
-            self._helpers.append(MirrorProcess(self._on_change, one))
-        # If it is killed and started again, it deletes nothing that the others wrote.
-        self._job = replace(job.part(sorted(kept)), rebuild=job.rebuild and not parts)
-        self._shared.set()
