@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -42,8 +41,7 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
     """Show what the call came to; its exit status."""
     backend = CALL.plans[0].backend
     if CALL.mirror is not None:
-        # The studies are over, and the figures take one core.
-        CALL.mirror.hurry(os.cpu_count() or 1)
+        CALL.mirror.hurry()
     records = stored_records(CALL.root, [backend])
     studies = studies_frame(records)
     _settle(board, {record.name: record for record in records})

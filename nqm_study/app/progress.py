@@ -27,7 +27,7 @@ from rich.progress import (
 from nqm_study.app.terminal import say
 from nqm_study.study.records import error_text
 from nqm_study.study.text import printable
-from nqm_study.tracking.pool import MirrorState
+from nqm_study.tracking.process import MirrorState
 
 ADDRESS = "NQM_STUDY_PROGRESS"
 """Environment variable: machine/process:port of the process that draws."""

@@ -26,7 +26,7 @@ from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
 from nqm_study.study.storage.studies import read_records
 from nqm_study.study.text import file_name
-from nqm_study.tracking.pool import MirrorState, Summary
+from nqm_study.tracking.process import MirrorState, Summary
 from nqm_study.tracking.summaries import curve_summary, frontier_summary, report_summary
 
 PAGE = "http://127.0.0.1:5000"

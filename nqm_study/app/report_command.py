@@ -19,7 +19,7 @@ from nqm_study.study.storage.backends import (
 )
 
 if TYPE_CHECKING:
-    from nqm_study.tracking.pool import MirrorState
+    from nqm_study.tracking.process import MirrorState
 
 
 def main() -> None:
@@ -123,7 +123,7 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
     from nqm_study.report.frame import studies_frame
     from nqm_study.study.storage.studies import read_records
     from nqm_study.tracking.copy import Copy
-    from nqm_study.tracking.pool import MirroredStudy
+    from nqm_study.tracking.process import MirroredStudy
     from nqm_study.tracking.settings import Tracking
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -146,13 +146,11 @@ def _report(root: Path, arguments: argparse.Namespace) -> int:
             for record in found
             if record.trials
         ]
-        cores = os.cpu_count() or 1
         mirror.follow(
             [MirroredStudy(backend, record.name) for backend, record in mirrored],
             {record.name: record for _, record in mirrored},
-            cores=cores,
         )
-        mirror.hurry(cores)
+        mirror.hurry()
     published = published or publish(root, studies)
     state = None
     if mirror is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import traceback
 from collections import Counter
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from nqm_study.config.plan import StudyPlan
     from nqm_study.study.records import StudyRecord
     from nqm_study.tracking.copy import Copy
-    from nqm_study.tracking.pool import MirrorState
+    from nqm_study.tracking.process import MirrorState
 
 
 _Typed = tuple[str, ...]
@@ -203,7 +202,7 @@ def _mirror(
         return None
 
     from nqm_study.tracking.copy import Copy
-    from nqm_study.tracking.pool import MirroredStudy
+    from nqm_study.tracking.process import MirroredStudy
 
     def changed(state: MirrorState) -> None:
         if CALL.board is not None:
@@ -211,8 +210,7 @@ def _mirror(
 
     copy = Copy(root, tracking, changed)
     studies = [MirroredStudy(plan.backend, plan.name, plan.n_trials) for plan in plans]
-    # The studies have the other cores.
-    copy.follow(studies, ended, cores=(os.cpu_count() or 1) // 2)
+    copy.follow(studies, ended)
     return copy
 
 

@@ -1,26 +1,25 @@
-"""MLflow's copy of the studies of a call: what is up to date, and the processes for the rest."""
+"""MLflow's copy of the studies of a call: what is up to date, and what writes the rest."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nqm_study.study.records import StudyRecord
 from nqm_study.tracking.kept import Kept, counted, study_digest, summary_digest
-from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Mirrors, MirrorState, Summary
+from nqm_study.tracking.process import MirroredStudy, MirrorJob, MirrorProcess, MirrorState, Summary
 from nqm_study.tracking.settings import Tracking
 
 
 @dataclass
 class Copy:
-    """What MLflow has of the studies of a call. No process is started where nothing is missing.
+    """What MLflow has of the studies of a call. None is started where nothing is missing.
 
     Args:
         root: the directory mlruns/.
         tracking: where the runs go.
-        on_change: called, in threads of its own, when there is news of the processes.
+        on_change: called, in threads of its own, when there is news of the process.
         compare: whether MLflow itself is to be compared, whatever the record says.
         rebuild: whether to delete the runs that there are and write all anew.
     """
@@ -30,7 +29,7 @@ class Copy:
     on_change: Callable[[MirrorState], None]
     compare: bool = False
     rebuild: bool = False
-    _mirrors: Mirrors | None = field(default=None, init=False)
+    _process: MirrorProcess | None = field(default=None, init=False)
     _behind: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
@@ -38,20 +37,12 @@ class Copy:
         self._kept = Kept.read(self.root, self.tracking) if known else Kept()
         self._runs = counted(self.root, self.tracking)
 
-    @property
-    def working(self) -> bool:
-        """Whether processes write to MLflow."""
-        return self._mirrors is not None
-
-    def follow(
-        self, studies: Iterable[MirroredStudy], ended: Mapping[str, StudyRecord], *, cores: int
-    ) -> None:
+    def follow(self, studies: Iterable[MirroredStudy], ended: Mapping[str, StudyRecord]) -> None:
         """Begin to write the runs of the studies that are not up to date.
 
         Args:
             studies: those of the call.
             ended: the records, by name, of those to which nothing will be added.
-            cores: how many are free.
         """
         behind = []
         for study in studies:
@@ -61,17 +52,17 @@ class Copy:
                 behind.append(study)
         self._behind = frozenset(study.name for study in behind)
         if behind or self.rebuild:
-            self._start(behind, cores)
+            self._start(behind)
 
-    def hurry(self, cores: int) -> None:
-        """Let more processes write what is left, now that the studies are over."""
-        if self._mirrors is not None:
-            self._mirrors.hurry(cores)
+    def hurry(self) -> None:
+        """Have the rest written at once, now that the studies are over."""
+        if self._process is not None:
+            self._process.hurry()
 
     def kill(self) -> None:
-        """End the processes; what they have not written is written by the next call."""
-        if self._mirrors is not None:
-            self._mirrors.kill()
+        """End the process; what it has not written is written by the next call."""
+        if self._process is not None:
+            self._process.kill()
 
     def finish(self, records: Iterable[StudyRecord], summaries: Sequence[Summary]) -> MirrorState:
         """Have all that is missing written, and the summaries; the last news.
@@ -82,11 +73,11 @@ class Copy:
         """
         digests = {f"{each.kind} {each.key}": summary_digest(each) for each in summaries}
         stale = [each for each in summaries if not self._has(each, digests)]
-        if stale and self._mirrors is None:
-            self._start((), os.cpu_count() or 1)
-        if self._mirrors is None:
+        if stale and self._process is None:
+            self._start(())
+        if self._process is None:
             return MirrorState(self._kept.uri, self._kept.page, done=True)
-        state = self._mirrors.finish(stale)
+        state = self._process.finish(stale)
         if state.done:
             studies = {each.name: study_digest(each, self.tracking) for each in records}
             kept = replace(
@@ -108,6 +99,6 @@ class Copy:
         key = f"{summary.kind} {summary.key}"
         return self._kept.has_summary(key, digests[key], linked, self._runs)
 
-    def _start(self, studies: Sequence[MirroredStudy], cores: int) -> None:
+    def _start(self, studies: Sequence[MirroredStudy]) -> None:
         job = MirrorJob(self.root, self.tracking, tuple(studies), self.rebuild)
-        self._mirrors = Mirrors(self.on_change, job, cores=cores)
+        self._process = MirrorProcess(self.on_change, job)

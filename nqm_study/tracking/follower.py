@@ -20,7 +20,7 @@ from nqm_study.study.storage.studies import UnreadableError, is_ours, study_reco
 from nqm_study.study.trials import trial_record
 from nqm_study.tracking.layout import diagnostics_digest
 from nqm_study.tracking.mirror import Mirror, StudyRun
-from nqm_study.tracking.pool import MirroredStudy, MirrorJob, Summary
+from nqm_study.tracking.process import MirroredStudy, MirrorJob, Summary
 from nqm_study.tracking.store import set_aside_damaged
 
 OUTAGES = failures(MlflowException, sqlite3.Error)
@@ -32,14 +32,8 @@ DIAGNOSTICS = "diagnostics"
 DRAWING = 2
 """Version of these figures: goes up when they change, so that they are drawn anew."""
 
-AT_ONCE = 25
+AT_ONCE = 100
 """Trials of one study that are mirrored before the next news of how many are missing."""
-
-DIAGNOSED = 5
-"""Trials that take as long to write as Optuna's figures of a study to draw."""
-
-WORTH = 100
-"""Trials that take as long to write as a process to start."""
 
 _COMPLETE = (TrialState.COMPLETE,)
 
@@ -95,8 +89,7 @@ class Followed:
             self._run = mirror.study(study_record(study))
         trials = study.get_trials(deepcopy=False, states=_COMPLETE)
         new = [trial for trial in trials if not self._run.has(trial.number)]
-        for trial in new[:AT_ONCE]:
-            self._run.trial(trial_record(trial))
+        self._run.add(trial_record(trial) for trial in new[:AT_ONCE])
         self.missing = len(new[AT_ONCE:])
         complete = self._n_trials is not None and len(trials) >= self._n_trials
         if not self.missing and (finish or complete):
@@ -114,16 +107,6 @@ class Followed:
     def forget(self) -> None:
         """Forget the run, since it is not known what MLflow has."""
         self._run = None
-
-    def work(self) -> int:
-        """The work known to be left, in trials that take as long to write."""
-        study = self._find()
-        if study is None or (self._run is None and not self._job.rebuild):
-            return 0
-        trials = study.get_trials(deepcopy=False, states=_COMPLETE)
-        run = self._run
-        missing = sum(run is None or not run.written(trial.number) for trial in trials)
-        return missing + (DIAGNOSED if missing and self._job.tracking.diagnostics else 0)
 
     def leave(self) -> None:
         """Let another process have the study."""
@@ -226,35 +209,6 @@ class Follower:
             if worked:
                 return True
         return False
-
-    def share(self, count: int) -> list[list[int]]:
-        """Keep one of some equal parts of what is left, and give up the others.
-
-        A process takes a while to start, so that there may be fewer parts than asked for.
-
-        Args:
-            count: into how many parts.
-
-        Returns:
-            The places in the job of the studies given up, a list for each part.
-        """
-        self.mirror()
-        work = {
-            place: followed.work()
-            for place, followed in enumerate(self._followed)
-            if not followed.done
-        }
-        parts: list[list[int]] = [[] for _ in range(min(count, sum(work.values()) // WORTH))]
-        loads = [0] * len(parts)
-        for place in sorted(work, key=lambda place: -work[place]) if parts else ():
-            least = loads.index(min(loads))
-            parts[least].append(place)
-            loads[least] += work[place]
-        given = [part for part in parts[1:] if part]
-        for part in given:
-            for place in part:
-                self._followed[place].leave()
-        return given
 
     def write(self, summaries: Sequence[Summary]) -> None:
         """Write the runs of scaling curves; other calls may write the same ones."""

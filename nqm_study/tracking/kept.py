@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from nqm_study.study.digests import digest, file_digest, made_with
 from nqm_study.study.records import StudyRecord
-from nqm_study.tracking.pool import Summary
+from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import DATABASE, Tracking
 
 LIBRARIES = ("mlflow", "optuna", "plotly")

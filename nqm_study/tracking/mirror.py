@@ -19,10 +19,11 @@ from mlflow.entities import Run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.text import markdown
 from nqm_study.tracking import layout
+from nqm_study.tracking.drafts import DIGEST, FINISHED, KIND, NOTE, Draft, Point, finite
 from nqm_study.tracking.layout import ORIGINS, RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
-from nqm_study.tracking.pool import Summary
+from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import Tracking
-from nqm_study.tracking.store import DIGEST, FINISHED, KIND, NOTE, Draft, Point, RunStore, finite
+from nqm_study.tracking.store import RunStore
 
 CURVE = "nqm.curve"
 VIEW = "?workflowType=machine_learning"
@@ -162,17 +163,12 @@ class StudyRun:
         """Whether nothing is left to do for a trial before the end of the study."""
         return self._tracked != "all" or number in self._mirrored
 
-    def written(self, number: int) -> bool:
-        """Whether a trial has a run, which may have to be completed, or is not to have one."""
-        return self.has(number) or number in self._found
+    def add(self, trials: Iterable[TrialRecord]) -> None:
+        """Mirror finished trials as child runs; nothing happens to those that are there already.
 
-    def trial(self, trial: TrialRecord) -> None:
-        """Mirror one finished trial as a child run; nothing happens if it is there already.
-
-        Call it after the trial was written to the storage.
+        Call it after the trials were written to the storage.
         """
-        if not self.has(trial.number):
-            self._write(trial)
+        self._write([trial for trial in trials if not self.has(trial.number)])
 
     def finish(self, record: StudyRecord) -> None:
         """Mirror what is missing and the study's results, and mark its run FINISHED.
@@ -185,8 +181,7 @@ class StudyRun:
         # Which trials have runs may have been said after this began.
         if self.run_id != before or self._mirrored != {trial.number for trial in wanted}:
             self._found = self._find_trials()
-            for trial in wanted:
-                self._write(trial)
+            self._write(wanted)
         for number in list(self._found):
             self._store.delete(self._found.pop(number))
         end = max((milliseconds(trial.finished) for trial in record.trials), default=None)
@@ -274,14 +269,17 @@ class StudyRun:
             found[int(number) if number.isdecimal() else -1].append(run)
         return dict(found)
 
-    def _write(self, trial: TrialRecord) -> None:
-        runs = self._found.pop(trial.number, [])
-        started = time.perf_counter()
-        self._store.write(layout.draft(trial, self._name, self.run_id), runs)
-        if not runs:
+    def _write(self, trials: Iterable[TrialRecord]) -> None:
+        drafts = {trial.number: layout.draft(trial, self._name, self.run_id) for trial in trials}
+        new = [draft for number, draft in drafts.items() if number not in self._found]
+        if new:
+            started = time.perf_counter()
+            self._store.add(new)
             self._seconds += time.perf_counter() - started
-            self._written += 1
-        self._mirrored.add(trial.number)
+            self._written += len(new)
+        for number in sorted(drafts.keys() & self._found.keys()):
+            self._store.write(drafts[number], self._found.pop(number))
+        self._mirrored |= drafts.keys()
 
     def _lacking(self, points: Iterable[Point]) -> list[Point]:
         return [point for point in finite(points) if point.key not in self._run.data.metrics]

@@ -1,19 +1,17 @@
 """The runs of one MLflow experiment: opened, found, written exactly once, and deleted.
 
-All that is done to runs goes through MLflow's public client. A run is first created, then filled
-in one call, then marked FINISHED, so that a run which says FINISHED is complete whenever a process
-dies.
+What is done to runs goes through MLflow's public client, except that ``bulk`` writes new ones to
+the embedded database. A run is first created, then filled in one call, then marked FINISHED, or
+all that in one transaction: a run which says FINISHED is complete whenever a process dies.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,55 +23,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
 
+from nqm_study.tracking import bulk
+from nqm_study.tracking.drafts import DIGEST, FINISHED, PARENT, Draft, Point, finite
 from nqm_study.tracking.settings import DATABASE, require_nameable
-
-KIND = "kind"
-DIGEST = "nqm.digest"
-NOTE = "mlflow.note.content"
-PARENT = "mlflow.parentRunId"
-FINISHED = "FINISHED"
 
 # MLflow accepts at most 1000 entries in one call, parameters and tags counted.
 _METRICS_A_CALL = 800
 
-
-@dataclass(frozen=True)
-class Point:
-    """One value of one metric at one step."""
-
-    key: str
-    value: float
-    step: int = 0
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The content of a finished run.
-
-    Attributes:
-        name: the run's name.
-        tags: all its tags, except its parent and its digest.
-        params: its parameters.
-        points: its metrics; values that are not finite are left out, MLflow cannot store them.
-        parent: identifier of its parent run, if any.
-        started, finished: milliseconds since the epoch; None is the time of writing. The metrics
-            carry the time of finishing, or of creation where that is None: a fixed time makes
-            logging them twice harmless.
-    """
-
-    name: str
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    points: tuple[Point, ...]
-    parent: str | None = None
-    started: int | None = None
-    finished: int | None = None
-
-    @property
-    def digest(self) -> str:
-        """A hash of what the run says, whoever its parent is and whenever it was written."""
-        points = [(point.key, point.value, point.step) for point in finite(self.points)]
-        return digest([self.name, dict(self.tags), dict(self.params), points])
+RUNS_AT_ONCE = 4
+"""Runs that are written to a server at once: its answers are mostly waited for."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +43,16 @@ class RunStore:
         uri: the tracking URI behind it.
         experiment_id: the experiment.
         page_size: runs asked for at once, at most 50000.
+        embedded: the database, where ``bulk`` can write to it.
+        runs_at_once: new runs that are written at the same time by the client.
     """
 
     client: MlflowClient
     uri: str
     experiment_id: str
     page_size: int = 1000
+    embedded: SqlAlchemyStore | None = None
+    runs_at_once: int = 1
 
     @classmethod
     def local(cls, root: Path, experiment: str) -> RunStore:
@@ -119,17 +81,19 @@ class RunStore:
                 # The file keeps it: readers and a writer then do not wait.
                 connection.execute("PRAGMA journal_mode=WAL")
             # MLflow has one engine for each address, so this is the client's.
-            engine = SqlAlchemyStore(uri, location).engine  # type: ignore[no-untyped-call]
-            event.listen(engine, "connect", _do_not_wait_for_the_disk)
-            engine.dispose()
+            store = SqlAlchemyStore(uri, location)  # type: ignore[no-untyped-call]
+            event.listen(store.engine, "connect", _do_not_wait_for_the_disk)
+            store.engine.dispose()
             client = MlflowClient(tracking_uri=uri)
-            return cls(client, uri, _experiment_id(client, experiment, location))
+            experiment_id = _experiment_id(client, experiment, location)
+            return cls(client, uri, experiment_id, embedded=store if bulk.knows(store) else None)
 
     @classmethod
     def server(cls, uri: str, experiment: str) -> RunStore:
         """Open an experiment on a tracking server, made if it is not there."""
         client = MlflowClient(tracking_uri=uri)
-        return cls(client, uri, _experiment_id(client, experiment, None))
+        experiment_id = _experiment_id(client, experiment, None)
+        return cls(client, uri, experiment_id, runs_at_once=RUNS_AT_ONCE)
 
     def find(self, tags: Mapping[str, str]) -> list[Run]:
         """Every run, not deleted, that has all these tags, the oldest first."""
@@ -144,6 +108,15 @@ class RunStore:
             token = page.token
             if not token:
                 return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def add(self, drafts: Sequence[Draft]) -> None:
+        """Add a run, FINISHED, for each draft; there must be none that stands for it."""
+        if self.embedded is not None:
+            bulk.write(self.embedded, self.client.get_experiment(self.experiment_id), drafts)
+            return
+        with ThreadPoolExecutor(self.runs_at_once) as pool:
+            # The first error is raised here, and what was not begun by then is left.
+            list(pool.map(self.write, drafts))
 
     def write(self, draft: Draft, runs: Sequence[Run] = ()) -> str:
         """Leave exactly one run, FINISHED, that says what the draft says; return its identifier.
@@ -170,11 +143,11 @@ class RunStore:
         return run_id
 
     def _create(self, draft: Draft) -> Run:
-        tags = {**draft.tags, DIGEST: draft.digest}
-        if draft.parent is not None:
-            tags[PARENT] = draft.parent
         return self.client.create_run(
-            self.experiment_id, start_time=draft.started, tags=tags, run_name=draft.name
+            self.experiment_id,
+            start_time=draft.started,
+            tags=draft.all_tags,
+            run_name=draft.name,
         )
 
     def log(
@@ -213,22 +186,6 @@ def _clause(tag: str, value: str) -> str:
     """A filter for a tag's value, empty where MLflow's syntax cannot write the value."""
     quote = next((mark for mark in ("'", '"') if mark not in value), None)
     return f"tags.`{tag}` = {quote}{value}{quote}" if quote else ""
-
-
-def finite(points: Iterable[Point]) -> list[Point]:
-    """The points MLflow can store: it would turn inf into 1.8e308."""
-    return [point for point in points if math.isfinite(point.value)]
-
-
-def digest(data: object) -> str:
-    """A hash of JSON data, the same in every process."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def number(value: float) -> str:
-    """A number as a user would type it, and without loss: 256, 0.01, 1e-05."""
-    value = float(value)
-    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def _experiment_id(client: MlflowClient, name: str, artifact_location: str | None) -> str:

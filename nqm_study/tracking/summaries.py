@@ -12,7 +12,7 @@ from nqm_study.report.curves import Curve, Point, curves
 from nqm_study.report.describe import describe
 from nqm_study.report.pareto import frontiers, pareto_sentence
 from nqm_study.report.regret import curve_regrets, regret_sentence
-from nqm_study.tracking.pool import Summary
+from nqm_study.tracking.process import Summary
 
 
 def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Summary:

@@ -1,9 +1,8 @@
 """``python -m nqm_study.tracking.worker``: follows stored studies and writes their runs in MLflow.
 
-``MirrorProcess`` starts it. The first line on standard input is a ``MirrorJob``; one with ``share``
-makes it give up a part of that, one with ``finish`` ends it once all is written. Lines on standard
-output say how far it is. Whatever goes wrong with MLflow is tried again: the storage is the truth,
-and nothing is lost meanwhile.
+``MirrorProcess`` starts it. The first line on standard input is a ``MirrorJob``; one with
+``finish`` ends it once all is written. Lines on standard output say how far it is. Whatever goes
+wrong with MLflow is tried again: the storage is the truth, and nothing is lost meanwhile.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ import optuna
 
 from nqm_study.study.storage.failures import refused
 from nqm_study.tracking.follower import OUTAGES, Follower, reason
-from nqm_study.tracking.pool import MirrorJob, Summary
+from nqm_study.tracking.process import MirrorJob, Summary
 
 POLL_SECONDS = 0.2
-"""Between two looks at the storage when there was nothing new."""
+"""Between two looks at the storage when nothing is known to be missing."""
 
 OTHERS_SECONDS = 5.0
 """Seconds to wait for another call that mirrors the same study, before it is left to that one."""
@@ -76,6 +75,8 @@ def main() -> None:
     # A server that is down is tried again here, and not for minutes within one call.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # It asks a server for the run once more, to print its address.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     # What is drawn here is never on a screen.
     os.environ["MPLBACKEND"] = "agg"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -87,24 +88,19 @@ def main() -> None:
 
 def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
     """Mirror until asked to finish and all is written; False if MLflow stays away."""
-    finish, summaries, parts = False, None, 0
+    finish, summaries = False, None
     since: float | None = None
     wait, pause = pauses(), 0.0
     until = 0.0
     while True:
         with suppress(queue.Empty):
             command = arrived.get(timeout=pause) if pause else arrived.get_nowait()
-            parts = command.get("share", parts)
-            if "finish" in command:
-                finish = True
-                if command["finish"] is not None:
-                    summaries = [Summary(**each) for each in command["finish"]]
-                until = time.monotonic() + OTHERS_SECONDS
-                since = None
+            finish = True
+            if command["finish"] is not None:
+                summaries = [Summary(**each) for each in command["finish"]]
+            until = time.monotonic() + OTHERS_SECONDS
+            since = None
         try:
-            if parts:
-                tell(left=follower.share(parts))
-                parts = 0
             worked = follower.step(finish=finish)
             if summaries is not None and not follower.open:
                 follower.write(summaries)
@@ -126,7 +122,8 @@ def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
             for followed in follower.open:
                 tell(note=f"{followed.name}: is mirrored by another call, and left to it")
                 followed.done = True
-        pause = 0.0 if worked else POLL_SECONDS
+        # While studies go on, trials gather, since writing many costs little more than one.
+        pause = 0.0 if worked and (finish or follower.missing) else POLL_SECONDS
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.console import Console
 from nqm_study.app.publish import Published, publish, show
 from nqm_study.report.frame import studies_frame
 from nqm_study.tracking.follower import Follower
-from nqm_study.tracking.pool import MirrorJob
+from nqm_study.tracking.process import MirrorJob
 from nqm_study.tracking.settings import Tracking
 
 

@@ -21,7 +21,7 @@ from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.tracking import layout
 from nqm_study.tracking.mirror import VIEW, Mirror
-from nqm_study.tracking.pool import Summary
+from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import Tracking
 from nqm_study.tracking.store import RunStore
 
@@ -61,20 +61,9 @@ def make_record(
     return StudyRecord(name or definition.default_name, definition, 40, 4.9, trials)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MLflow database without runs: making one takes seconds."""
-    root = tmp_path_factory.mktemp("empty")
-    MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
-    return (root / "mlflow.db").read_bytes()
-
-
 @pytest.fixture
-def mirror(tmp_path: Path, empty_store: bytes) -> Mirror:
-    root = tmp_path / "mlruns"
-    root.mkdir()
-    (root / "mlflow.db").write_bytes(empty_store)
-    return Mirror(dataclasses.replace(RunStore.local(root, "nqm_study"), page_size=7))
+def mirror(store: RunStore) -> Mirror:
+    return Mirror(dataclasses.replace(store, page_size=7))
 
 
 def runs_of(mirror: Mirror, kind: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
@@ -122,7 +111,7 @@ def half_logged(mirror: Mirror, number: int, name: str, *, metrics: bool) -> str
     """The trial's run as a kill leaves it, before or after its metrics were written."""
     client = mirror.store.client
     reference = mirror.study(make_record(0, name))
-    reference.trial(make_trial(number))
+    reference.add([make_trial(number)])
     (whole,) = (
         run
         for run in runs_of(mirror, "trial")
@@ -150,8 +139,8 @@ def test_a_trial_is_a_finished_child_with_its_own_times_tags_params_and_metrics(
     record = make_record(0)
     study = mirror.study(record)
     assert the_study(mirror).info.status == "RUNNING"
-    study.trial(make_trial(1))
-    study.trial(make_trial(2))
+    study.add([make_trial(1)])
+    study.add([make_trial(2)])
 
     reached, diverged = runs_of(mirror, "trial")
     assert reached.info.status == "FINISHED"
@@ -172,8 +161,13 @@ def test_a_trial_is_a_finished_child_with_its_own_times_tags_params_and_metrics(
     assert diverged.data.metrics == {"reached": 0.0}  # inf is left out
 
 
+def by_client(mirror: Mirror) -> Mirror:
+    """The mirror as it is where MLflow's tables are not known."""
+    return Mirror(dataclasses.replace(mirror.store, embedded=None))
+
+
 def test_a_trial_costs_three_writing_calls(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = mirror.study(make_record(0))
+    study = by_client(mirror).study(make_record(0))
     calls: list[str] = []
     for name in [name for name in dir(MlflowClient) if not name.startswith("_")]:
         method = getattr(MlflowClient, name)
@@ -184,7 +178,7 @@ def test_a_trial_costs_three_writing_calls(mirror: Mirror, monkeypatch: pytest.M
                 return _method(*args, **kwargs)
 
             monkeypatch.setattr(MlflowClient, name, counted)
-    study.trial(make_trial(0))
+    study.add([make_trial(0)])
     assert calls == ["create_run", "log_batch", "set_terminated"]
 
 
@@ -403,8 +397,7 @@ def test_a_resumed_study_adds_only_what_is_missing(mirror: Mirror) -> None:
     mirror_all(mirror, short)
     before = {run.info.run_id for run in runs_of(mirror, "trial")}
     study = mirror.study(short)
-    for trial in long.trials[10:15]:
-        study.trial(trial)
+    study.add(long.trials[10:15])
     study.finish(long)  # five of its trials were logged, five were not
     assert_mirrors(mirror, long)
     assert before < {run.info.run_id for run in runs_of(mirror, "trial", ViewType.ALL)}
@@ -428,7 +421,7 @@ def test_a_half_logged_run_is_completed_when_its_trial_is_logged_again(mirror: M
     record = make_record(4)
     left = half_logged(mirror, 3, record.name, metrics=True)
     study = mirror.study(make_record(3))
-    study.trial(make_trial(3))
+    study.add([make_trial(3)])
     study.finish(record)
     assert_mirrors(mirror, record)
     assert runs_of(mirror, "trial")[3].info.run_id == left
@@ -475,8 +468,7 @@ def test_a_study_begun_anew_replaces_the_view_of_the_lost_one(mirror: Mirror) ->
     mirror_all(mirror, make_record(9, name))
     anew = make_record(4, name, batch_size=64)
     study = mirror.study(make_record(0, name, batch_size=64))
-    for trial in anew.trials:
-        study.trial(trial)
+    study.add(anew.trials)
     study.finish(anew)
     assert_mirrors(mirror, anew)
     assert the_study(mirror).data.params["batch_size"] == "64"
@@ -732,8 +724,7 @@ def test_a_sampled_loss_is_told_with_its_standard_error(mirror: Mirror) -> None:
 def test_what_is_asked_for_after_the_first_trials_holds_for_them_too(mirror: Mirror) -> None:
     record = make_record(3)
     study = mirror.study(record)
-    for trial in record.trials:
-        study.trial(trial)
+    study.add(record.trials)
     best = dataclasses.replace(record, tracked="best")
     study.finish(best)
     (run,) = runs_of(mirror, "trial")
