@@ -89,7 +89,7 @@ def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) 
         parts.append(chosen)
         drawn += len(group)
         folder = root / "figures" / _folder(group)
-        files = write_figures(group, folder)
+        files = write_figures(group, folder, _record(folder))
         folders.append(folder)
         summaries += [curve_summary(c, group, files) for c in curves(group) if c.key in wanted]
         found = frontiers(group)
@@ -190,4 +190,10 @@ def _slug(text: str, by: Sequence[str]) -> str:
 
 def _report(folder: Path, params: Mapping[str, str], studies: DataFrame) -> Summary:
     """Write a report of several curves; returns its run in MLflow."""
-    return report_summary(folder.name, params, studies, write_figures(studies, folder))
+    files = write_figures(studies, folder, _record(folder))
+    return report_summary(folder.name, params, studies, files)
+
+
+def _record(folder: Path) -> Path:
+    """The file, under mlruns/, that says what the figures in a folder were drawn from."""
+    return folder.parent.with_name(f".drawn-{folder.name}.json")

@@ -1,15 +1,15 @@
-"""The record beside figures of what they were drawn from, so that none is drawn twice.
+"""The record of what the figures of a folder were drawn from, so that none is drawn twice.
 
-It is a JSON file beside the figures' folder, with the versions of the libraries that draw, a digest
-of this room's sources and one of the studies, and a digest of each file by the part that it belongs
-to: a figure, the analysis or the page. A part is drawn again where any of these differs. A record
+It is a JSON file, with the versions of the libraries that draw, a digest of this room's sources and
+one of the studies, and a digest of each file by the part that it belongs to: a figure, the analysis
+or the page. A part is drawn again where any of these differs. A record
 that is missing or damaged means that all parts are.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -45,10 +45,10 @@ class Drawn:
         )
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """The record of a folder; an empty one where it is missing or damaged."""
+    def read(cls, record: Path) -> Self:
+        """A record; an empty one where it is missing or damaged."""
         try:
-            kept = json.loads(_place(folder).read_bytes())
+            kept = json.loads(record.read_bytes())
             parts = {part: {**files} for part, files in kept["parts"].items()}
             return cls(dict(kept["versions"]), str(kept["studies"]), parts)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -64,10 +64,6 @@ class Drawn:
             if all(file_digest(folder / name) == kept for name, kept in files.items())
         }
 
-    def write(self, folder: Path, replace: Callable[[Path, bytes], None]) -> None:
-        """Write the record, by a function that replaces a file at once."""
-        replace(_place(folder), json.dumps(asdict(self), indent=1).encode())
-
-
-def _place(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.json")
+    def to_json(self) -> bytes:
+        """The contents of the record."""
+        return json.dumps(asdict(self), indent=1).encode()

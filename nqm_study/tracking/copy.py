@@ -79,7 +79,8 @@ class Copy:
             return MirrorState(self._kept.uri, self._kept.page, done=True)
         state = self._process.finish(stale)
         if state.done:
-            studies = {each.name: study_digest(each, self.tracking) for each in records}
+            ours = (each for each in records if each.name not in state.left)
+            studies = {each.name: study_digest(each, self.tracking) for each in ours}
             kept = replace(
                 self._kept,
                 uri=state.uri,

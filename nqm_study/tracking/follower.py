@@ -73,7 +73,7 @@ class Followed:
             return self._step(mirror, finish=finish)
         except UnreadableError as error:
             # Someone changed it since the call began.
-            self._tell(note=error.passed_over)
+            self._tell(note=error.passed_over, left=self.name)
             self.leave()
             return False
 

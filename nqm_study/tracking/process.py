@@ -105,6 +105,7 @@ class MirrorState:
         missing: finished trials that have no run yet.
         problem: why it cannot go on; empty where it can.
         notes: lines for the user.
+        left: names of the studies that were left to another call, or passed over.
         done: whether all is mirrored.
     """
 
@@ -113,6 +114,7 @@ class MirrorState:
     missing: int = 0
     problem: str = ""
     notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     done: bool = False
 
 
@@ -202,5 +204,7 @@ class MirrorProcess:
         for name, value in news.items():
             if name == "note":
                 self.state.notes.append(value)
+            elif name == "left":
+                self.state.left.append(value)
             else:
                 setattr(self.state, name, value)

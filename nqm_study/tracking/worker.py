@@ -120,7 +120,8 @@ def follow(follower: Follower, arrived: queue.Queue[Mapping[str, Any]]) -> bool:
             tell(problem="")
         if finish and not worked and time.monotonic() > until:
             for followed in follower.open:
-                tell(note=f"{followed.name}: is mirrored by another call, and left to it")
+                note = f"{followed.name}: is mirrored by another call, and left to it"
+                tell(note=note, left=followed.name)
                 followed.done = True
         # While studies go on, trials gather, since writing many costs little more than one.
         pause = 0.0 if worked and (finish or follower.missing) else POLL_SECONDS

@@ -33,7 +33,7 @@ def figures(folder: Path) -> dict[str, int]:
 
 def record(folder: Path) -> Path:
     """The record of the figures."""
-    (found,) = folder.glob("mlruns/figures/.*.json")
+    (found,) = folder.glob("mlruns/.drawn-*.json")
     return found
 
 
@@ -137,9 +137,9 @@ def test_a_run_that_was_deleted_is_written_again(done: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"studies": 1}', '{"parts": []}'])
 def test_a_damaged_record_is_an_empty_one(tmp_path: Path, content: str) -> None:
-    for name in (".a.json", ".mirrored-3fea1a3f1a82.json"):
+    for name in ("record.json", ".mirrored-3fea1a3f1a82.json"):
         (tmp_path / name).write_text(content)
-    assert Drawn.read(tmp_path / "a") == Drawn()
+    assert Drawn.read(tmp_path / "record.json") == Drawn()
     assert Kept.read(tmp_path, Tracking()) == Kept()
 
 
