@@ -156,9 +156,10 @@ def _compared(plan: StudyPlan) -> dict[str, Callable[..., object]]:
 def finished(plans: Sequence[StudyPlan], root: Path) -> dict[str, StudyRecord]:
     """The records of those studies to which ``run_job`` would add nothing, by name."""
     found = {}
-    for plan in plans if plans and plans[0].backend.exists(root) else ():
-        storage = plan.backend.open(root)
-        with contextlib.suppress(KeyError):  # there is none of this name yet
+    if plans and plans[0].backend.exists(root):
+        storage = plans[0].backend.open(root)
+        stored = set(optuna.study.get_all_study_names(storage))
+        for plan in (plan for plan in plans if plan.name in stored):
             study = optuna.load_study(study_name=plan.name, storage=storage)
             record = study_record(study) if is_ours(study) else None
             if record is not None and _complete(plan, study, record):
