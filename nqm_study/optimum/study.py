@@ -6,6 +6,7 @@ The configuration asks for its types, so that what computes is imported when it 
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -89,14 +90,23 @@ def true_optimum(
 ) -> Optimum | None:
     """The fewest steps over all values of what a study searches; None where none reach the target.
 
-    Studies that differ in their seeds or samplers share it. ``nqm.tuned`` is the same search.
+    Studies that differ in their seeds or samplers share it. ``nqm.tuned`` is the same search. What
+    a class of the user's raises in it is logged, and leaves the optimum unknown.
     """
     key = problem, definition.benchmark
     if key not in _FOUND:
         from nqm_study.optimum.tuned import optimum
 
-        found = optimum(problem, recipes, definition)
         _FOUND[key] = None
+        try:
+            found = optimum(problem, recipes, definition)
+        except Exception:
+            if not (recipes.optimizer.code or recipes.schedule.code):
+                raise
+            # As in a trial, where what a user's class raises ends no study.
+            log = logging.getLogger(__name__)
+            log.exception("%s: no true optimum was found", definition.default_name)
+            return None
         if found.steps is not None:
             _FOUND[key] = Optimum(found.steps, found.hyperparameters, exact=found.exact)
     return _FOUND[key]

@@ -181,7 +181,8 @@ def optimum(
         found = _exact(problem, recipes.optimizer, definition)
         if found is not None:
             return found
-        # The fewest steps of all grow too much: what is left is searched densely.
+        # The fewest steps of all grow too much, or a class of the user's has no members all over:
+        # what is left is searched densely.
     return dense_optimum(problem, recipes, definition, factor, most_evaluations)
 
 
@@ -199,11 +200,20 @@ def _of_each_choice(definition: StudyDefinition) -> list[StudyDefinition]:
 
 
 def _exact(problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition) -> Tuned | None:
-    """The optimum of a linear family; None where the loss grows too much on the way to it."""
+    """The optimum of a linear family.
+
+    None where the loss grows too much on the way to it, and where a class of the user's refuses
+    values outside of the ranges that are searched.
+    """
     target, most = definition.target, definition.max_steps
     free = next((name for name in DECAYS if name in definition.searched), None)
     family = Family(definition.given, free, None if recipe.make is SGD else recipe)
-    best = Tuning(problem, family, target, most).best()
+    try:
+        best = Tuning(problem, family, target, most).best()
+    except ValueError:
+        if not recipe.code:
+            raise
+        return None
     if best is None:
         return Tuned(None, None)
     steps, point = best

@@ -1,14 +1,18 @@
 """A copy of an optimizer under another name, in a user's module, is studied exactly as that is."""
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 import nqm_study as nqm
+from nqm_study.config.plan import python_plan
 from nqm_study.model.optimizers import sgd
+from nqm_study.optimum.study import true_optimum
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(1000), 64)
 NULL = {"low": None, "high": None}
@@ -67,3 +71,41 @@ def test_a_copys_true_optimum_is_that_of_what_it_copies(
     assert both >= {"learning_rate", *given}
     assert all(here.hyperparameters[each] == there.hyperparameters[each] for each in both)
     assert here.exact == (schedule == "constant")
+
+
+def test_a_class_that_refuses_some_values_has_the_optimum_of_its_ranges(copies: ModuleType) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Narrow(copies.MyHeavyBall):  # type: ignore[misc, name-defined]
+        version = "1"
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.momentum > 0.95:
+                raise ValueError(f"momentum={self.momentum:g}: must be at most 0.95")
+
+    narrow = {"momentum": {"low": 0.5, "high": 0.95, "scale": "log_one_minus"}}
+    best = nqm.tuned(PROBLEM, Narrow, target=0.02, hyperparameters=narrow)
+    whole = nqm.tuned(PROBLEM, "momentum", target=0.02)
+    assert best.steps is not None
+    assert whole.steps is not None
+    assert not best.exact
+    assert best.steps >= whole.steps
+
+
+def test_what_a_class_raises_leaves_the_optimum_unknown(
+    copies: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Broken(copies.MyHeavyBall):  # type: ignore[misc, name-defined]
+        version = "1"
+
+        def update(self, step: Any, rate: Any) -> nqm.Update:
+            if 0.6 < self.momentum < 0.7:
+                raise RuntimeError("a hole")
+            made: nqm.Update = super().update(step, rate)
+            return made
+
+    plan = python_plan(PROBLEM, Broken, target=0.02, hyperparameters={"momentum": DECAY})
+    assert true_optimum(PROBLEM, plan.recipes, plan.definition) is None
+    assert "no true optimum was found" in caplog.text
+    assert "a hole" in caplog.text
