@@ -6,12 +6,11 @@ import itertools
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -43,15 +42,13 @@ _Typed = tuple[str, ...]
 class Call:
     """The call of this process: its planned studies, its progress and its mirror.
 
-    ``Planner`` fills it, and ``main`` reads it. ``finished`` has the overrides of those studies to
-    which nothing would be added.
+    ``Planner`` fills it, and ``main`` reads it.
     """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
     board: Board | None = None
     mirror: Copy | None = None
-    finished: frozenset[_Typed] = frozenset()
     verbose: bool = False
     presets: Presets | None = None
 
@@ -97,19 +94,25 @@ class Planner(Callback):
         except ValueError as error:
             complain(str(error))
             raise SystemExit(REFUSED) from None
-        self._begin(config, jobs, overrides)
+        ended = self._begin(config, jobs, overrides)
+        composed = enumerate(zip(overrides, jobs, strict=True))
+        left = {each: job for place, (each, job) in composed if place not in ended}
+
+        def batches(_: Sequence[Override], size: int | None) -> list[list[list[str]]]:
+            """The overrides of the jobs that are left, as Hydra's sweeper splits them."""
+            every, size = [list(each) for each in left], size or len(left)
+            return [every[start : start + size] for start in range(0, len(every), size)]
+
         # Plugins are loaded by themselves, so that what is imported here may be another class.
         basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
-        basic.split_arguments = staticmethod(_left)
+        basic.split_arguments = staticmethod(batches)
         # The sweeper composes them all again, to see that it can.
-        composed = dict(zip(overrides, jobs, strict=True))
-        left = {each: job for each, job in composed.items() if each not in CALL.finished}
-        remembered = _Composed(compose, left)
-        loader.load_sweep_config = remembered  # type: ignore[method-assign]
+        loader.load_sweep_config = _Composed(compose, dict(left))  # type: ignore[method-assign]
 
     def _begin(
         self, config: DictConfig, jobs: Sequence[DictConfig], typed: Sequence[_Typed] = ()
-    ) -> None:
+    ) -> Collection[int]:
+        """Check the studies and start what shows and mirrors them; the places of finished ones."""
         from nqm_study.config.plan import study_plan
 
         root = Path(config.hydra.runtime.cwd) / "mlruns"
@@ -151,20 +154,7 @@ class Planner(Callback):
                 CALL.board.settle(replace(message, over=True))
         if len(ended) == len(plans):
             raise SystemExit(0)  # no job is started
-        CALL.finished = frozenset(
-            each for plan, each in zip(plans, typed, strict=False) if plan.name in ended
-        )
-
-
-def _left(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-    """The overrides of each job in batches, as Hydra's sweeper has them, less finished studies."""
-    ((*jobs,),) = _split(overrides, None)
-    left = [job for job in jobs if tuple(job) not in CALL.finished]
-    size = max_batch_size or len(left)
-    return [left[start : start + size] for start in range(0, len(left), size)]
-
-
-_split = BasicSweeper.split_arguments
+        return {place for place, plan in enumerate(plans) if plan.name in ended}
 
 
 class _Composed:
@@ -196,7 +186,7 @@ def _leave_to_presets(config: DictConfig) -> None:
 def _mirror(
     root: Path, plans: Sequence[StudyPlan], ended: Mapping[str, StudyRecord]
 ) -> Copy | None:
-    """MLflow's copy of the studies, whose processes are started; None without tracking."""
+    """MLflow's copy of the studies, with what writes the rest started; None without tracking."""
     tracking = plans[0].tracking
     if tracking is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pandas import DataFrame
 
 from nqm_study.report import figures
 from nqm_study.report.drawn import Drawn
-from nqm_study.study.digests import digest
+from nqm_study.study.digests import digest, replace_file
 
 ANALYSIS, PAGE = "analysis", "page"
 """The parts of a report beside its figures."""
@@ -49,20 +48,11 @@ def write_figures(studies: DataFrame, folder: Path, record: Path | None = None) 
         made = {part: contents(studies, part) for part in stale}
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in (each for files in made.values() for each in files.items()):
-            _replace(folder / name, content)
+            replace_file(folder / name, content)
         drawn = {part: {n: digest(c) for n, c in files.items()} for part, files in made.items()}
         parts = {part: {**parts, **drawn}[part] for part in wanted}
         for name in every_name().difference(*parts.values()):
             (folder / name).unlink(missing_ok=True)
         if record is not None:
-            _replace(record, replace(now, parts=parts).to_json())
+            replace_file(record, replace(now, parts=parts).to_json())
     return tuple(folder / name for files in parts.values() for name in files)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

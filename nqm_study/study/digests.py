@@ -1,9 +1,10 @@
-"""Digests by which a later call knows that what was made is still what it would make."""
+"""Files that are written at once, and digests by which a later call knows that they still hold."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,16 @@ def file_digest(path: Path) -> str:
         return digest(path.read_bytes())
     except OSError:
         return ""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once, in place of the one before: a reader sees either, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @functools.cache

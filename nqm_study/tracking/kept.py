@@ -9,7 +9,6 @@ server is not asked. A record that is missing or damaged means that MLflow is op
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from nqm_study.study.digests import digest, file_digest, made_with
+from nqm_study.study.digests import file_digest, made_with, replace_file
 from nqm_study.study.records import StudyRecord
+from nqm_study.tracking.drafts import digest
 from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import DATABASE, Tracking
 
@@ -68,13 +68,7 @@ class Kept:
 
     def write(self, root: Path, tracking: Tracking) -> None:
         """Write the record at once, in place of the one before."""
-        place = _place(root, tracking)
-        temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(asdict(self)))
-            temporary.replace(place)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(_place(root, tracking), json.dumps(asdict(self)).encode())
 
     def has_study(self, name: str, now: str, runs: Mapping[str, int]) -> bool:
         """Whether a study of this digest is there with all its runs."""
@@ -115,15 +109,14 @@ def counted(root: Path, tracking: Tracking) -> dict[str, int]:
 def study_digest(record: StudyRecord, tracking: Tracking) -> str:
     """A digest of what decides a study's runs."""
     with_figures = made_with(Path(__file__).parent, *LIBRARIES), tracking.diagnostics
-    return digest(repr((record, with_figures)).encode())
+    return digest(repr((record, with_figures)))
 
 
 def summary_digest(summary: Summary) -> str:
     """A digest of a summary and of its files."""
     files = [file_digest(Path(file)) for file in summary.files]
-    return digest(json.dumps([asdict(summary), files], sort_keys=True).encode())
+    return digest([asdict(summary), files])
 
 
 def _place(root: Path, tracking: Tracking) -> Path:
-    text = json.dumps([tracking.uri, tracking.experiment])
-    return root / f".mirrored-{digest(text.encode())[:12]}.json"
+    return root / f".mirrored-{digest([tracking.uri, tracking.experiment])[:12]}.json"
