@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from nqm_study.model.optimizers.linear import LinearOptimizer, Transition, Updat
 
 
 @dataclass(frozen=True)
-class _Wrapper(LinearOptimizer):
+class Wrapper(LinearOptimizer):
+    """What goes around another linear optimizer, and is as that is in all it does not say."""
+
     optimizer: LinearOptimizer
 
     def __post_init__(self) -> None:
@@ -34,7 +37,7 @@ class _Wrapper(LinearOptimizer):
         """Whether the inner optimizer has a rule."""
         return self.optimizer.by_rule
 
-    def with_rate(self, learning_rate: float) -> _Wrapper:
+    def with_rate(self, learning_rate: float) -> Self:
         """The same optimizer with another learning rate."""
         return replace(self, optimizer=self.optimizer.with_rate(learning_rate))
 
@@ -44,7 +47,7 @@ class _Wrapper(LinearOptimizer):
 
 
 @dataclass(frozen=True)
-class Preconditioned(_Wrapper):
+class Preconditioned(Wrapper):
     """An optimizer that takes its gradients times h^-power.
 
     Args:
@@ -72,7 +75,7 @@ class Preconditioned(_Wrapper):
 
 
 @dataclass(frozen=True)
-class Averaged(_Wrapper):
+class Averaged(Wrapper):
     """The average e' = gamma e + (1 - gamma) theta' of an optimizer's iterates; e_0 = theta_0.
 
     Args:
@@ -91,36 +94,40 @@ class Averaged(_Wrapper):
 
     def update(self, step: Integers, rate: Array) -> Update:
         """The inner optimizer's rule, with the average as one more component."""
-        return _averaged(self.optimizer.update(step, rate), self.ema_decay)
+        return averaged(self.optimizer.update(step, rate), np.array([self.ema_decay]))
 
     def transition(self, curvature: Array, step: int = 0) -> Transition:
         """The transition at each curvature, at the optimizer's own rate."""
         if self.by_rule:
             return super().transition(curvature, step)
         inner = self.optimizer.transition(curvature, step)
-        return Transition.of(_averaged(inner.rows, self.ema_decay))
+        return Transition.of(averaged(inner.rows, np.array([self.ema_decay])))
 
 
-def _averaged(update: Update, gamma: float) -> Update:
+def averaged(update: Update, gamma: Array) -> Update:
     """The same rule with e' = gamma e + (1 - gamma) theta' as one more component.
 
     theta is held as theta - e, which is small where the average keeps up: e then moves slowly by
     itself, and the bounds of the search, which take each component alone, stay tight.
+
+    Args:
+        update: the rule; theta is its readout, and e begins at theta_0.
+        gamma: of each step, shape (T,) or (1,).
     """
     inner = settled(update)
     k, r = inner.start.size, inner.component
-
-    def wide(rows: Array, last: Array | float) -> Array:
-        """Rows of theta - e and of e, from those of theta and the share of e in theta' - e."""
-        ahead = rows[:, r] + last
-        rows[:, k] = (1.0 - gamma) * ahead - last
-        rows[:, r] = gamma * ahead
-        return rows
-
-    drift = np.zeros((len(inner.drift), k + 1, k + 1))
+    drift, gain = (
+        np.zeros((max(len(part), gamma.size), *(n + 1 for n in part.shape[1:])))
+        for part in (inner.drift, inner.gain)
+    )
+    point = np.zeros((len(inner.point), k + 1))
     drift[:, :k, :k], drift[:, :k, k] = inner.drift, inner.drift[:, :, r]  # theta = (theta - e) + e
-    gain, point = (np.zeros((len(part), k + 1)) for part in (inner.gain, inner.point))
     gain[:, :k], point[:, :k], point[:, k] = inner.gain, inner.point, inner.point[:, r]
     start, e = np.zeros((2, k + 1))
     start[:k], start[r], start[k], e[k] = inner.start, 0.0, inner.start[r], 1.0
-    return Update(wide(drift, -e), wide(gain, 0.0), point, start, e)
+    for rows, last, share in ((drift, e, gamma[:, None]), (gain, 0.0, gamma)):
+        # The share of e in theta' - e is -last.
+        ahead = rows[:, r] - last
+        rows[:, k] = (1.0 - share) * ahead + last
+        rows[:, r] = share * ahead
+    return Update(drift, gain, point, start, e)
