@@ -234,12 +234,17 @@ class LinearOptimizer(ABC):
         return Transition.of(Update(matrices, noise, 0.0 * made.point, made.start, made.readout))
 
     def is_stable(self, curvature: Array) -> bool:
-        """Whether the transition's spectral radius is below one late, at every curvature."""
+        """Whether the transition's spectral radius is below one late, at every curvature.
+
+        Components that never move, such as a theta_0 that others are pulled to, do not count.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            matrix = self.transition(curvature, LATE).matrix
+            made = self.transition(curvature, LATE)
+        matrix = np.moveaxis(made.matrix, 2, 0)
         if not np.all(np.isfinite(matrix)):
             return False
-        return bool(np.all(np.abs(np.linalg.eigvals(np.moveaxis(matrix, 2, 0))) < 1.0))
+        still = np.all(matrix == np.eye(matrix.shape[1]), axis=(0, 2)) & ~made.noise.any(axis=1)
+        return bool(np.all(np.abs(np.linalg.eigvals(matrix[:, ~still][:, :, ~still])) < 1.0))
 
     def stability_limit(self, curvature: float) -> float:
         """The learning rate up to which, not included, a mode is stable; whatever its own rate."""
