@@ -23,7 +23,7 @@ from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 from nqm_study.study.storage.backends import working_folder
 from nqm_study.study.text import on_one_line
 

@@ -25,7 +25,6 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.parts import (
     belongs,
     code,
@@ -47,6 +46,7 @@ from nqm_study.study.definition import (
     StudyDefinition,
     grid_points,
 )
+from nqm_study.study.options import conf_dir
 from nqm_study.study.recipes import Recipes
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.text import raised

@@ -25,7 +25,6 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.hyperparameters import MOST_BATCH_SIZE, batch_size_of
 from nqm_study.config.refusals import (
     LONGEST_NAME,
@@ -37,6 +36,7 @@ from nqm_study.config.refusals import (
 )
 from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.study.definition import Range
+from nqm_study.study.options import conf_dir
 from nqm_study.study.records import Tracked
 
 MOST_SEED = 2**32 - 1

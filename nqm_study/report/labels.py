@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -11,8 +10,8 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from nqm_study.report.frame import OPTIMIZERS
 from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
+from nqm_study.study.options import option_values
 
 _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""
@@ -20,26 +19,18 @@ _LEADING = ("optimizer", "schedule", "seed")
 _NAMED = [field.name for field in fields(StudyDefinition) if field.name not in _LEADING]
 _OF_PROBLEM = ("spectrum", "spectrum_settings", "spectrum_digest", "target")
 
-_USUAL: Mapping[str, Mapping[str, float | str]] = {
-    "": {
-        **dict.fromkeys(("momentum", "preconditioner_power", "ema_decay", "warmup_fraction"), 0.0),
-        "beta1": 0.9,
-        "beta2": 0.999,
-        "eps": 1e-8,
-        "beta2_policy": "fixed",
-    },
-    "nesterov": {"nesterov": 1.0},
-    "preconditioned": {"preconditioner_power": math.nan},  # none is usual, all are named
-    "rmsprop": {"beta1": 0.0, "beta2": 0.99},
-    "cosine": {"exponent": 1.0},
-    "polynomial": {"final_fraction": 0.0},
-    "one_cycle": {"final_fraction": 0.0, "div_factor": 25.0},
-    "warmup_stable_decay": {"final_fraction": 0.0, "decay": "linear"},
-    "step_decay": {"drops": 3.0},
-    "piecewise_constant": {"pieces": 6.0},
-    "optimal": {"pieces": 50.0},
+_USUAL: Mapping[str, float | str] = {
+    **dict.fromkeys(("momentum", "preconditioner_power", "ema_decay", "warmup_fraction"), 0.0),
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    "beta2_policy": "fixed",
 }
-"""Values that names leave out: of every curve, and of an optimizer or schedule."""
+"""Values that names leave out whatever the option: what is absent, and those of Adam by any name.
+Beside them are those that the files of the optimizer and the schedule have."""
+
+_ALL_NAMED = {"preconditioned": "preconditioner_power"}
+"""What is named by all its values, since studies of the option are about it."""
 
 _USUAL_RUN: Mapping[str, object] = {
     "max_steps": 10**9,
@@ -48,16 +39,6 @@ _USUAL_RUN: Mapping[str, object] = {
     "enqueued": (),
 }
 """The same of the fields that say how a study is run."""
-
-_SEARCHED: Mapping[str, tuple[str, ...]] = {
-    "": ("learning_rate",),
-    "momentum": ("momentum",),
-    "nesterov": ("momentum",),
-    "ema": ("ema_decay",),
-    "adam_full": ("beta1", "beta2"),
-    "warmup_stable_decay": ("warmup_fraction",),
-}
-"""Hyperparameters of ``_USUAL`` whose search names leave out, in the same way."""
 
 
 def own_label(definition: StudyDefinition) -> str:
@@ -76,19 +57,20 @@ def variant(definition: StudyDefinition) -> str:
     value is usual, and the policy of beta2, how the study is run and the sampler unless they are
     the plain ones.
     """
-    kinds = ("", definition.optimizer, definition.schedule)
-    usual = {name: value for kind in kinds for name, value in _USUAL.get(kind, {}).items()}
+    optimizer, schedule = (_in_file(definition, group) for group in ("optimizer", "schedule"))
+    in_files = {**optimizer, **schedule}
+    expected = {name for name, value in in_files.items() if isinstance(value, Mapping)}
+    usual = {**_USUAL, **{name: v for name, v in in_files.items() if name not in expected}}
+    usual.pop(_ALL_NAMED.get(definition.optimizer, ""), None)
     given = {
         **definition.hyperparameters,
         **definition.schedule_settings,
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
     parts = []
-    known = definition.optimizer in OPTIMIZERS
-    expected = {name for kind in kinds for name in _SEARCHED.get(kind, ())}
     for name, value in given.items():
         if isinstance(value, Searched):
-            if known and name in usual and name not in expected:
+            if optimizer and name in usual and name not in expected:
                 parts.append(_value_text(name, value, 0))
         elif isinstance(value, str):
             if value != usual.get(name):
@@ -104,6 +86,11 @@ def variant(definition: StudyDefinition) -> str:
     if definition.sampler["name"] not in ("tpe", "none", ""):
         parts.append(definition.sampler_text)
     return ", ".join(parts)
+
+
+def _in_file(definition: StudyDefinition, group: str) -> Mapping[str, Any]:
+    """What the option of a group has in its file; empty for a user's own."""
+    return {} if group in definition.code else option_values(group, getattr(definition, group))
 
 
 def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:

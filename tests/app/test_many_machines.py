@@ -121,7 +121,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from nqm_study.config.plan import study_plan
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 from nqm_study.app.worker import run_job
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf, open_dict
 from program import ONE, run, runs
 
 import nqm_study as nqm
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.plan import study_plan
+from nqm_study.study.options import conf_dir
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import ATTRIBUTE, read_records
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from program import ALONE, TINY, run, runs, stored
 
 from nqm_study.app.presets import Presets, call_in_turn
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 
 SMALL = (*TINY, "study.n_trials=3", "study.truth=false", ALONE)
 

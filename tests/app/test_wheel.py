@@ -27,7 +27,7 @@ def test_a_wheel_in_an_empty_environment_runs_a_sweep_from_an_empty_folder(tmp_p
     empty = tmp_path / "empty"
     empty.mkdir()
     where = subprocess.run(
-        [python, "-c", "from nqm_study.config.folder import conf_dir; print(conf_dir())"],
+        [python, "-c", "from nqm_study.study.options import conf_dir; print(conf_dir())"],
         cwd=empty, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(environment)

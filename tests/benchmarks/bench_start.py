@@ -27,7 +27,7 @@ ROUNDS = 3
 HELP = """
 import sys
 import hydra
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 
 sys.argv.append("--help")
 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(print)()
@@ -37,7 +37,7 @@ hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config"
 COMPOSE = """
 import numpy
 from hydra import compose, initialize_config_dir
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 
 with initialize_config_dir(str(conf_dir()), version_base="1.3"):
     compose("config", ["batch_size=0"])

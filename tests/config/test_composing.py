@@ -25,7 +25,7 @@ from strategies import repeatable
 from nqm_study.app.main import UsersFirst
 from nqm_study.config import composing
 from nqm_study.config.composing import Composer
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 
 OPTIONS = {
     group: sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
@@ -252,7 +252,7 @@ import hydra
 
 from nqm_study.app.sweep import Planner
 from nqm_study.config import composing
-from nqm_study.config.folder import conf_dir
+from nqm_study.study.options import conf_dir
 
 
 def no_study(cfg):

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 import nqm_study as nqm
 from nqm_study.app.presets import presets_of
 from nqm_study.app.sweep import labels
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.hyperparameters import ends
 from nqm_study.config.parts import optimizer_part, schedule_part
 from nqm_study.config.plan import study_plan
@@ -22,6 +21,7 @@ from nqm_study.config.schema import SETTINGS, described
 from nqm_study.config.targets import located
 from nqm_study.report.labels import own_label
 from nqm_study.study.definition import Range, StudyDefinition
+from nqm_study.study.options import conf_dir
 from nqm_study.study.recipes import piecewise_constant
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 

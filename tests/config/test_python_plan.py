@@ -5,8 +5,8 @@ from composing import composed
 from hydra import compose, initialize_config_dir
 
 import nqm_study as nqm
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.plan import python_plan, study_plan
+from nqm_study.study.options import conf_dir
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(10_000), batch_size=256)
 

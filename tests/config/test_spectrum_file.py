@@ -15,9 +15,9 @@ from program import ALONE, mirrored, run, runs, stored
 import nqm_study as nqm
 from nqm_study.app.job import ChangedError, marks, planned_again
 from nqm_study.app.publish import stored_records
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.plan import StudyPlan, study_plan
 from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.options import conf_dir
 
 CURVATURES = "curvature,multiplicity\n4.0,1\n2.0,2.5\n1.0,10\n"
 

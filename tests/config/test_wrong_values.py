@@ -16,8 +16,8 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from nqm_study.config import plan
-from nqm_study.config.folder import conf_dir
 from nqm_study.config.plan import options, study_plan
+from nqm_study.study.options import conf_dir
 from nqm_study.study.storage.database import server_url
 
 GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
