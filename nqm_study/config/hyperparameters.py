@@ -31,7 +31,7 @@ MOST_BATCH_SIZE = 2**53
 
 
 def hyperparameter(
-    key: str, value: Any, *, whole: bool = False, words: bool = False
+    key: str, value: Any, *, whole: bool = False, words: bool = False, fitted: bool = False
 ) -> Hyperparameter:
     """The value, the range or the choices under a key.
 
@@ -40,6 +40,7 @@ def hyperparameter(
         value: as it was composed.
         whole: whether it must be whole numbers.
         words: whether a word is a value, as for the optimizers of users.
+        fitted: whether the class fits ranges itself, so that any bound may be null.
 
     Raises:
         ValueError: naming key, value and what is allowed.
@@ -47,7 +48,7 @@ def hyperparameter(
     if isinstance(value, Mapping):
         value = _searched(key, value, whole=whole)
     if isinstance(value, Range):
-        return _fittable(key, value)
+        return value if fitted else _fittable(key, value)
     if isinstance(value, Searched) or (words and isinstance(value, str) and value.isprintable()):
         return value
     if not isinstance(value, (int, float)):

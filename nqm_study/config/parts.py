@@ -247,9 +247,9 @@ def _hyperparameters(
     group: str, recipe: Recipe, given: Mapping[str, Any]
 ) -> dict[str, Hyperparameter]:
     """The hyperparameters that are given; whole numbers where the class wants these."""
-    whole = _whole(recipe)
+    whole, words, fitted = _whole(recipe), bool(recipe.code), _fits_ranges(recipe)
     found = {
-        key: hyperparameter(f"{group}.{key}", value, whole=key in whole, words=bool(recipe.code))
+        key: hyperparameter(f"{group}.{key}", value, whole=key in whole, words=words, fitted=fitted)
         for key, value in given.items()
     }
     for key, each in found.items():
@@ -257,6 +257,13 @@ def _hyperparameters(
             if other == key or other not in found:
                 raise ValueError(f"{group}.{key}.when.{other}: must be another hyperparameter")
     return found
+
+
+def _fits_ranges(recipe: Recipe) -> bool:
+    """Whether a class of it fits ranges to the problem, in whose place bounds may be null."""
+    default: Any = LinearOptimizer.coordinates
+    made = (getattr(each.make, "coordinates", default) for each in recipe.chain)
+    return any(each.__func__ is not default.__func__ for each in made)
 
 
 def _whole(recipe: Recipe) -> set[str]:

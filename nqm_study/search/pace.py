@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,12 @@ class Pace:
     Args:
         recipe: how they are made.
         given: their hyperparameters, as a study's definition has them.
+        guess: values of what is searched that it is looked at beside; else the middle of ranges.
     """
 
     recipe: Recipe
     given: Mapping[str, Hyperparameter]
+    guess: Mapping[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def heavy(self) -> bool:
@@ -137,9 +139,10 @@ class Pace:
         return {n: v for n, v in self.given.items() if n in names and n != "learning_rate"}
 
     def _made(self, values: Mapping[str, float], *, share: float = 0.5) -> Any:
-        """The member with some values, the others from the middle of their ranges."""
+        """The member with some values, the others from the guess or the middle of their ranges."""
         found = {name: _inside(each, share) for name, each in self._own.items()}
-        return self.recipe({**applying(self._own, {**found, **values}), "learning_rate": 1.0})
+        known = {**found, **self.guess, **values}
+        return self.recipe({**applying(self._own, known), "learning_rate": 1.0})
 
 
 def _inside(each: Hyperparameter, share: float) -> Any:

@@ -118,7 +118,7 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
         return _fit_sizes(problem, recipes, definition, definition.batch_size)
     own, guess = _by_class(problem, recipes.optimizer, definition)
     scales = scales_of(problem, recipes, own)
-    pace = Pace(recipes.optimizer, own.hyperparameters)
+    pace = Pace(recipes.optimizer, own.hyperparameters, guess)
     start = {**_start(scales, pace, recipes, own), **guess}
     hyperparameters: Mapping[str, Any] = own.hyperparameters
     coordinates = tuple(

@@ -87,7 +87,10 @@ def test_every_key_of_an_optimizer_is_a_field_of_its_class_or_a_setting(option: 
         if made.__name__ in SETTINGS
         else set()
     )
-    known = {each.name for each in fields(made)}
+    # Those of what it wraps stand beside its own.
+    wraps = {"optimizer"} if "optimizer" in section else set()
+    known = {*optimizer_part(section_of("optimizer", option), 256.0).recipe.names, *wraps}
+    assert wraps <= {each.name for each in fields(made)}
     assert set(section) - {"name", "_target_"} <= known | settings
     assert settings <= set(section)
 
