@@ -36,9 +36,10 @@ from typing import Any
 from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.small_batch import joined
 from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
-from nqm_study.search.scales import Scales, joined, scales_of
+from nqm_study.search.scales import Scales, scales_of
 from nqm_study.study.definition import (
     BATCH_SIZE,
     Choices,
@@ -513,10 +514,12 @@ def _own_rate(
     if not most * scales.speed > LEAST_GAP:
         raise ValueError(f"optimizer={definition.optimizer}: is unstable at any learning rate")
     constant = recipes.schedule.make is Constant
+    # Where coefficients change each step is taken, and lower rates take ever more of them.
+    below = WIDE**2 if pace.constant else WIDE
     return Coordinate(
         "learning_rate",
         "of_limit",
-        min(share, 1.0) / WIDE**2,
+        min(share, 1.0) / below,
         BEYOND_SHARE if constant else BELOW_LIMIT,
         open_high=False,
         limits=((1.0, 0.1 * least), (2.0, WIDE * most)),

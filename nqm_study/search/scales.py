@@ -12,7 +12,7 @@ import numpy as np
 from nqm_study.model.linear.fewest_steps import largest_rate
 from nqm_study.model.linear.members import Family
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.problems.small_batch import SmallBatch, small_batch
+from nqm_study.model.problems.small_batch import SmallBatch, joined, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.search.pace import Pace
 from nqm_study.study.definition import StudyDefinition
@@ -50,12 +50,6 @@ def scales_of(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefini
     if recipes.optimizer.adaptive:
         return _adam(problem, definition)
     return _sgd(problem, recipes, definition)
-
-
-def joined(small: float, large: float) -> float:
-    """About the smaller of two: joins the law of small batches to that of large ones."""
-    ratio = small / large
-    return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
 
 
 def _sgd(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:

@@ -19,6 +19,7 @@ lr = rate B. Adam's update divides by sqrt(c / B), so its lr is rate sqrt(B).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,3 +135,9 @@ def small_batch(
     if not noiseless and not (0.0 < least < np.inf and 0.0 < rate < np.inf):
         raise refusal
     return SmallBatch(least, rate, time, least_time, fastest)
+
+
+def joined(small: float, large: float) -> float:
+    """About the smaller of two: joins the law of small batches to that of large ones."""
+    ratio = small / large
+    return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)
