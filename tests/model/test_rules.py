@@ -11,6 +11,9 @@ import nqm_study as nqm
 
 RANDOM: dict[str, Callable[[Any, float], nqm.LinearOptimizer]] = {
     "qhm": lambda rng, rate: nqm.QHM(rate, 1.0 - 10.0 ** rng.uniform(-3.0, 0.0), rng.uniform()),
+    "polyak": lambda rng, rate: nqm.PolyakAverage(
+        nqm.HeavyBall(rate, rng.uniform(0.0, 0.9)), int(rng.choice([0, 0, 7, 60]))
+    ),
 }
 """Random optimizers, from a random generator and the rate at which SGD forgets a mode in a step."""
 
