@@ -14,6 +14,7 @@ RANDOM: dict[str, Callable[[Any, float], nqm.LinearOptimizer]] = {
     "polyak": lambda rng, rate: nqm.PolyakAverage(
         nqm.HeavyBall(rate, rng.uniform(0.0, 0.9)), int(rng.choice([0, 0, 7, 60]))
     ),
+    "schedule_free": lambda rng, rate: nqm.ScheduleFree(rate, rng.uniform()),
 }
 """Random optimizers, from a random generator and the rate at which SGD forgets a mode in a step."""
 

@@ -1,0 +1,49 @@
+"""Schedule-free SGD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nqm_study.model.numerics.arrays import Array, Integers
+from nqm_study.model.numerics.require import require_number
+from nqm_study.model.optimizers.linear import LinearOptimizer, Update
+
+
+@dataclass(frozen=True)
+class ScheduleFree(LinearOptimizer):
+    """Gradients between an iterate and its mean: y = (1 - b) z + b x, z' = z - lr g(y).
+
+    x' = (1 - k) x + k z' with k = 1 / (t + 1) is the mean of the iterates z, and the risk is that
+    of x. With b = 0 it is the Polyak-Ruppert average of SGD, with b = 1 primal averaging. The
+    weights are those of the package ``schedulefree`` at a constant rate; under a schedule they are
+    still equal, as with its weight_lr_power=0.
+
+    Args:
+        learning_rate: > 0.
+        beta: b in [0, 1], the package's momentum.
+
+    Raises:
+        ValueError: if a value is outside its range.
+
+    Source: Defazio et al. 2024, arXiv:2405.15682, equations 2 to 4.
+    """
+
+    constant: ClassVar[bool] = False
+    learning_rate: float
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_number("learning_rate", self.learning_rate, above=0.0)
+        require_number("beta", self.beta, least=0.0, most=1.0)
+
+    def update(self, step: Integers, rate: Array) -> Update:
+        """The rule at some steps; the state is (z, x)."""
+        k = 1.0 / (step + 1.0)
+        drift = np.zeros((rate.size, 2, 2))
+        drift[:, 0, 0], drift[:, 1, 0], drift[:, 1, 1] = 1.0, k, 1.0 - k
+        gain = np.stack((-rate, -k * rate), axis=1)
+        point = np.array([[1.0 - self.beta, self.beta]])
+        return Update(drift, gain, point, np.ones(2), np.array([0.0, 1.0]))
