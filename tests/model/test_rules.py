@@ -15,6 +15,9 @@ RANDOM: dict[str, Callable[[Any, float], nqm.LinearOptimizer]] = {
         nqm.HeavyBall(rate, rng.uniform(0.0, 0.9)), int(rng.choice([0, 0, 7, 60]))
     ),
     "schedule_free": lambda rng, rate: nqm.ScheduleFree(rate, rng.uniform()),
+    "two_averages": lambda rng, rate: nqm.TwoAverages(
+        rate, *(1.0 - 10.0 ** rng.uniform(-3.0, 0.0, 2)), 10.0 ** rng.uniform(-1.0, 1.0)
+    ),
 }
 """Random optimizers, from a random generator and the rate at which SGD forgets a mode in a step."""
 
