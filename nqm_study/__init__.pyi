@@ -24,6 +24,7 @@ from .model.optimizers import (
     Transition as Transition,
     Update as Update,
 )
+from .model.optimizers.dana import DANA as DANA
 from .model.optimizers.polyak import PolyakAverage as PolyakAverage
 from .model.optimizers.qhm import QHM as QHM
 from .model.optimizers.schedule_free import ScheduleFree as ScheduleFree

@@ -18,6 +18,9 @@ RANDOM: dict[str, Callable[[Any, float], nqm.LinearOptimizer]] = {
     "two_averages": lambda rng, rate: nqm.TwoAverages(
         rate, *(1.0 - 10.0 ** rng.uniform(-3.0, 0.0, 2)), 10.0 ** rng.uniform(-1.0, 1.0)
     ),
+    "dana": lambda rng, rate: nqm.DANA(
+        rate, 1.0, rate * 10.0 ** rng.uniform(-3.0, 0.0), rng.uniform(0.0, 9.0), rng.uniform()
+    ),
 }
 """Random optimizers, from a random generator and the rate at which SGD forgets a mode in a step."""
 
