@@ -29,6 +29,7 @@ from .model.optimizers.polyak import PolyakAverage as PolyakAverage
 from .model.optimizers.qhm import QHM as QHM
 from .model.optimizers.schedule_free import ScheduleFree as ScheduleFree
 from .model.optimizers.two_averages import TwoAverages as TwoAverages
+from .model.optimizers.weight_decay import WeightDecayed as WeightDecayed
 from .model.outcome import Crossing as Crossing
 from .model.problems.bounds import (
     bayes_bound as bayes_bound,

@@ -21,6 +21,9 @@ RANDOM: dict[str, Callable[[Any, float], nqm.LinearOptimizer]] = {
     "dana": lambda rng, rate: nqm.DANA(
         rate, 1.0, rate * 10.0 ** rng.uniform(-3.0, 0.0), rng.uniform(0.0, 9.0), rng.uniform()
     ),
+    "weight_decayed": lambda rng, rate: nqm.WeightDecayed(
+        nqm.QHM(rate, rng.uniform(0.0, 0.9), rng.uniform()), 10.0 ** rng.uniform(-5.0, -1.0)
+    ),
 }
 """Random optimizers, from a random generator and the rate at which SGD forgets a mode in a step."""
 
