@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_number
+from nqm_study.model.optimizers.guide import Guide
 from nqm_study.model.optimizers.linear import LinearOptimizer, Update
+from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.small_batch import joined
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,18 @@ class ScheduleFree(LinearOptimizer):
         gain = np.stack((-rate, -k * rate), axis=1)
         point = np.array([[1.0 - self.beta, self.beta]])
         return Update(drift, gain, point, np.ones(2), np.array([0.0, 1.0]))
+
+    @classmethod
+    def first_guess(
+        cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
+    ) -> Mapping[str, float]:
+        """Thirteen times SGD's rate at small batches, and a beta beside which it is stable.
+
+        At large batches the rate is one at which the loss does not yet rise too far on the way.
+        """
+        guide = Guide.of(problem, target, given.get("power", 0.0))
+        rate = joined(13.0 * guide.rate, 7.0 / guide.speed)
+        beta = given.get("beta", 1.0 - min(1.8 / (rate * guide.speed), 0.5))
+        if beta < 1.0:
+            rate = min(rate, 1.8 / (1.0 - beta) / guide.speed)
+        return {"learning_rate": rate, "beta": beta}
