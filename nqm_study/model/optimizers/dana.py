@@ -101,8 +101,8 @@ class DANA(LinearOptimizer):
     def first_guess(
         cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
-        """At small batches g2 ~ B and g3 ~ B^(2 - power); at large ones g3 is 3/2 over h."""
+        """At small batches g2 ~ B and g3 ~ B^(2 - power); at large ones g3 h is 1.7."""
         guide, decay, g1 = Guide.of(problem, target), given.get("power", 0.0), given.get("g1", 1.0)
-        g3 = joined(18.0 * guide.rate * guide.share ** (1.0 - decay), 1.5 / guide.speed)
+        g3 = joined(18.0 * guide.rate * guide.share ** (1.0 - decay), 1.7 / guide.speed)
         g2 = min(joined(0.45 * guide.rate, 1.0 / guide.speed), 1.5 / guide.speed - 0.8 * g3)
         return {"learning_rate": g2, "g3": g3 / g1}
