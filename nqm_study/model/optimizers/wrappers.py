@@ -30,6 +30,11 @@ class _Wrapper(LinearOptimizer):
         return self.optimizer.constant
 
     @property
+    def knots(self) -> tuple[int, ...]:
+        """The inner optimizer's."""
+        return self.optimizer.knots
+
+    @property
     def by_rule(self) -> bool:
         """Whether the inner optimizer has a rule."""
         return self.optimizer.by_rule
