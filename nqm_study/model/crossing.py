@@ -46,21 +46,18 @@ def steps_to_target(
     risk L_T is at most the target.
 
     SGD in all its forms is exact at a constant rate, and under a schedule in runs of up to 8192
-    steps: the integer is one that the step-by-step recursion over all modes gives. Longer runs are
-    extrapolated from stretches of constant rate. ``Crossing.error`` is the relative error of the
-    risk, by that and by the compression of the spectrum.
-
-    An optimizer whose coefficients change with the step (``constant`` is False) is stepped through
-    at every rate, and exact as far as that goes: at a constant one until a second of work is done,
-    some 10^5 steps, and where each number of steps is a run of its own up to some 10^4. Where no
-    crossing is found by then, the status is ``max_steps``, and ``Crossing.smallest`` says whether
-    all steps up to ``max_steps`` were looked at.
+    steps: the integer is one that the step-by-step recursion over all modes gives. So is every
+    optimizer whose coefficients change with the step (``constant`` is False), at a constant rate
+    up to some 10^4 steps. Longer runs are extrapolated from stretches of constant rate, or of the
+    mean of coefficients between ``knots``. ``Crossing.error`` is the relative error of the risk, by
+    that and by the compression of the spectrum.
 
     L_T may dip below the target and rise again, so that the smallest horizon is certain only where
     every smaller one was excluded. That is done up to 320 steps where it costs little, and
     ``Crossing.smallest`` says whether it was; ``thorough`` goes up to 8192 steps, in a second or
-    so. Along a single run every step is excluded; beyond 8192 steps that is so at a constant rate
-    only. ``Crossing.tie`` says that rounding may have decided.
+    so, and along the one run of coefficients that change steps through some 10^5. Along a single
+    run every step is excluded; beyond 8192 steps that is so only at a constant rate and of
+    coefficients that do not change. ``Crossing.tie`` says that rounding may have decided.
 
     Adam is the conditional closure of ``nqm_study.model.adaptive.closure``. In short runs where it
     may be more than 3 % off the risk is sampled instead, on the same noise at every call, and
@@ -81,7 +78,8 @@ def steps_to_target(
             one before the crossing, >= 1: where it would have reached the target, and no other
             does, the status is ``diverged``. In runs of up to 8192 steps every step is looked at.
             None: any rise counts.
-        thorough: under a schedule, look at every horizon in runs of up to 8192 steps.
+        thorough: under a schedule, look at every horizon in runs of up to 8192 steps; where
+            coefficients change, step through one run for a second.
 
     Returns:
         Steps, status and risk. A target that is met before the first step gives 0 steps.
@@ -133,8 +131,9 @@ def risk_curve(
             depend on it can go without.
         tolerance: relative error that a compression of the spectrum may have, as in
             ``steps_to_target``.
-        precision: estimated relative error of SGD under a schedule, in runs so long that their
-            risks are extrapolated, from 1e-6 to 0.01. 1e-3 takes a tenth of the time or less.
+        precision: estimated relative error of a linear optimizer under a schedule, or with
+            coefficients that change, in runs so long that their risks are extrapolated, from 1e-6
+            to 0.01. 1e-3 takes a tenth of the time or less.
         max_growth: losses are infinite from where one was above this many times the first, >= 1;
             None: they are as they are.
 
@@ -143,8 +142,7 @@ def risk_curve(
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind, or a power law's finest
-            compression does not meet the tolerance, or a step is beyond some 10^6 where an
-            optimizer's coefficients change with it.
+            compression does not meet the tolerance.
     """
     shape = require_run(problem, optimizer, schedule)
     if not isinstance(steps, (Sequence, np.ndarray)):

@@ -7,8 +7,12 @@ each smooth part of the schedule, shorter ones towards its ends, the risk is off
 memory: the rate multiplies after the buffer, which still holds the stretch before. Stretches have
 whole numbers of steps, which makes the series irregular. So only its first term is taken away, and
 the error comes from the last three changes, with a margin; where it is too large, K doubles. A
-part of constant rate is one stretch, and exact. Where coefficients change with the step, all runs
-are stepped through.
+part of constant rate is one stretch, and exact.
+
+Coefficients that change with the step mostly go as powers of 1 / (t - s), s the step at which they
+begin or bend: they are smooth in log(t - s). There the first steps are single ones, and then so
+many stretches follow for each octave of t - s that their length grows as t. The rule of a stretch
+is the mean of the rules of its steps, and the series is the same.
 """
 
 from __future__ import annotations
@@ -43,26 +47,38 @@ class Stretches:
     """A run as stretches of constant rate.
 
     Attributes:
-        factors: the schedule's mean over each.
+        steps: those whose mean rule each has, shape (nodes, stretches); its first one counts as
+            all of them where only the rate changes.
+        shares: what each counts in the mean.
+        factors: the schedule's at these steps; where only the rate changes, its mean.
         lengths: the steps of each, >= 1.
-        exact: whether the rate is the same at all steps of each.
+        exact: whether the rule is the same at all steps of each.
     """
 
+    steps: Integers
+    shares: Array
     factors: Array
     lengths: Integers
     exact: bool
 
     @property
     def rows(self) -> tuple[Integers, Array]:
-        """The first step of each, and its factor."""
-        return np.cumsum(self.lengths) - self.lengths, self.factors
+        """The steps and factors of each node, in one row."""
+        return self.steps.ravel(), self.factors.ravel()
+
+    @classmethod
+    def of_first(
+        cls, steps: Integers, factors: Array, lengths: Integers, *, exact: bool
+    ) -> Stretches:
+        """Stretches with the rule of one step each."""
+        return cls(steps[None], np.ones((1, steps.size)), factors[None], lengths, exact)
 
 
 def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
     """A run whose stretches are its single steps, all of them or the first ``steps``."""
     count = horizon if steps is None else steps
     factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
-    return Stretches(factors, np.ones(count, dtype=np.int64), exact=True)
+    return Stretches.of_first(np.arange(count), factors, np.ones(count, dtype=np.int64), exact=True)
 
 
 def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
@@ -97,7 +113,64 @@ def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] 
     aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
     two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
     factors = two.reshape(2, -1).mean(axis=0)
-    return Stretches(factors, lengths, exact)
+    return Stretches.of_first(bound[:-1], factors, lengths, exact=exact)
+
+
+def changing(
+    schedule: Schedule, horizon: int, count: int, bends: Sequence[int], ends: Sequence[int] = ()
+) -> Stretches:
+    """A run whose rule changes with the step, in stretches that grow from each bend on.
+
+    Args:
+        schedule: gives the factors.
+        horizon: steps of the run.
+        count: stretches for each smooth part of the schedule; half as many for each octave.
+        bends: ascending steps, the first one 0, at which the rule begins or bends.
+        ends: further steps at which a stretch has to end.
+    """
+    own = _first_steps(np.array(schedule.knots or ()), horizon)
+    inner = np.array(bends)[np.array(bends) < horizon]
+    parts = np.unique([0, *own, *inner, horizon])
+    bounds = [parts, np.array(ends, dtype=np.int64)]
+    flat = np.zeros(parts.size - 1, dtype=np.bool_)
+    if schedule.knots is not None:
+        flat = _are_flat(schedule, parts[:-1], parts[1:], horizon)
+    for first, last, is_flat in zip(parts[:-1].tolist(), parts[1:].tolist(), flat, strict=True):
+        bend = int(inner[inner <= first][-1])
+        single = min(max(first, bend + count), last)
+        bounds.append(np.arange(first, single))
+        if single == last:
+            continue
+        # A stretch ends where the number of stretches up to t is an integer.
+        octaves = np.log2(np.array([single, last]) - bend)
+        number = 0.5 * count * octaves
+        if not is_flat:
+            graded = first - bend + _graded(OUTLINE) * (last - first)
+            graded = np.log2(graded[graded > single - bend])
+            octaves = np.sort(
+                np.concatenate((np.linspace(octaves[0], octaves[1], OUTLINE), graded))
+            )
+            share = (2.0**octaves + bend - first) / (last - first)
+            number = 0.5 * count * octaves
+            number += count * np.arccos(np.clip(1.0 - 2.0 * share, -1.0, 1.0)) / np.pi
+        wanted = np.arange(math.ceil(number[0]), math.ceil(number[-1]), dtype=np.float64)
+        bounds.append(bend + np.rint(2.0 ** np.interp(wanted, number, octaves)).astype(np.int64))
+    bound = np.unique(np.concatenate(bounds))
+    lengths = np.diff(bound)
+    # The mean over n steps by two pairs of them that make it exact for cubics.
+    square = (lengths.astype(np.float64) ** 2 - 1.0) / 12.0
+    odd = 0.5 * ((lengths - 1) % 2)
+    near = np.floor(np.sqrt(square) - odd + EVEN) + odd
+    far = np.minimum(near + 1.0, 0.5 * (lengths - 1))
+    apart = np.where(far > near, far**2 - near**2, 1.0)
+    outer = np.where(far > near, 0.5 * (square - near**2) / apart, 0.0)
+    aside = np.rint(np.stack((near, far)) - odd).astype(np.int64)
+    left = (bound[:-1] + bound[1:] - 1) // 2
+    right = left + (2.0 * odd).astype(np.int64)
+    steps = np.concatenate((left - aside, right + aside))
+    shares = np.tile(np.stack((0.5 - outer, outer)), (2, 1))
+    factors = schedule.at_steps(steps.ravel().astype(np.float64), horizon).reshape(steps.shape)
+    return Stretches(steps, shares, factors, lengths, bool(np.all(lengths == 1)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -123,12 +196,21 @@ def _are_flat(
     return np.asarray(np.all(factors == factors[0], axis=0))
 
 
+OUTLINE = 1024
+"""Points at which the number of stretches up to a step is known; it is linear between them."""
+
+EVEN = 1e-9
+"""Above what is an integer, but for rounding."""
+
 STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
 """The longest run that is stepped through, by how good a look has to be."""
 
 CHEAP, AFFORDABLE = 2**16, 2**22
 """Work (see ``Runs.work``) up to which a good look steps through longer runs as well: at once, and
 if nothing else gets near the error asked for. They take 2 and 120 ms."""
+
+CHEAP_CHANGING = 2**20
+"""The same as CHEAP where coefficients change with the step: 20 ms. Stretches cost no less."""
 
 MOST_WORK = 2**26
 """What the looks of a search may cost: a second or two. Then walks end, and a look is no better
@@ -179,7 +261,6 @@ class Runs:
             times the squared number of components of a state; each takes 15 to 30 ns.
         components: of the state of a mode.
         largest_rate: of the schedule, as far as samples tell, and as an optimizer may have it.
-        swing: horizons from one swing of the last risk to the next.
     """
 
     def __init__(
@@ -196,31 +277,54 @@ class Runs:
         factors = _sampled(schedule)
         self._factors, self._largest_factor = factors, float(factors.max())
         self._optimizer, self._changes = optimizer, not optimizer.constant
+        self._cheap = CHEAP_CHANGING if self._changes else CHEAP
+        self._bends = (0, *sorted(knot for knot in optimizer.knots if knot > 0))
         made = self._update(np.zeros(1, dtype=np.int64), self._largest_factor * np.ones(1))
         self._start, self._readout = made.start, made.component
         self.components = made.start.size
         self._like = (0.0,) * self.components
         self._modes = Modes.of(problem, optimizer, level)
-        signal = problem.spectrum.nodes(level).curvature[: self._modes.signal_weight.size]
+        self._nodes = problem.spectrum.nodes(level).curvature
+        self._steepest = float(problem.spectrum.curvature.max())
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
-        # Nodes descend in curvature, and what swings has the larger one.
-        self._swinging = int(np.sum(optimizer.swing(signal, self.largest_rate) < math.inf))
-        self.swing = _swing(optimizer, schedule, float(problem.spectrum.curvature.max()))
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
+    @functools.cached_property
+    def _swinging(self) -> int:
+        """The number of modes that may swing: nodes descend in curvature, and these are steep."""
+        signal = self._nodes[: self._modes.signal_weight.size]
+        return int(np.sum(self._optimizer.swing(signal, self.largest_rate) < math.inf))
+
+    @functools.cached_property
+    def swing(self) -> float:
+        """Horizons from one swing of the last risk to the next."""
+        return _swing(self._optimizer, self._schedule, self._steepest)
+
     def _update(self, steps: Integers, factors: Array) -> Update:
         """The optimizer's rule at some steps, in components of which one is the readout."""
         return self._optimizer.rule(steps, self._rate * factors)
 
-    def _rule(self, steps: Integers, factors: Array) -> Rule:
-        """The same for the kernels; the noise is that of the problem's batch size at each."""
-        made = self._update(steps, factors)
-        parts = (made.drift, made.gain, made.point, np.ones(1))
-        return Rule(*map(np.ascontiguousarray, parts))
+    def _rule(self, run: Stretches) -> Rule:
+        """The mean of each stretch for the kernels; the noise is that of the problem's batch."""
+        made = self._update(*run.rows)
+
+        def mean(rows: Array) -> Array:
+            if len(rows) > 1 and len(run.steps) > 1:
+                rows = rows.reshape(*run.steps.shape, *rows.shape[1:])
+                rows = np.einsum("qn,qn...->n...", run.shares, rows)
+            return np.ascontiguousarray(rows)
+
+        return Rule(mean(made.drift), mean(made.gain), mean(made.point), np.ones(1))
+
+    def _cut(self, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
+        """A run in up to ``count`` stretches for each smooth part."""
+        if self._changes:
+            return changing(self._schedule, horizon, count, self._bends, ends)
+        return stretched(self._schedule, horizon, count, ends)
 
     def look(self, horizon: int, quality: int) -> Look:
         """The last risk of a run."""
@@ -233,7 +337,7 @@ class Runs:
     def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
         """Whether a look of this quality steps through the run, so that its risk is exact."""
         work = horizon * self.work
-        if self._changes or horizon <= STEPPED[quality] or (quality == GOOD and work <= CHEAP):
+        if horizon <= STEPPED[quality] or (quality == GOOD and work <= self._cheap):
             return True
         unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
         return unknown and work <= self._budget.share
@@ -245,13 +349,13 @@ class Runs:
         run = self._fairly(horizon)
         self._budget.spend(self.work // 2 * _digits(run))
         marks = np.array([run.lengths.size])
-        return float(self._signal(run, self._rule(*run.rows), marks, 0, self._swinging)[0])
+        return float(self._signal(run, self._rule(run), marks, 0, self._swinging)[0])
 
     def _fairly(self, horizon: int) -> Stretches:
         """A run in the stretches of a fair look."""
-        if self._changes or horizon <= STEPPED[FAIR]:
+        if horizon <= STEPPED[FAIR]:
             return stepped(self._schedule, horizon)
-        return stretched(self._schedule, horizon, 2 * FAIRLY)
+        return self._cut(horizon, 2 * FAIRLY)
 
     def stepped(self, horizon: int) -> Look:
         """The last risk of a run, step by step, whatever it costs."""
@@ -279,27 +383,35 @@ class Runs:
 
     def _cost(self, horizon: int, count: int) -> int:
         """About the work of a run in ``count`` stretches for each smooth part."""
-        stretches = min(count * (1 + len(self._schedule.knots or ())), horizon)
-        return stretches * (horizon // count).bit_length() * self.work
+        digits = (horizon // count).bit_length()
+        stretches = count * (1 + len(self._schedule.knots or ()))
+        if self._changes:
+            stretches += count * len(self._bends) * digits // 2
+        return min(stretches, horizon) * digits * self.work
 
     def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
         """The last risk of a run in stretches, and whether it is exact."""
         key = (horizon, count)
         if key not in self._runs:
-            run = stretched(self._schedule, horizon, count)
+            run = self._cut(horizon, count)
             self._runs[key] = (self._run(run), run.exact)
         return self._runs[key]
 
     def _run(self, run: Stretches) -> Look:
         """The last risk of a run, as if the rate were constant in each of its stretches."""
-        marks = np.array([run.lengths.size])
-        swinging, steady, noise = (float(part[0]) for part in self._parts(run, marks))
-        return Look(swinging + steady + noise, steady + noise, 0.0, noise)
+        return self._seen(run, np.array([run.lengths.size]))[0]
+
+    def _seen(self, run: Stretches, marks: Integers) -> list[Look]:
+        """The same after each of the stretches that are marked."""
+        return [
+            Look(swinging + steady + noise, steady + noise, 0.0, noise)
+            for swinging, steady, noise in np.stack(self._parts(run, marks), axis=1).tolist()
+        ]
 
     def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
         """The risks after the stretches that are marked: swinging and other signal, and noise."""
         self._budget.spend(self.work * _digits(run))
-        rule, with_signal = self._rule(*run.rows), self._modes.signal_weight.size
+        rule, with_signal = self._rule(run), self._modes.signal_weight.size
         swinging = self._signal(run, rule, marks, 0, self._swinging)
         steady = self._signal(run, rule, marks, self._swinging, with_signal)
         modes, noise = self._modes, np.empty(marks.size)
@@ -362,7 +474,7 @@ class Runs:
         else:
             further = np.geomspace(ON_THE_WAY, last, ON_THE_WAY).astype(np.int64)
             ends = [*range(1, ON_THE_WAY), *further.tolist(), *steps.tolist()]
-            run = stretched(self._schedule, horizon, 4 * FAIRLY, ends)
+            run = self._cut(horizon, 4 * FAIRLY, ends)
             at = np.concatenate(([0], np.cumsum(run.lengths)))
             risks = np.asarray(sum(self._parts(run, np.arange(at.size))))
         risks[np.isnan(risks)] = np.inf
@@ -383,9 +495,10 @@ class Runs:
         factors = self._schedule.at_steps(
             steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
         )
+        single = Stretches.of_first(steps, factors, np.ones_like(steps), exact=True)
         index, work = schedule_kernel.first_horizon(
-            self._like, self._rule(steps, factors), *self._modes, self._start, self._readout,
-            horizons, enough, most_work // self.components**2,
+            self._like, self._rule(single), *self._modes, self._start, self._readout, horizons,
+            enough, most_work // self.components**2,
         )  # fmt: skip
         work *= self.components**2
         if index < 0:
@@ -398,36 +511,39 @@ class Runs:
         last = int(steps[-1])
         if self._is_stepped_curve(last, precision):
             return np.asarray(sum(self._parts(stepped(self._schedule, horizon, last), steps)))
-        count = FAIRLY
-        series: list[Array] = []
+        return np.array([each.risk for each in self._along(steps, horizon, precision, 4)])
+
+    def along(self, steps: Integers, quality: int) -> list[Look]:
+        """What is seen after some ascending numbers of steps of the one run that there is."""
+        last = int(steps[-1])
+        return self._along(steps, last, *((PRECISE, 4) if quality == GOOD else (math.inf, 2)))
+
+    def _along(self, steps: Integers, horizon: int, precision: float, least: int) -> list[Look]:
+        """The same in ``least`` runs by stretches or more, to a relative error."""
+        last, count = int(steps[-1]), FAIRLY
+        series: list[list[Look]] = []
         while True:
-            run = stretched(self._schedule, horizon, count, steps.tolist())
+            run = self._cut(horizon, count, steps.tolist())
             marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
-            series.append(np.asarray(sum(self._parts(run, marks))))
+            series.append(self._seen(run, marks))
             if run.exact:
                 return series[-1]
-            if len(series) >= 4:
-                looks = [
-                    _limit([Look(risk, risk, 0.0, 0.0) for risk in each], last)
-                    for each in zip(*series, strict=True)
-                ]
+            if len(series) >= least:
+                looks = [_limit(each, last) for each in zip(*series, strict=True)]
                 error = max(look.error for look in looks)
                 dear = self._cost(last, 2 * count) > self._budget.share
                 if not error > precision or count >= MOST_OF_CURVE or dear:
-                    return np.array([look.risk for look in looks])
+                    return looks
             count *= 2
 
     def least_work(self, steps: int) -> int:
         """About the least work of the risks along a run of ``steps``."""
-        work = steps * self.work
-        return work if self._changes else min(work, self._cost(steps, 16 * FAIRLY))
+        return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
 
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:
-        if self._changes:
-            return True
         if self._schedule.knots is None:
             return steps <= LONGEST_FUNCTION
-        cheap = self._budget.share if precision <= PRECISE else CHEAP
+        cheap = self._budget.share if precision <= PRECISE else self._cheap
         return steps <= STEPPED[GOOD] or steps * self.work <= cheap
 
 

@@ -20,6 +20,10 @@ from nqm_study.model.numerics.compiled import Like, compiled
 BLOCK = 32
 """Modes that run through together; they stay in the processor's first cache."""
 
+DEAD = 1e-290
+"""A state below this is 0: its square is, and numbers that are too small for all their digits take
+the processor ten times as long."""
+
 
 class Rule(NamedTuple):
     """The rule of each stretch, or one row where it is the same in all.
@@ -96,7 +100,8 @@ def run_signal(  # noqa: PLR0912 (one pass: every layer of calls is compiled onc
                         after[i, m] = entry
                 for i in range(len(like)):
                     for m in range(size):
-                        z[i, m] = after[i, m]
+                        dead = abs(after[i, m]) < DEAD
+                        z[i, m] = 0.0 if dead else after[i, m]
                 continue
             for i in range(len(like)):
                 for j in range(len(like)):

@@ -1,9 +1,9 @@
 """The steps to a target of the linear optimizers under a learning-rate schedule.
 
 Where the rate does not depend on the length of the run, there is one run, and it is stepped through
-to its first crossing; so it is at a constant rate where coefficients change with the step. Else
-every number of steps T is a run of its own, and the smallest T whose last risk is at most the
-target is wanted. L_T need not fall with T, so
+to its first crossing; a long one whose coefficients change with the step is looked at along its
+stretches. Else every number of steps T is a run of its own, and the smallest T whose last risk is
+at most the target is wanted. L_T need not fall with T, so
 
 1. every horizon up to ``EVERY`` is looked at, as long as that costs little. A part of the modes
    mostly shows that the risk is above the target;
@@ -29,13 +29,15 @@ from nqm_study.model.linear.risks import Found, fine_enough, refined
 from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
 from nqm_study.model.numerics.arrays import Array, Integers
-from nqm_study.model.numerics.budget import LOOKS, Budget
+from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import (
     EVERY,
     FAIR,
     GOOD,
+    LARGEST,
     MOST,
     THOROUGH,
+    Along,
     Horizon,
     Search,
     counted,
@@ -56,9 +58,8 @@ not known: 0.3 s."""
 STEPPER_WORK = 2**25
 """Work of stepping through a run on the finest compression that is asked: a second."""
 
-CHANGING_WORK = 2**22
-"""Work of the longest run under a schedule, where coefficients change with the step: 0.1 s. All
-looks step through their runs."""
+CHANGING_WORK = 2**21
+"""The same where coefficients change with the step, and no thorough search is asked for: 30 ms."""
 
 DIVERGES = 4.0
 """A risk above the first one that grows by this in the second half of a run diverges: noise that
@@ -115,7 +116,7 @@ def scheduled_crossing(
     # Rates without bounds overflow, which the risk tells.
     with np.errstate(over="ignore", invalid="ignore"):
         case = _Case(problem, optimizer, schedule, target, max_steps, tolerance, max_growth)
-        first = case.every_horizon(thorough) if schedule.needs_horizon else case.one_run()
+        first = (case.every_horizon if schedule.needs_horizon else case.one_run)(thorough)
         return first.crossing or case.beyond(first)
 
 
@@ -173,20 +174,25 @@ class _Case:
 
     @property
     def changes(self) -> bool:
-        """Whether coefficients change with the step, so that runs can only be stepped through."""
+        """Whether coefficients change with the step."""
         return not self.optimizer.constant
+
+    @property
+    def along(self) -> bool:
+        """Whether there is one run, and its risks are seen together."""
+        return self.changes and not self.schedule.needs_horizon
 
     def affordable(self, work: int) -> int:
         """The longest run whose steps, on two compressions, take some work."""
         finer = self.runs(min(self.first_level + 1, self.last_level)).work
         return max(STEPPED[GOOD], work // finer)
 
-    def one_run(self) -> _Looked:
+    def one_run(self, thorough: bool) -> _Looked:
         """The first crossing of the one run that there is, as far as it is stepped through."""
         work = self.runs(self.first_level).work
         longest = max(STEPPED[GOOD], CHEAP // work)
         if self.changes:
-            longest = self.affordable(STEPPER_WORK)
+            longest = self.affordable(STEPPER_WORK if thorough else CHANGING_WORK)
         most = min(self.max_steps, longest)
         stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
         finest = self.first_level
@@ -196,9 +202,9 @@ class _Case:
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
         if found.reason != kernels.REACHED:
-            if not self.changes:
-                return _Looked(most, found.tie)
             middle, last = stepper(found.level).risks(np.array([most // 2, most]))
+            if not self.changes or (most < self.max_steps and last < LARGEST):
+                return _Looked(most, found.tie)
             risen = not last <= max(self.problem.spectrum.initial_risk, DIVERGES * middle)
             status: Status = "diverged" if risen else "max_steps"
             every = most == self.max_steps
@@ -312,6 +318,8 @@ class _Case:
         """The smallest horizon that a search finds beyond those that were looked at."""
         level, found, error = self._found(first.last, limited=False)
         if found.steps is not None and self.grows(level, found.steps):
+            if self.along:
+                return Crossing(None, "diverged", found.risk, found.error + error, tie=first.tie)
             # Growth is costly to look at, and few runs grow: now it is looked at everywhere.
             level, found, error = self._found(found.steps, limited=True)
         elif found.steps is not None and found.steps <= THOROUGH and self.schedule.needs_horizon:
@@ -360,8 +368,10 @@ class _Case:
             searched = level
             found = self._search(level, above, limited=limited).around(found.steps)
 
-    def _search(self, level: int, above: int, *, limited: bool) -> Search:
+    def _search(self, level: int, above: int, *, limited: bool) -> Search | Along:
         runs = self.runs(level)
+        if self.along:
+            return Along(runs.along, self.target, self.max_steps, above)
 
         def counts(horizon: int) -> bool:
             return not self.grows(level, horizon)
@@ -376,11 +386,8 @@ class _Case:
         def most_walked() -> int:
             return min(max(WALKED // runs.work, FEWEST), MOST) if self.budget.share else 0
 
-        most = self.max_steps
-        if self.changes:
-            most = min(most, self.affordable(CHANGING_WORK))
         return Search(
-            look, self.target, most, swinging, runs.swing, jitter, rests, above,
+            look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
             most_walked,
         )  # fmt: skip
 
@@ -455,11 +462,9 @@ def scheduled_risks(
     They are infinite from where one was above ``max_growth`` times the first.
 
     Raises:
-        ValueError: if a law's finest level does not meet the tolerance, or a run is too long whose
-            coefficients change with the step.
+        ValueError: if a law's finest level does not meet the tolerance.
     """
-    # Where coefficients change with the step, all steps are taken whatever the level.
-    budget = Budget(MOST_WORK if optimizer.constant else LOOKS * MOST_WORK)
+    budget = Budget(MOST_WORK)
 
     @functools.cache
     def runs(level: int) -> Runs:
@@ -472,13 +477,6 @@ def scheduled_risks(
         return runs(level).least_work(int(ordered[-1])) <= budget.share
 
     spectrum = problem.spectrum
-    first = spectrum.first_level if tolerance > 0.0 else spectrum.last_level
-    longest = max(STEPPED[GOOD], MOST_WORK // runs(first).work)
-    if not optimizer.constant and ordered[-1] > longest:
-        raise ValueError(
-            f"steps={ordered[-1]}: must be at most {longest}, since each step of "
-            f"{type(optimizer).__name__} has coefficients of its own"
-        )
     with np.errstate(over="ignore", invalid="ignore"):
         level, found, error = fine_enough(spectrum, risks, tolerance, worth)
         if level == spectrum.last_level:

@@ -15,6 +15,8 @@ is smooth is its lower bound by the modes that do not swing. So:
 What can be missed is a dip that is no swing, deep, and narrower than an octave of horizons, and a
 swing's dip that only just reaches the target. So the horizon found is not proved the smallest; up
 to ``above`` others have looked at every one.
+
+Where the length of a run changes nothing else, it is one run, and ``Along`` looks along it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nqm_study.model.numerics.arrays import Integers
 from nqm_study.model.numerics.bracket import height, narrow
 
 ROUGH, FAIR, GOOD = 0, 1, 2
@@ -62,8 +65,14 @@ where a thorough search is asked for."""
 MARGIN = 1.1
 """On a walk, what seems to be within this times the target is looked at as it is."""
 
+PER_OCTAVE, AHEAD, TOGETHER = 16, 4, 32
+"""Looks for each octave along one run, the octaves that are looked at together, and the steps."""
+
 SETTLED = 1e-6
 """A risk that changes by less over two octaves does not change any more."""
+
+RESTING = 1e-3
+"""The same along a run whose coefficients come to rest as 1 / t: they leave as much, at most."""
 
 ALMOST = 1e-3
 """What is not noise in a risk at rest is less than this share of it."""
@@ -305,6 +314,95 @@ class Search:
         return narrow(low, high, heights, look, PRECISION[quality] if share is None else share)
 
 
+@dataclass(frozen=True)
+class Along:
+    """A search among the steps of one run, of which many are looked at together.
+
+    In each octave the risk is looked at ``PER_OCTAVE`` times, and closer where it gets to the
+    target or shows a dip that may. What can be missed is a dip that is narrower.
+
+    Attributes:
+        looks: ascending steps and how good -> what is seen after each.
+        target: the risk to reach.
+        max_steps: the most steps that count.
+        above: up to this step, > 0, none reaches the target, as is known.
+        rests: in runs this long every part of the schedule shows; a risk can be at rest from there.
+    """
+
+    looks: Callable[[Integers, int], list[Look]]
+    target: float
+    max_steps: int
+    above: int
+    rests: int = 1024
+
+    def smallest(self) -> Horizon:
+        """The first step whose risk is at most the target."""
+        seen: Seen = []
+        dips = PER_OCTAVE
+        while True:
+            ahead = np.arange(0.0 if not seen else 1.0, AHEAD * PER_OCTAVE + 1.0) / PER_OCTAVE
+            low, new = seen[-1][0] if seen else self.above, max(1, len(seen) - 1)
+            ends = np.unique(np.minimum(low * 2.0**ahead, self.max_steps).astype(np.int64))
+            seen += zip(ends.tolist(), self.looks(ends, FAIR), strict=True)
+            for at in range(new, len(seen)):
+                last = [(step, each.risk) for step, each in seen[at - 1 : at + 2]]
+                dip = dips > 0 and _shows_dip(last, self.target)
+                dips -= dip
+                if last[1][1] <= self.target or dip:
+                    found = self._within(last[0][0], last[2 if dip else 1][0])
+                    if found is not None:
+                        return found
+            octaves = seen[-1 : -2 * PER_OCTAVE - 2 : -PER_OCTAVE]
+            settled = octaves[-1][0] >= self.rests and _settled(octaves, RESTING)
+            if seen[-1][0] == self.max_steps or settled or _diverged(seen[-3:]):
+                return self._given_up(seen, settled=settled)
+
+    def around(self, steps: int) -> Horizon:
+        """The step that good looks find where others found it."""
+        return self._first(steps, steps // PER_OCTAVE) or self.smallest()
+
+    def _given_up(self, seen: Seen, *, settled: bool) -> Horizon:
+        """No step; unless a better look at the least risk finds one."""
+        at = min(seen, key=lambda each: _order(each[1].risk))[0]
+        found = self._first(at, at // PER_OCTAVE)
+        if found is not None:
+            return found
+        best = self.looks(np.array([at]), GOOD)[0]
+        return Horizon(None, best.risk, best.error, at, settled, seen[-1][1].risk)
+
+    def _within(self, low: int, high: int) -> Horizon | None:
+        """The first step at the target above ``low`` and up to ``high``, if there is one."""
+        span = high - low
+        while high - low > max(TOGETHER, CLOSE * high):
+            points = np.unique(np.linspace(low, high, TOGETHER + 1).astype(np.int64))
+            risks = [each.risk for each in self.looks(points[1:], FAIR)]
+            least = min(range(len(risks)), key=risks.__getitem__)
+            below = next((at for at, risk in enumerate(risks) if risk <= self.target), least)
+            end = below + (risks[below] > self.target)  # a dip's bottom may be on either side
+            if end == len(risks) or not risks[below] <= MARGIN * self.target:
+                return None
+            low, high = int(points[below]), int(points[end + 1])
+        return self._first(high, span)
+
+    def _first(self, near: int, reach: int) -> Horizon | None:
+        """The first step at the target, by good looks, within ``reach`` of one."""
+        aside = np.unique(np.geomspace(1, max(reach, 1), TOGETHER // 2).astype(np.int64))
+        points = np.concatenate((near - aside[::-1], [near], near + aside))
+        points = points[(points > self.above) & (points <= self.max_steps)]
+        low, found = self.above, None
+        while True:
+            each = self.looks(points, GOOD)
+            below = next((at for at, look in enumerate(each) if look.risk <= self.target), None)
+            if below is None:
+                return found
+            low, high = int(points[below - 1]) if below else low, int(points[below])
+            look = each[below]
+            found = Horizon(high, look.risk, look.error, high, settled=False, last=look.risk)
+            if high - low <= max(1.0, min(look.error, CLOSE) * high):
+                return found
+            points = np.unique(np.linspace(low, high, TOGETHER + 1).astype(np.int64))[1:]
+
+
 def _shows_dip(last: list[tuple[int, float]], target: float) -> bool:
     """Whether three risks show a dip that may go down to the target."""
     if len(last) < 3:
@@ -336,12 +434,12 @@ def _diverged(last: Seen) -> bool:
     return len(last) == 3 and not any(each.risk < LARGEST for _, each in last)
 
 
-def _settled(last: Seen) -> bool:
+def _settled(last: Seen, within: float = SETTLED) -> bool:
     """Whether the last three looks saw the same risk, with nothing but noise left in it."""
     first = last[0][1].risk
     seen = [each for _, each in last]
     return len(last) == 3 and all(
-        abs(each.risk - first) <= SETTLED * first < LARGEST
+        abs(each.risk - first) <= within * first < LARGEST
         and abs(each.risk - each.floor) <= ALMOST * first
         for each in seen
     )

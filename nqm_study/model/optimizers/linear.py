@@ -142,6 +142,17 @@ class LinearOptimizer(ABC):
     constant: ClassVar[bool] = True
     """Whether drift, gain and point are the same at each step, but for the rate."""
 
+    @property
+    def knots(self) -> tuple[int, ...]:
+        """Ascending steps s at which coefficients that change begin anew or jump.
+
+        After 0, and after each of these, they are taken to be smooth in log(t - s), as powers of
+        1 / (t - s) are. Runs of up to some 10^4 steps are stepped through, whatever they are. In a
+        longer one that jumps elsewhere, the error that ``Crossing.error`` tells is as large as what
+        the jump does; what repeats itself within some steps may be missed, error and all.
+        """
+        return ()
+
     def update(self, step: Integers, rate: Array) -> Update:  # noqa: ARG002 (it is overridden)
         """The rule at some steps.
 

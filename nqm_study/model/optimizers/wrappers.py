@@ -33,6 +33,11 @@ class Wrapper(LinearOptimizer):
         return self.optimizer.constant
 
     @property
+    def knots(self) -> tuple[int, ...]:
+        """The inner optimizer's."""
+        return self.optimizer.knots
+
+    @property
     def by_rule(self) -> bool:
         """Whether the inner optimizer has a rule."""
         return self.optimizer.by_rule
