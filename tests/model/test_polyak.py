@@ -3,6 +3,7 @@
 import chains
 import numpy as np
 import pytest
+from moments import rule_recursion
 
 import nqm_study as nqm
 
@@ -55,6 +56,18 @@ def test_it_is_averaged_again() -> None:
 
     optimizer = nqm.Averaged(nqm.PolyakAverage(nqm.SGD(0.3), 5), 0.9)
     chains.require_same(optimizer, nqm.Constant(), loop)
+
+
+def test_a_long_run_whose_mean_starts_late_is_that_of_the_rule() -> None:
+    optimizer, last = nqm.PolyakAverage(nqm.SGD(0.01), 12_345), 30_000
+    problem = nqm.NoisyQuadratic(nqm.power_law(3), 4)
+    risks = np.array(rule_recursion(problem, optimizer, np.full(last, 0.01)))
+    steps = [12_345, 12_346, 12_400, 15_000, last]
+    found = nqm.risk_curve(problem, optimizer, steps=steps)
+    np.testing.assert_allclose(found, risks[steps], rtol=1e-6)
+    target = float(risks[25_000])
+    crossing = nqm.steps_to_target(problem, optimizer, target=target)
+    assert crossing.steps == int(np.flatnonzero(risks <= target)[0])
 
 
 @pytest.mark.parametrize("start", [-1, 0.5, True])

@@ -38,6 +38,11 @@ class PolyakAverage(Wrapper):
         super().__post_init__()
         require_integer("start", self.start, least=0)
 
+    @property
+    def knots(self) -> tuple[int, ...]:
+        """The inner optimizer's, and the start of the mean."""
+        return tuple(sorted({*self.optimizer.knots, self.start} - {0}))
+
     def update(self, step: Integers, rate: Array) -> Update:
         """The inner optimizer's rule at some steps, with the mean as one more component."""
         in_mean = np.maximum(step - self.start, 0)
