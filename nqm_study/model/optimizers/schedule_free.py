@@ -56,13 +56,16 @@ class ScheduleFree(LinearOptimizer):
     def first_guess(
         cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
-        """Thirteen times SGD's rate at small batches, and a beta beside which it is stable.
+        """Thirteen times SGD's rate at small batches, and a beta beside which it is just stable.
 
-        At large batches the rate is one at which the loss does not yet rise too far on the way.
+        At large batches the rate is one at which the loss does not yet rise a thousandfold on the
+        way, as it does while the mean is young.
         """
         guide = Guide.of(problem, target, given.get("power", 0.0))
-        rate = joined(13.0 * guide.rate, 7.0 / guide.speed)
-        beta = given.get("beta", 1.0 - min(1.8 / (rate * guide.speed), 0.5))
+        small, large = 13.0 * guide.rate, 9.3 / guide.speed
+        rate = joined(small, large)
+        moved = 0.4 + 1.5 / (1.0 + (0.5 * small / large) ** 2)
+        beta = given.get("beta", 1.0 - min(moved / (rate * guide.speed), 0.5))
         if beta < 1.0:
             rate = min(rate, 1.8 / (1.0 - beta) / guide.speed)
         return {"learning_rate": rate, "beta": beta}
