@@ -196,7 +196,7 @@ def _are_flat(
     return np.asarray(np.all(factors == factors[0], axis=0))
 
 
-OUTLINE = 1024
+OUTLINE = 256
 """Points at which the number of stretches up to a step is known; it is linear between them."""
 
 EVEN = 1e-9
