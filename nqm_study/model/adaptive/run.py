@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -375,3 +376,16 @@ def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Arra
     v = h**2 * a + nodes.variance
     pull = decay * (np.sqrt(v) + eps)
     return a, v, pull / (h + pull)
+
+
+@functools.lru_cache(maxsize=32)
+def largest_decay(problem: NoisyQuadratic, target: float, eps: float) -> float:
+    """About the weight decay with which small rates come to rest at a target; with more none do."""
+    nodes = Nodes.of(problem, refinement=USUAL - 1)
+    unit = 1.0 / math.sqrt(float(nodes.second_moment.max()))
+    low, high = 1e-9 * unit, 1e6 * unit
+    for _ in range(20):
+        middle = math.sqrt(low * high)
+        a, _, _ = stationary(nodes, Adam(1.0, eps=eps, weight_decay=middle), 0.0)
+        low, high = (middle, high) if nodes.risk(a) < target else (low, middle)
+    return high
