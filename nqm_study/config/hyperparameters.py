@@ -23,6 +23,7 @@ FITTED: Mapping[str, tuple[float, Scale]] = {
     "momentum": (0.0, "log_one_minus"),
     "ema_decay": (0.0, "log_one_minus"),
     "timescale": (1.0, "log"),
+    "weight_decay": (0.0, "linear"),
 }
 """Hyperparameters whose bounds may be null, to be fitted: some valid value, and the scale."""
 

@@ -8,6 +8,7 @@ and learning rate lr:
 | linear ones | z' = drift z + gain P g, by their rules; the loss is that of readout . z |
 | Adam | m' = b1 m + (1 - b1) g;  v' = b2 v + (1 - b2) g^2 |
 | | theta' = theta - lr / (1 - b1^t) m' / (sqrt(v') / sqrt(1 - b2^t) + eps) |
+| | and with weight decay wd also less lr wd (theta - theta_0) |
 
 A loss that few starts carry, far out, as Adam's does after some steps, is not seen in a handful of
 normal draws, nor is their scatter. So a replica is several chains of each mode, in pairs of twins:
@@ -134,13 +135,15 @@ def linear_steps(
 
 @compiled
 def adam_steps(
-    optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
-    deviation: Array, weight: Array, noise: Array, state: Array, sums: Array,
+    optimizer: tuple[float, float, float], decay: float | None, plain: Array, rates: Array,
+    scales: Array, curvature: Array, deviation: Array, weight: Array, noise: Array, state: Array,
+    sums: Array,
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
     The arguments are those of ``linear_steps``, but for its rule. The optimizer is beta1, beta2 and
-    eps, rates are lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is theta, m, v.
+    eps, plain are lr, rates lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is
+    theta, m, v. The decay is None, or that of weights: the state then has theta_0 too.
     """
     b1, b2, eps = optimizer
     counted = np.empty(noise.shape[1])
@@ -152,6 +155,8 @@ def adam_steps(
             m = b1 * state[1, k] + (1.0 - b1) * g
             v = b2 * state[2, k] + (1.0 - b2) * g * g
             root = np.sqrt(v) * scale + eps
+            if decay is not None:
+                theta -= decay * plain[i] * (theta - state[3, k])
             # A mode without gradient has nothing to move: 0 / 0 is 0 there.
             theta -= rate * (m / root if root != 0.0 else 0.0)
             state[0, k] = theta
@@ -400,7 +405,7 @@ def _updates(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array) -> _Up
     # Floats, always: a kernel is compiled once for each combination of types it is called with.
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     t = np.arange(1.0, rates.size + 1.0)
-    corrected = rates / (1.0 - decays[0] ** t)
-    scales = 1.0 / np.sqrt(1.0 - decays[1] ** t)
-    start = np.array([1.0, 0.0, 0.0])
-    return _Updates(adam_steps, (decays,), [corrected, scales], [h, deviation], start)
+    of_steps = [rates, rates / (1.0 - decays[0] ** t), 1.0 / np.sqrt(1.0 - decays[1] ** t)]
+    decay = float(optimizer.weight_decay) or None
+    start = np.array([1.0, 0.0, 0.0, *([] if decay is None else [1.0])])
+    return _Updates(adam_steps, (decays, decay), of_steps, [h, deviation], start)

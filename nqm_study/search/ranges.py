@@ -18,6 +18,9 @@ most batch sizes; elsewhere they are a guess that the search goes on from.
 | 1 - ema_decay | 24 B / examples | 1/2: it hardly matters |
 | lr of Adam | rate sqrt(B) | the spread of the starts |
 
+Adam's weight decay begins at 0, and is searched up to where the pull to the start keeps the risk
+from the target at any rate.
+
 Under a schedule the largest rate is searched up to 0.9998 of the limit of stability of a constant
 one: beyond, the loss rises on the way, and only the end of the decay hides it. The noise of large
 rates is averaged out at the end, as the average of iterates does it: rates begin at 10 rate B as
@@ -364,7 +367,7 @@ def _start(
     scheduled = recipes.schedule.make is not Constant
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if recipes.optimizer.adaptive:
-        return first
+        return {**first, "weight_decay": 0.0}
     small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
@@ -426,6 +429,8 @@ def _coordinate(
         fitted = low, high, True, True
     elif name == "timescale":
         fitted = max(scales.steps * 1e-4, 1.0), 100.0 * scales.steps, False, True
+    elif name == "weight_decay" and not linear:
+        fitted = 0.0, scales.decay, False, False
     elif name == "momentum":
         gap = 1.0 - start[name]
         least, most = max(gap * 1e-2, LEAST_GAP), min(gap * 1e3, 1.0)

@@ -9,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 
+from nqm_study.model.adaptive.run import largest_decay
 from nqm_study.model.linear.fewest_steps import largest_rate
 from nqm_study.model.linear.members import Family
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.small_batch import SmallBatch, joined, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.search.pace import Pace
-from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.definition import Range, Searched, StudyDefinition
 from nqm_study.study.recipes import Recipes
 
 
@@ -33,6 +34,8 @@ class Scales:
         noiseless: the rate that SGD without noise would start with.
         limit: no larger rate of plain SGD can reach the target; infinite for Adam.
         speed: the largest x; plain SGD is stable below 2 / speed.
+        decay: the weight decay of Adam that keeps small rates at the target; infinite where it is
+            not fitted.
     """
 
     rate: float
@@ -43,6 +46,7 @@ class Scales:
     noiseless: float
     limit: float
     speed: float
+    decay: float = math.inf
 
 
 def scales_of(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:
@@ -99,6 +103,12 @@ def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
     known = known or _without_noise(1.0 / spread)
     small = known.rate * math.sqrt(problem.batch_size)
     share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
+    given, decay = definition.hyperparameters, math.inf
+    if isinstance(each := given.get("weight_decay"), Range) and each.fitted:
+        eps = given.get("eps")
+        decay = largest_decay(
+            problem, definition.target, 0.0 if isinstance(eps, Searched) else float(eps or 0.0)
+        )
     return Scales(
         rate=joined(small, spread),
         steps=1.0 / share + 50.0,
@@ -108,6 +118,7 @@ def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
         noiseless=spread,
         limit=math.inf,
         speed=1.0 / spread,
+        decay=decay,
     )
 
 

@@ -249,6 +249,7 @@ def test_studies_of_one_policy_are_one_curve_across_batch_sizes() -> None:
         ("adam", {"learning_rate"}),
         ("rmsprop", {"learning_rate"}),
         ("adam_full", {"learning_rate", "beta1", "beta2"}),
+        ("adamw", {"learning_rate", "weight_decay"}),
     ],
 )
 def test_each_form_of_adam_searches_what_its_name_says(option: str, searched: set[str]) -> None:
@@ -602,7 +603,7 @@ def test_the_budget_does_not_change_the_name_and_the_rest_does() -> None:
         ),
         (
             ["optimizer=adam", "+optimizer.momentum=0.9"],
-            "optimizer.momentum=0.9: Adam has only learning_rate, beta1, beta2, eps, "
+            "optimizer.momentum=0.9: Adam has only learning_rate, beta1, beta2, eps, weight_decay, "
             "beta2_policy, beta2_batch_size",
         ),
         (

@@ -71,6 +71,8 @@ def adam_risks(nodes, optimizer, n_steps, factors=None):
     b1, b2 = optimizer.beta1, optimizer.beta2
     h, noise = nodes.curvature, nodes.variance
     A = nodes.second_moment
+    start = mean = np.sqrt(A)  # theta_0 and E theta, for the pull of weight decay
+    mean_m = np.zeros_like(A)
     Q, D, V = np.zeros_like(A), np.zeros_like(A), np.zeros_like(A)
     risks = [np.sum(nodes.weight * A)]
     for t in range(1, n_steps + 1):
@@ -79,6 +81,13 @@ def adam_risks(nodes, optimizer, n_steps, factors=None):
         r = rates[t - 1] / (1 - b1**t) / (np.sqrt(V / (1 - b2**t)) + optimizer.eps)
         Q = b1**2 * Q + 2 * b1 * (1 - b1) * h * D + (1 - b1) ** 2 * q
         F = b1 * D + (1 - b1) * h * A
+        # m' moves what is left of theta, kept theta + pull, to which it has the correlation F.
+        w = rates[t - 1] * optimizer.weight_decay
+        kept, pull = 1 - w, w * start
+        mean_m = b1 * mean_m + (1 - b1) * h * mean
+        A = kept**2 * A + 2 * kept * pull * mean + pull**2
+        F = kept * F + pull * mean_m
+        mean = kept * mean + pull - r * mean_m
         A = A - 2 * r * F + r**2 * Q
         D = F - r * Q
         risks.append(np.sum(nodes.weight * A))

@@ -161,7 +161,7 @@ def test_targets_met_at_the_start_take_no_steps():
     ("arguments", "named"),
     [
         ({"schedule": 3}, "schedule=3: must be a schedule"),
-        ({"momentum": 0.5}, "momentum: cannot be fixed; beta1, beta2, eps can"),
+        ({"momentum": 0.5}, "momentum: cannot be fixed; beta1, beta2, eps, weight_decay can"),
         ({"learning_rate": 0.5}, "learning_rate: cannot be fixed; beta1"),
         ({"beta1": 1.0}, "beta1=1: must be a finite number of at least 0 and less than 1"),
         ({"most_evaluations": 0}, "most_evaluations=0: must be an integer of at least 1"),

@@ -208,9 +208,12 @@ def sampled_risks(
     turns = np.random.default_rng(SEED).integers(0, starts.size, n_steps)
     state = np.zeros((3, *starts.shape))
     state[0] = mean[:, None, None] + np.sqrt(variance)[:, None, None] * starts
+    decay = float(optimizer.weight_decay)
+    first = state[0].copy() if decay else None
     t = np.arange(1.0, n_steps + 1.0)
     factors = schedule.at_steps(t - 1.0, n_steps)
     rates = optimizer.learning_rate * factors / (1.0 - optimizer.beta1**t)
+    pulls = decay * optimizer.learning_rate * factors
     scales = 1.0 / np.sqrt(1.0 - optimizer.beta2**t)
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     deviation = np.sqrt(noise / problem.batch_size)
@@ -221,8 +224,8 @@ def sampled_risks(
         now = slice(done, min(done + STEPS_AT_ONCE, n_steps))
         after = slice(now.start + 1, now.stop + 1)
         adam_chains(
-            decays, rates[now], scales[now], h, deviation, weight, pool, turns[now],
-            share, state, risks[after],
+            decays, None if first is None else (pulls[now], first), rates[now], scales[now], h,
+            deviation, weight, pool, turns[now], share, state, risks[after],
         )  # fmt: skip
         done = now.stop
         reached = np.flatnonzero(risks[after].mean(axis=1) <= target)

@@ -18,6 +18,13 @@ Per mode and node, with q = h^2 A + c/B (the second moment of the gradient):
 
 The start is A = theta_0^2 at each node, and Q = D = V = 0.
 
+Weight decay wd pulls theta to its start by w = lr wd of the way, before the step: A and F give way
+to w^2 theta_0^2 + 2 w (1 - w) P + (1 - w)^2 A and w U' + (1 - w) F in the last two lines, which
+takes two moments more:
+
+| P | E theta theta_0 | P' = w theta_0^2 + (1 - w) P - r U' |
+| U | E m theta_0 | U' = b1 U + (1 - b1) h P |
+
 The closure is off where v is a mean of few gradients: in the first steps, and where 1 - b2 is large
 (``memory_error``). Where that may be more than 3 % and a run is short, it is sampled instead
 (``chains.py``); where a run is long, ``Crossing.error`` says by how much it may be off.
@@ -420,14 +427,17 @@ def shortest_run(
     for horizon in range(1, every + 1):
         if look(horizon, GOOD).risk <= target and counts(horizon):
             return _found(look, horizon, initial, smallest=True)
-    search = Search(look, target, max_steps, above=every)
+    # A pull comes to rest with the noise, as one over the horizon; without one that is sooner seen.
+    rest = floor if closure.optimizer.weight_decay else 0.0
+    search = Search(look, target, max_steps, rest=rest, above=every)
     found = search.smallest()
     if found.steps is not None and not counts(found.steps):
-        found = Search(counted(look, target, counts), target, max_steps, above=every).smallest()
+        found = replace(search, look=counted(look, target, counts)).smallest()
     if found.steps is not None:
         return _found(look, found.steps, initial, smallest=False)
     status: Status = "floor_above_target" if found.settled else "max_steps"
-    if any(seen.risk <= target for seen in looks.values()):
+    overflown = not (math.isfinite(found.last) or closure.budget.spent)
+    if overflown or any(seen.risk <= target for seen in looks.values()):
         status = "diverged"
     best = min(initial, found.risk)
     return Found(Crossing(None, status, best, smallest=every >= max_steps))

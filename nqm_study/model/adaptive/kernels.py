@@ -9,10 +9,15 @@ import numpy as np
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled, compiled_within
 
-Moments = tuple[float, float, float, float]
-"""A, Q, D and V of one node."""
+Moments = tuple[float, float, float, float, float, float]
+"""A, Q, D and V of one node, and P and U, which only a pull changes."""
 Rule = tuple[float, float, float, float, float, float]
 """Learning rate, beta1, beta2, eps, and the natural logarithms of the betas."""
+
+Mode = tuple[float, float, float]
+"""h, c / B and theta_0^2 of one node."""
+Pull = float | None
+"""Learning rate times weight decay; for None, no decay, kernels are compiled without any of it."""
 
 SHORTEST = 16
 """Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
@@ -33,13 +38,14 @@ GONE = -40.0
 @compiled
 def adam_run(
     n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
-    curvature: Array, variance: Array, weight: Array, state: Array, target: float,
+    pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array, state: Array,
+    target: float,
 ) -> tuple[int, float, float, int]:  # fmt: skip
     """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
-    ``state`` holds A, Q, D, V of each node, shape (4, n), and is advanced in place. ``first_step``
-    is how many steps came before. ``factors`` multiply the learning rate, one for each of the steps
-    to come; an empty array stands for 1.
+    ``state`` holds A, Q, D, V, P and U of each node, shape (6, n), and is advanced in place.
+    ``first_step`` is how many steps came before. ``factors`` multiply the learning rate, one for
+    each of the steps to come; an empty array stands for 1.
 
     Returns:
         steps taken, the smallest and the largest risk seen, 1 if the target was reached.
@@ -64,6 +70,11 @@ def adam_run(
             r = rate / root_v if root_v > 1e-150 else 0.0
             q2 = b1 * b1 * q2 + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * q
             f = b1 * d + (1.0 - b1) * h * a
+            if pull is not None:
+                step = (factor * pull, r, b1)
+                a, f, state[4, k], state[5, k] = _pulled(
+                    step, h, square[k], a, f, state[4, k], state[5, k]
+                )
             # Without noise, rounding could leave a square below zero, and its root undefined.
             a = max(a - 2.0 * r * f + r * r * q2, 0.0)
             state[0, k] = a
@@ -79,11 +90,26 @@ def adam_run(
     return n_steps, best, highest, 0
 
 
+@compiled_within
+def _pulled(
+    step: tuple[float, float, float], h: float, square: float, a: float, f: float, p: float,
+    u: float,
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """A and F where the pull of a step has moved theta, and P and U after the step.
+
+    The step is its pull w, its rate r, and beta1.
+    """
+    w, r, b1 = step
+    kept, u = 1.0 - w, b1 * u + (1.0 - b1) * h * p
+    a = kept * kept * a + 2.0 * kept * w * p + w * w * square
+    return a, kept * f + w * u, kept * p + w * square - r * u, u
+
+
 @compiled
 def adam_jump(
     first_step: int, length: int, optimizer: tuple[float, float, float, float],
-    line: tuple[float, float], curvature: Array, variance: Array, state: Array, sizes: Integers,
-    tolerance: float,
+    line: tuple[float, float], pull: Pull, curvature: Array, variance: Array, square: Array,
+    state: Array, sizes: Integers, tolerance: float,
 ) -> int:  # fmt: skip
     """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
@@ -93,9 +119,11 @@ def adam_jump(
         optimizer: learning rate, beta1, beta2, eps.
         line: what multiplies the learning rate at the first of the steps, and by how much that
             changes from step to step.
+        pull: where weights decay.
         curvature: h of each node.
         variance: c / B of each node.
-        state: A, Q, D, V of each node, shape (4, n); advanced in place.
+        square: theta_0^2 of each node.
+        state: A, Q, D, V, P and U of each node, shape (6, n); advanced in place.
         sizes: the length of each node's next stretch, a power of two; in place. 0 marks a node that
             did not come to the end: what its rate does is no more a motion than a vibration, and it
             is held at its mean.
@@ -110,12 +138,12 @@ def adam_jump(
     rule = (learning_rate, b1, b2, eps, log1, log2)
     done = 0
     for k in range(curvature.size):
-        mode = (curvature[k], variance[k])
-        moments = (state[0, k], state[1, k], state[2, k], state[3, k])
+        mode = (curvature[k], variance[k], square[k])
+        moments = (state[0, k], state[1, k], state[2, k], state[3, k], state[4, k], state[5, k])
         now, left, size = first_step, length, max(sizes[k], SHORTEST)
         rate = _rate(now, rule, mode, moments)
         trend = _trend(now, rule, mode, moments, rate)
-        work, counted, sum_a, sum_v = 0, 0, 0.0, 0.0
+        work, counted, sum_a, sum_v, sum_p = 0, 0, 0.0, 0.0, 0.0
         while left > 0 and work < MOST_WORK:
             while size > left:
                 size //= 2
@@ -123,13 +151,15 @@ def adam_jump(
             taken = 0
             if size < SHORTEST:
                 taken = min(left, SHORTEST)
-                moments, end = _steps(taken, now, (factor, line[1]), rule, mode, moments, rate)
+                moments, end = _steps(
+                    taken, now, (factor, line[1]), rule, pull, mode, moments, rate
+                )
                 work += taken
                 size = SHORTEST if abs(end - rate) <= tolerance * rate else SHORTEST // 2
                 trend, rate = (end - rate) / taken, end
             else:
                 accepted, after, end = _stretch(
-                    size, now, (factor, line[1]), rule, mode, moments, rate, trend, tolerance
+                    size, now, (factor, line[1]), rule, pull, mode, moments, rate, trend, tolerance
                 )
                 work += 8
                 if accepted:
@@ -144,21 +174,24 @@ def adam_jump(
                 counted += taken
                 sum_a += taken * moments[0]
                 sum_v += taken * moments[3]
-        state[0, k], state[1, k], state[2, k], state[3, k] = moments
+                sum_p += taken * moments[4]
+        for i in range(6):
+            state[i, k] = moments[i]
         sizes[k] = size
         if left > 0:
             sizes[k] = 0
             if counted > 0:
                 state[0, k], state[3, k] = sum_a / counted, sum_v / counted
+                state[4, k] = sum_p / counted
         done += work
     return done
 
 
 @compiled_within
-def _rate(t: int, rule: Rule, mode: tuple[float, float], moments: Moments) -> float:
+def _rate(t: int, rule: Rule, mode: Mode, moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
-    h, noise = mode
+    h, noise, _ = mode
     root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
     correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
     v = b2 * moments[3] + (1.0 - b2) * (h * h * moments[0] + noise)
@@ -167,40 +200,43 @@ def _rate(t: int, rule: Rule, mode: tuple[float, float], moments: Moments) -> fl
 
 
 @compiled_within
-def _trend(t: int, rule: Rule, mode: tuple[float, float], moments: Moments, rate: float) -> float:
+def _trend(t: int, rule: Rule, mode: Mode, moments: Moments, rate: float) -> float:
     """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
-    h, noise = mode
-    a, q, d, v = moments
+    h, noise, _ = mode
+    a, q, d, v, p, u = moments
     moved = b2 * v + (1.0 - b2) * (h * h * a + noise)
-    return _rate(t + 1, rule, mode, (a, q, d, moved)) - rate
+    return _rate(t + 1, rule, mode, (a, q, d, moved, p, u)) - rate
 
 
 @compiled_within
 def _steps(
-    count: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
-    moments: Moments, rate: float,
+    count: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    mode: Mode, moments: Moments, rate: float,
 ) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
-    h, noise = mode
-    a, q, d, v = moments
+    h, noise, square = mode
+    a, q, d, v, p, u = moments
     for i in range(count):
         r = (line[0] + line[1] * i) * rate
         moment = h * h * a + noise
         v = b2 * v + (1.0 - b2) * moment
         q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
         f = b1 * d + (1.0 - b1) * h * a
+        if pull is not None:
+            step = ((line[0] + line[1] * i) * pull, r, b1)
+            a, f, p, u = _pulled(step, h, square, a, f, p, u)
         a = max(a - 2.0 * r * f + r * r * q, 0.0)
         d = f - r * q
-        rate = _rate(now + i + 1, rule, mode, (a, q, d, v))
-    return (a, q, d, v), rate
+        rate = _rate(now + i + 1, rule, mode, (a, q, d, v, p, u))
+    return (a, q, d, v, p, u), rate
 
 
 @compiled_within
 def _stretch(
-    size: int, now: int, line: tuple[float, float], rule: Rule, mode: tuple[float, float],
-    moments: Moments, rate: float, trend: float, tolerance: float,
+    size: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    mode: Mode, moments: Moments, rate: float, trend: float, tolerance: float,
 ) -> tuple[bool, Moments, float]:  # fmt: skip
     """The moments of one node after a stretch in which its rate hardly changes, if it does not.
 
@@ -218,6 +254,8 @@ def _stretch(
     # Where A follows the schedule, the schedule may change no more than the rate. Where A is close
     # behind, it is that of the rate at the end, which the mean of a half is a little off.
     decay = factor * mean * mode[0] * size
+    if pull is not None:
+        decay += factor * pull * size
     if abs(slope) * size > tolerance * factor and decay > tolerance:
         return False, moments, end
     if decay > CLOSE_BEHIND:
@@ -226,7 +264,8 @@ def _stretch(
     for _ in range(4):
         r = max(factor * mean + slope * change * size / 12.0, 0.0)
         turn = (factor * change + slope * size * mean) / 3.0
-        middle, after = _twice(size // 2, r, turn, rule, mode, moments)
+        shares = (factor, slope * size / 3.0)
+        middle, after = _twice(size // 2, r, turn, rule, pull, shares, mode, moments)
         half_way = _rate(now + size // 2, rule, mode, middle)
         end = _rate(now + size, rule, mode, after)
         bend = abs(2.0 * half_way - rate - end)
@@ -241,18 +280,25 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    half: int, r: float, turn: float, rule: Rule, mode: tuple[float, float], moments: Moments
-) -> tuple[Moments, Moments]:
+    half: int, r: float, turn: float, rule: Rule, pull: Pull, line: tuple[float, float],
+    mode: Mode, moments: Moments,
+) -> tuple[Moments, Moments]:  # fmt: skip
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
     At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
     and V by an affine map: what T makes of A, D and Q, what the noise adds to them, and the row by
     which A, D and Q of the start go into V. The map of 2 k steps is that of k steps after itself.
+
+    A pull, whose factor is in ``line``, with what the second half has more of it than both have on
+    average, makes w = factor pull and leaves theta_0 w / (w + r h) as it is. About that point
+    theta and m move by a T that w is part of, and V has a row for P and U too.
     """
     b1, b2 = rule[1], rule[2]
-    h, noise = mode
+    h, noise, square = mode
     gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
     uneven, after = abs(turn) > 1e-3 * r, moments
+    if pull is not None:
+        uneven = uneven or abs(line[1]) > 1e-3 * line[0]
     for part in range(2):
         # A rate that hardly changes has one map for both halves.
         if part == 0 or uneven:
@@ -260,6 +306,13 @@ def _twice(
             t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
             na, nd, nq = rate * rate * e, -rate * e, e
             va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+            if pull is not None:
+                aside = (line[1] if part == 1 else -line[1]) if uneven else 0.0
+                w = max(line[0] + aside, 0.0) * pull
+                share = w / (w + rate * h) if w > 0.0 else 0.0
+                t0 -= w
+                vn += va * share * share * square
+                vp, vu = 2.0 * va * share, 0.0
             steps = 1
             while True:
                 aa, ad, aq = t0 * t0, 2.0 * t0 * t1, t1 * t1
@@ -268,6 +321,8 @@ def _twice(
                 if steps >= half:
                     break
                 vn += fade * vn + va * na + vd * nd + vq * nq
+                if pull is not None:
+                    vp, vu = fade * vp + vp * t0 + vu * t2, fade * vu + vp * t1 + vu * t3
                 va, vd, vq = (
                     fade * va + va * aa + vd * da + vq * qa,
                     fade * vd + va * ad + vd * dd + vq * qd,
@@ -283,25 +338,51 @@ def _twice(
                 fade *= fade
                 steps *= 2
         middle = after
-        a, q, d, v = middle
-        after = (
+        a, q, d, v, p, u = middle
+        if pull is not None:
+            a, q, d, p, u = _about(share, h, square, a, q, d, p, u)
+        a, q, d, v = (
             max(aa * a + ad * d + aq * q + na, 0.0),
             qa * a + qd * d + qq * q + nq,
             da * a + dd * d + dq * q + nd,
             fade * v + va * a + vd * d + vq * q + vn,
         )
+        if pull is not None:
+            v += vp * p + vu * u
+            p, u = t0 * p + t1 * u, t2 * p + t3 * u
+            a, q, d, p, u = _about(-share, h, square, a, q, d, p, u)
+            a = max(a, 0.0)
+        after = (a, q, d, v, p, u)
     return middle, after
+
+
+@compiled_within
+def _about(
+    share: float, h: float, square: float, a: float, q: float, d: float, p: float, u: float
+) -> tuple[float, float, float, float, float]:
+    """A, Q, D, P and U where theta is less a share of theta_0, and m less h times that."""
+    part = share * square
+    return (
+        a - share * (2.0 * p - part),
+        q - h * share * (2.0 * u - h * part),
+        d - share * (u + h * (p - part)),
+        p - part,
+        u - h * part,
+    )
 
 
 @compiled
 def adam_rest(
-    learning_rate: float, b1: float, eps: float, curvature: Array, variance: Array
-) -> Array:
+    learning_rate: float, decay: float, b1: float, eps: float, curvature: Array, variance: Array,
+    square: Array,
+) -> Array:  # fmt: skip
     """E theta^2 at rest of each node: see ``run.stationary``.
 
-    The left side of the equation of the floor, minus the right, grows with A: bisection finds the
-    root, on a log scale.
+    The left side of the equation of the floor, minus the right, grows with A (over h^2 A + c/B, if
+    weights decay): bisection finds the root, on a log scale.
     """
+    w = learning_rate * decay
+    kept = b1 * (1.0 - w)
     found = np.empty(curvature.size)
     for k in range(curvature.size):
         h, noise = curvature[k], variance[k]
@@ -309,9 +390,12 @@ def adam_rest(
         for _ in range(48):
             middle = 0.5 * (low + high)
             a = np.exp(middle)
-            r = learning_rate / (np.sqrt(h * h * a + noise) + eps)
-            room = 2.0 + 2.0 * b1 - r * (1.0 - b1) * h
-            if room <= 0.0 or h * a * room < r * noise * (1.0 + b1):
+            below = np.sqrt(h * h * a + noise) + eps
+            r, pull = learning_rate / below, decay * below
+            room = 2.0 + 2.0 * b1 - w * (1.0 + b1) - r * (1.0 - b1) * h
+            free = a - (pull / (h + pull)) ** 2 * square[k]
+            share = (1.0 - b1) / (1.0 - kept)
+            if room <= 0.0 or (h + pull) * free * room < share * r * noise * (1.0 + kept):
                 low = middle
             else:
                 high = middle
@@ -321,14 +405,15 @@ def adam_rest(
 
 @compiled
 def adam_chains(
-    optimizer: tuple[float, float, float], rates: Array, scales: Array, curvature: Array,
-    deviation: Array, weight: Array, noise: Array, places: Integers, share: Array, state: Array,
-    risks: Array,
+    optimizer: tuple[float, float, float], pull: tuple[Array, Array] | None, rates: Array,
+    scales: Array, curvature: Array, deviation: Array, weight: Array, noise: Array,
+    places: Integers, share: Array, state: Array, risks: Array,
 ) -> None:  # fmt: skip
     """Take some steps of Adam with every replica of every mode.
 
     Args:
         optimizer: beta1, beta2 and eps.
+        pull: where weights decay, lr wd of each step, and every replica's start.
         rates: lr / (1 - beta1^t) of each step.
         scales: 1 / sqrt(1 - beta2^t) of each step.
         curvature: h.
@@ -357,6 +442,8 @@ def adam_chains(
                 g = h * theta[r] + scatter * drawn[r]
                 m[r] = b1 * m[r] + (1.0 - b1) * g
                 v[r] = b2 * v[r] + (1.0 - b2) * g * g
+                if pull is not None:
+                    theta[r] -= pull[0][i] * (theta[r] - pull[1][k, group, r])
                 # A mode without gradient has nothing to move: 0 / 0 is 0 there.
                 theta[r] -= rate * m[r] / max(np.sqrt(v[r]) * scale + eps, 1e-150)
                 total += shares[r] * theta[r] * theta[r]

@@ -98,9 +98,9 @@ class Nodes:
         return cls(*(np.ascontiguousarray(row) for row in every[:, every[2] > 0.0]))
 
     def start(self) -> Array:
-        """A, Q, D and V before the first step, shape (4, n)."""
-        state = np.zeros((4, self.curvature.size))
-        state[0] = self.second_moment
+        """A, Q, D, V, P and U before the first step, shape (6, n)."""
+        state = np.zeros((6, self.curvature.size))
+        state[::4] = self.second_moment
         return state
 
     def risk(self, second_moment: Array) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.adaptive.kernels import SHORTEST, adam_jump, adam_rest, adam_run
+from nqm_study.model.adaptive.kernels import SHORTEST, Pull, adam_jump, adam_rest, adam_run
 from nqm_study.model.adaptive.nodes import TINY, USUAL, Nodes
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
@@ -70,10 +71,10 @@ PER_SWING = 8
 
 @dataclass(eq=False)
 class Moments:
-    """The state of a run after some steps: A, Q, D and V of each node.
+    """The state of a run after some steps: A, Q, D, V, P and U of each node.
 
     Attributes:
-        values: shape (4, n).
+        values: shape (6, n).
         steps: steps taken.
         sizes: the length of each node's next stretch; 0 where it is held at a mean.
         highest: the largest risk on the way, after every step or jump.
@@ -169,8 +170,8 @@ class Closure:
             factors = self.schedule.at_steps(steps, self.horizon)
         nodes = self.nodes
         taken, least, highest, reached = adam_run(
-            count, moments.steps, self._tuple, factors, nodes.curvature, nodes.variance,
-            nodes.weight, moments.values, target,
+            count, moments.steps, self._tuple, factors, self._pull, nodes.curvature,
+            nodes.variance, nodes.second_moment, nodes.weight, moments.values, target,
         )  # fmt: skip
         self.budget.spend(taken * nodes.curvature.size)
         moments.steps += taken
@@ -190,8 +191,8 @@ class Closure:
             factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
         nodes = self.nodes
         work = adam_jump(
-            moments.steps, length, self._tuple, (factor, slope), nodes.curvature, nodes.variance,
-            moments.values, moments.sizes, CHANGE,
+            moments.steps, length, self._tuple, (factor, slope), self._pull, nodes.curvature,
+            nodes.variance, nodes.second_moment, moments.values, moments.sizes, CHANGE,
         )  # fmt: skip
         self.budget.spend(STRETCH_WORK * int(work))
         moments.steps += length
@@ -270,16 +271,19 @@ class Closure:
         """Steps from one swing to the next of the fastest node that may still swing.
 
         At a rate r Adam is heavy ball with x = r (1 - b1) h and momentum b1; see optimizers.swing.
+        A pull w takes w from the trace of its matrix, and the share w of its determinant b1.
         """
         b1 = self.optimizer.beta1
         if moments.steps * (1.0 - b1) > DECAYED:
             return math.inf
         h, eps = self.nodes.curvature, self.optimizer.eps
+        pull = self.optimizer.learning_rate * self.optimizer.weight_decay
         root = math.sqrt(1.0 - self.optimizer.beta2**moments.steps)
         below = np.sqrt(moments.values[3]) + eps * root
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             rate = self.optimizer.learning_rate * root / below
-            cosine = (1.0 + b1 - rate * (1.0 - b1) * h) / (2.0 * math.sqrt(b1))
+            trace = 1.0 + b1 - pull - rate * (1.0 - b1) * h
+            cosine = trace / (2.0 * math.sqrt(max(b1 * (1.0 - pull), 0.0)))
         turning = cosine[cosine < 1.0]
         if turning.size == 0:
             return math.inf
@@ -290,6 +294,11 @@ class Closure:
         # Floats, always: a kernel is compiled once for each combination of types it meets.
         each = self.optimizer
         return (float(each.learning_rate), float(each.beta1), float(each.beta2), float(each.eps))
+
+    @property
+    def _pull(self) -> Pull:
+        each = self.optimizer
+        return float(each.learning_rate * each.weight_decay) if each.weight_decay else None
 
 
 LONG = 2**20
@@ -304,18 +313,22 @@ class Rest:
         weight: of each node's A in the risk.
         second_moment: A at rest.
         denominator: V at rest.
+        share: of theta_0 in the mean at rest.
+        start: theta_0^2.
     """
 
     weight: Array
     second_moment: Array
     denominator: Array
+    share: Array
+    start: Array
 
     @classmethod
     def of(cls, closure: Closure) -> Rest:
         """The rest that long runs of a closure end at."""
         last = float(closure.schedule.at_steps(np.array([LONG - 1.0]), LONG)[0])
-        a, v = stationary(closure.nodes, closure.optimizer, last)
-        return cls(closure.nodes.weight, a, v)
+        nodes = closure.nodes
+        return cls(nodes.weight, *stationary(nodes, closure.optimizer, last), nodes.second_moment)
 
     @property
     def floor(self) -> float:
@@ -326,7 +339,8 @@ class Rest:
         """Whether the risk stays above the target from here on.
 
         It does where A is at rest above it, by half of what is between them, with V so near its own
-        rest that it cannot lead A further away. A node that is held is at rest where it is.
+        rest that it cannot lead A further away. A node that is held is at rest where it is. With a
+        pull, what A owes to the mean comes to rest more slowly than the other part of it.
         """
         a, v = moments.values[0], moments.values[3]
         rest = np.where(moments.held, a, self.second_moment)
@@ -334,19 +348,44 @@ class Rest:
         if not room > 0.0:
             return False
         lag = np.abs(v - self.denominator) / np.maximum(self.denominator, TINY)
-        distance = np.where(moments.held, 0.0, np.abs(a - rest) + rest * lag)
+        mean = 2.0 * self.share * (moments.values[4] - self.share * self.start)
+        far = np.abs(a - rest - mean) + np.abs(mean)
+        distance = np.where(moments.held, 0.0, far + rest * lag)
         return bool(np.sum(self.weight * distance) < 0.5 * room)
 
 
-def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Array, Array]:
-    """A and V at rest: the fixed point of the recursion.
+def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Array, Array, Array]:
+    """A and V at rest, the fixed point of the recursion, and the share of theta_0 in its mean.
 
     At a fixed step r Adam is heavy ball with learning rate r (1 - b1) and momentum b1, whose floor
     is h A = r (c/B) (1 + b1) / (2 + 2 b1 - x) with x = r (1 - b1) h; and r = lr / (sqrt(q) + eps)
     with q = h^2 A + c/B.
+
+    With a pull w = lr wd the mean is theta_0 k / (h + k) with k = wd (sqrt(q) + eps), whatever the
+    rate, and the noise is that of the autoregression theta' = (1 - w + b1 - x) theta - b theta_-1
+    with b = b1 (1 - w):
+
+        A = theta_0^2 k^2 / (h + k)^2
+            + r (c/B) (1 - b1) (1 + b) / ((1 - b) (h + k) (2 + 2 b1 - w (1 + b1) - x)).
     """
-    learning_rate = factor * optimizer.learning_rate
+    h, eps, decay = nodes.curvature, float(optimizer.eps), float(optimizer.weight_decay)
     a = adam_rest(
-        learning_rate, float(optimizer.beta1), float(optimizer.eps), nodes.curvature, nodes.variance
-    )
-    return a, nodes.curvature**2 * a + nodes.variance
+        factor * optimizer.learning_rate, decay, float(optimizer.beta1), eps, h, nodes.variance,
+        nodes.second_moment,
+    )  # fmt: skip
+    v = h**2 * a + nodes.variance
+    pull = decay * (np.sqrt(v) + eps)
+    return a, v, pull / (h + pull)
+
+
+@functools.lru_cache(maxsize=32)
+def largest_decay(problem: NoisyQuadratic, target: float, eps: float) -> float:
+    """About the weight decay with which small rates come to rest at a target; with more none do."""
+    nodes = Nodes.of(problem, refinement=USUAL - 1)
+    unit = 1.0 / math.sqrt(float(nodes.second_moment.max()))
+    low, high = 1e-9 * unit, 1e6 * unit
+    for _ in range(20):
+        middle = math.sqrt(low * high)
+        a, _, _ = stationary(nodes, Adam(1.0, eps=eps, weight_decay=middle), 0.0)
+        low, high = (middle, high) if nodes.risk(a) < target else (low, middle)
+    return high

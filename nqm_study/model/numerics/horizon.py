@@ -132,6 +132,7 @@ class Search:
         above: up to this horizon none reaches the target, as is known.
         most_walked: gives the most looks of the next walk through an octave; its steps grow where
             swings would ask for more, and an eighth as many dips are looked into.
+        rest: where the risk of long runs comes to rest, however slowly; 0 where that is not known.
     """
 
     look: Callable[[int, int], Look]
@@ -143,6 +144,7 @@ class Search:
     rests: int = 1024
     above: int = 0
     most_walked: Callable[[], int] = lambda: MOST
+    rest: float = 0.0
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -155,10 +157,16 @@ class Search:
                 narrowed = self._bracketed(seen)
                 if narrowed is not None:
                     return narrowed
-            settled = seen[-3:][0][0] >= self.rests and _settled(seen[-3:])
+            late = seen[-3:][0][0] >= self.rests
+            settled = late and (_settled(seen[-3:]) or self._rests_above(seen[-3:]))
             if horizon == self.max_steps or settled or _diverged(seen[-3:]):
                 return self._given_up(seen, settled=settled)
             horizon = min(2 * horizon, self.max_steps)
+
+    def _rests_above(self, last: Seen) -> bool:
+        """Whether the last looks are nearly at a rest above the target, and nearer than it is."""
+        near = min(ALMOST * self.rest, self.rest - self.target)
+        return all(abs(each.risk - self.rest) < near for _, each in last)
 
     def _bracketed(self, seen: Seen) -> Horizon | None:
         """The horizon of a bracket that the last looks show, if they do."""
