@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
 from nqm_study.app.job import config_dir, look_in, reason, users_folders
+from nqm_study.app.preloading import preload_early
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
@@ -68,6 +69,7 @@ def main() -> None:
     # Hydra then leaves the errors to this function.
     asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    preload_early(sys.argv[1:])
     status, changed = 0, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()

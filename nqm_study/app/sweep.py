@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.job import Job, marks
+from nqm_study.app.preloading import preload
 from nqm_study.app.presets import Presets, presets_of
 from nqm_study.app.terminal import complain
 from nqm_study.config.composing import Composer
@@ -106,6 +107,10 @@ class Planner(Callback):
         # Plugins are loaded by themselves, so that what is imported here may be another class.
         basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
         basic.split_arguments = staticmethod(batches)
+        if config.hydra.launcher._target_.endswith(".JoblibLauncher"):
+            from joblib.externals.loky.backend.context import set_start_method
+
+            set_start_method("forkserver", force=True)
         # The sweeper composes them all again, to see that it can.
         loader.load_sweep_config = _Composed(compose, dict(left))  # type: ignore[method-assign]
 
@@ -145,8 +150,10 @@ class Planner(Callback):
         from nqm_study.app.worker import finished, progress_of
 
         CALL.board = Board(Console(stderr=True), labels(plans))
-        CALL.board.start()
+        JOB.listener = CALL.board.start()
         ended = finished(plans, root)
+        if len(ended) < len(plans):
+            preload(sweep=len(plans) > 1)
         CALL.mirror = _mirror(root, plans, ended)
         for plan in plans:
             if plan.name in ended:
