@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pandas import DataFrame, concat
 from rich.console import Console
@@ -55,13 +56,17 @@ class Published:
     summaries: tuple[Summary, ...] = ()
 
 
-def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRecord, ...]:
-    """Every study in the embedded storages of a directory, and in others."""
+def stored_records(
+    root: Path,
+    others: Iterable[Backend] = (),
+    known: Mapping[str, StudyRecord] = MappingProxyType({}),
+) -> tuple[StudyRecord, ...]:
+    """Every study in the embedded storages of a directory and in others, known ones as they are."""
     return tuple(
         record
         for backend in dict.fromkeys((*embedded(root), *others))
         if backend.exists(root)
-        for record in read_records(backend.open(root), complain)
+        for record in read_records(backend.open(root), complain, known)
     )
 
 

@@ -43,11 +43,13 @@ _Typed = tuple[str, ...]
 class Call:
     """The call of this process: its planned studies, its progress and its mirror.
 
-    ``Planner`` fills it, and ``main`` reads it.
+    ``Planner`` fills it, and ``main`` reads it. Where there is nothing to do, it has the records of
+    the studies.
     """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
+    ended: Mapping[str, StudyRecord] = field(default_factory=dict)
     board: Board | None = None
     mirror: Copy | None = None
     verbose: bool = False
@@ -124,7 +126,7 @@ class Planner(Callback):
         plans: tuple[StudyPlan, ...] = ()
         try:
             plans = tuple(study_plan(job) for job in jobs)
-            check_plans(root, plans, typed)
+            records = check_plans(root, plans, typed)
         except ValueError as error:
             complain(str(error))
             raise SystemExit(REFUSED) from None
@@ -151,7 +153,7 @@ class Planner(Callback):
 
         CALL.board = Board(Console(stderr=True), labels(plans))
         JOB.listener = CALL.board.start()
-        ended = finished(plans, root)
+        ended = finished(plans, root, records)
         if len(ended) < len(plans):
             preload(sweep=len(plans) > 1)
         CALL.mirror = _mirror(root, plans, ended)
@@ -160,6 +162,7 @@ class Planner(Callback):
                 message = progress_of(plan, ended[plan.name], 0)
                 CALL.board.settle(replace(message, over=True))
         if len(ended) == len(plans):
+            CALL.ended = ended
             raise SystemExit(0)  # no job is started
         return {place for place, plan in enumerate(plans) if plan.name in ended}
 
@@ -230,13 +233,18 @@ def _require_once(parsed: Iterable[Override], values: Mapping[str, Sequence[str]
             raise ValueError(f"{each.input_line}: has {value} twice; list each value once")
 
 
-def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()) -> None:
+def check_plans(
+    root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()
+) -> dict[str, StudyRecord]:
     """Refuse what would fail only later, or spoil what is stored.
 
     Args:
         root: the directory mlruns/.
         plans: the studies of a call.
         typed: the overrides that each was composed with.
+
+    Returns:
+        The records, by name, of those that are stored.
 
     Raises:
         ValueError: in one line that says what is wrong and what is allowed.
@@ -261,6 +269,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
         raise ValueError(
             _listed_twice(*(each for plan, each in zip(plans, typed, strict=True) if plan in same))
         )
+    records = {}
     for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
         if not backend.exists(root):
             continue
@@ -283,8 +292,11 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
                 )
             if plan is not None:
                 stored = optuna.load_study(study_name=name, storage=storage)
-                check_definition(stored, plan.definition)
+                record = check_definition(stored, plan.definition)
                 check_units(stored, plan.n_trials)
+                if record is not None:
+                    records[name] = record
+    return records
 
 
 def _listed_twice(first: _Typed, second: _Typed, *_: _Typed) -> str:
