@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -49,6 +50,8 @@ CLUSTERS = ("submitit", "ray")
 
 def main() -> None:
     """Run the command line."""
+    # Until all is imported: what stays is not worth looking at for what can be freed.
+    gc.disable()
     begin()
     listen()
     try:

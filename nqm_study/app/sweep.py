@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import traceback
@@ -151,6 +152,8 @@ class Planner(Callback):
         from nqm_study.app.progress import Board
         from nqm_study.app.worker import finished, progress_of
 
+        gc.freeze()
+        gc.enable()
         CALL.board = Board(Console(stderr=True), labels(plans))
         JOB.listener = CALL.board.start()
         ended = finished(plans, root, records)
