@@ -42,7 +42,7 @@ def _report(board: Board, status: int, *, changed: bool) -> int:
     backend = CALL.plans[0].backend
     if CALL.mirror is not None:
         CALL.mirror.hurry()
-    records = stored_records(CALL.root, [backend])
+    records = stored_records(CALL.root, [backend], CALL.ended)
     studies = studies_frame(records)
     _settle(board, {record.name: record for record in records})
     names = frozenset(plan.name for plan in CALL.plans)

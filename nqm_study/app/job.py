@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 class Job:
     """Runs one study, and mirrors it; Hydra calls this once for each study of a call.
 
+    The attributes travel with this object to the processes that run the studies of a sweep.
+
     Attributes:
-        planned: marks of the studies that ``Planner`` checked. They travel with this object to the
-            processes that run the studies of a sweep.
-        folders: where the users' own modules are; they travel as well.
+        planned: marks of the studies that ``Planner`` checked.
+        folders: where the users' own modules are.
+        listener: the address of the process that shows progress.
     """
 
     planned: frozenset[str] = frozenset()
     folders: tuple[str, ...] = ()
+    listener: str = ""
 
     def __call__(self, cfg: DictConfig) -> None:
         """Run the study of a configuration.
@@ -40,10 +44,11 @@ class Job:
         """
         import optuna
 
-        from nqm_study.app.progress import Message, send, sent_elsewhere
+        from nqm_study.app.progress import ADDRESS, Message, send, sent_elsewhere
         from nqm_study.app.stopping import leave_to_the_caller
         from nqm_study.app.worker import run_job
 
+        os.environ[ADDRESS] = self.listener
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         look_in(self.folders)
         # On a full disk the job's log cannot be written either, and says so in a traceback.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
 from nqm_study.app.job import config_dir, look_in, reason, users_folders
+from nqm_study.app.preloading import preload_early
 from nqm_study.app.presets import call_in_turn
 from nqm_study.app.stopping import listen, stop
 from nqm_study.app.sweep import CALL, JOB
@@ -48,6 +50,8 @@ CLUSTERS = ("submitit", "ray")
 
 def main() -> None:
     """Run the command line."""
+    # Until all is imported: what stays is not worth looking at for what can be freed.
+    gc.disable()
     begin()
     listen()
     try:
@@ -68,6 +72,7 @@ def main() -> None:
     # Hydra then leaves the errors to this function.
     asked = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    preload_early(sys.argv[1:])
     status, changed = 0, False
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOB)()

@@ -165,13 +165,13 @@ class Board:
         """Say that MLflow is waited for."""
         self._mirror = self._progress.add_task("MLflow", total=None, note="")
 
-    def start(self) -> None:
-        """Listen and draw until ``stop``."""
-        os.environ[ADDRESS] = (
-            f"{socket.gethostname()}/{os.getpid()}:{self._socket.getsockname()[1]}"
-        )
+    def start(self) -> str:
+        """Listen and draw until ``stop``; the address to send to."""
+        address = f"{socket.gethostname()}/{os.getpid()}:{self._socket.getsockname()[1]}"
+        os.environ[ADDRESS] = address
         self._progress.start()
         self._thread.start()
+        return address
 
     def stop(self) -> None:
         """Show what has arrived, and leave the terminal to others; nothing the second time."""

@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pandas import DataFrame, concat
 from rich.console import Console
 
+from nqm_study.app.preloading import preload
 from nqm_study.app.terminal import complain, say
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import analyses
@@ -17,17 +19,21 @@ from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.curves import by_problem, curves, labelled
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.misses import misses
+from nqm_study.report.parallel import contents_on_all_cores
 from nqm_study.report.pareto import frontiers
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
 from nqm_study.report.tables import pareto_table, regret_table, result_table
-from nqm_study.report.write import write_figures
+from nqm_study.report.write import contents_here, write_figures
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
 from nqm_study.study.storage.studies import read_records
 from nqm_study.study.text import file_name
 from nqm_study.tracking.process import MirrorState, Summary
 from nqm_study.tracking.summaries import curve_summary, frontier_summary, report_summary
+
+MANY = 3
+"""Parts of a report that are worth to be drawn on all cores: the processes have to begin."""
 
 PAGE = "http://127.0.0.1:5000"
 """Where `mlflow ui` serves unless told otherwise."""
@@ -50,13 +56,17 @@ class Published:
     summaries: tuple[Summary, ...] = ()
 
 
-def stored_records(root: Path, others: Iterable[Backend] = ()) -> tuple[StudyRecord, ...]:
-    """Every study in the embedded storages of a directory, and in others."""
+def stored_records(
+    root: Path,
+    others: Iterable[Backend] = (),
+    known: Mapping[str, StudyRecord] = MappingProxyType({}),
+) -> tuple[StudyRecord, ...]:
+    """Every study in the embedded storages of a directory and in others, known ones as they are."""
     return tuple(
         record
         for backend in dict.fromkeys((*embedded(root), *others))
         if backend.exists(root)
-        for record in read_records(backend.open(root), complain)
+        for record in read_records(backend.open(root), complain, known)
     )
 
 
@@ -89,7 +99,7 @@ def publish(root: Path, studies: DataFrame, only: frozenset[str] | None = None) 
         parts.append(chosen)
         drawn += len(group)
         folder = root / "figures" / _folder(group)
-        files = write_figures(group, folder, _record(folder))
+        files = write_figures(group, folder, _record(folder), _contents)
         folders.append(folder)
         summaries += [curve_summary(c, group, files) for c in curves(group) if c.key in wanted]
         found = frontiers(group)
@@ -190,8 +200,16 @@ def _slug(text: str, by: Sequence[str]) -> str:
 
 def _report(folder: Path, params: Mapping[str, str], studies: DataFrame) -> Summary:
     """Write a report of several curves; returns its run in MLflow."""
-    files = write_figures(studies, folder, _record(folder))
+    files = write_figures(studies, folder, _record(folder), _contents)
     return report_summary(folder.name, params, studies, files)
+
+
+def _contents(studies: DataFrame, parts: Sequence[str]) -> list[dict[str, bytes]]:
+    """The files of parts of a report; many are made on all cores."""
+    if len(parts) < MANY:
+        return contents_here(studies, parts)
+    preload()
+    return contents_on_all_cores(studies, parts)
 
 
 def _record(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import traceback
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 
 from nqm_study.app.exit_status import FAILED, REFUSED
 from nqm_study.app.job import Job, marks
+from nqm_study.app.preloading import preload
 from nqm_study.app.presets import Presets, presets_of
 from nqm_study.app.terminal import complain
 from nqm_study.config.composing import Composer
@@ -42,11 +44,13 @@ _Typed = tuple[str, ...]
 class Call:
     """The call of this process: its planned studies, its progress and its mirror.
 
-    ``Planner`` fills it, and ``main`` reads it.
+    ``Planner`` fills it, and ``main`` reads it. Where there is nothing to do, it has the records of
+    the studies.
     """
 
     root: Path = field(default_factory=Path)
     plans: tuple[StudyPlan, ...] = ()
+    ended: Mapping[str, StudyRecord] = field(default_factory=dict)
     board: Board | None = None
     mirror: Copy | None = None
     verbose: bool = False
@@ -106,6 +110,10 @@ class Planner(Callback):
         # Plugins are loaded by themselves, so that what is imported here may be another class.
         basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
         basic.split_arguments = staticmethod(batches)
+        if config.hydra.launcher._target_.endswith(".JoblibLauncher"):
+            from joblib.externals.loky.backend.context import set_start_method
+
+            set_start_method("forkserver", force=True)
         # The sweeper composes them all again, to see that it can.
         loader.load_sweep_config = _Composed(compose, dict(left))  # type: ignore[method-assign]
 
@@ -119,7 +127,7 @@ class Planner(Callback):
         plans: tuple[StudyPlan, ...] = ()
         try:
             plans = tuple(study_plan(job) for job in jobs)
-            check_plans(root, plans, typed)
+            records = check_plans(root, plans, typed)
         except ValueError as error:
             complain(str(error))
             raise SystemExit(REFUSED) from None
@@ -144,15 +152,20 @@ class Planner(Callback):
         from nqm_study.app.progress import Board
         from nqm_study.app.worker import finished, progress_of
 
+        gc.freeze()
+        gc.enable()
         CALL.board = Board(Console(stderr=True), labels(plans))
-        CALL.board.start()
-        ended = finished(plans, root)
+        JOB.listener = CALL.board.start()
+        ended = finished(plans, root, records)
+        if len(ended) < len(plans):
+            preload(sweep=len(plans) > 1)
         CALL.mirror = _mirror(root, plans, ended)
         for plan in plans:
             if plan.name in ended:
                 message = progress_of(plan, ended[plan.name], 0)
                 CALL.board.settle(replace(message, over=True))
         if len(ended) == len(plans):
+            CALL.ended = ended
             raise SystemExit(0)  # no job is started
         return {place for place, plan in enumerate(plans) if plan.name in ended}
 
@@ -223,13 +236,18 @@ def _require_once(parsed: Iterable[Override], values: Mapping[str, Sequence[str]
             raise ValueError(f"{each.input_line}: has {value} twice; list each value once")
 
 
-def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()) -> None:
+def check_plans(
+    root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] = ()
+) -> dict[str, StudyRecord]:
     """Refuse what would fail only later, or spoil what is stored.
 
     Args:
         root: the directory mlruns/.
         plans: the studies of a call.
         typed: the overrides that each was composed with.
+
+    Returns:
+        The records, by name, of those that are stored.
 
     Raises:
         ValueError: in one line that says what is wrong and what is allowed.
@@ -254,6 +272,7 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
         raise ValueError(
             _listed_twice(*(each for plan, each in zip(plans, typed, strict=True) if plan in same))
         )
+    records = {}
     for backend in dict.fromkeys((*embedded(root), *(plan.backend for plan in plans))):
         if not backend.exists(root):
             continue
@@ -276,8 +295,11 @@ def check_plans(root: Path, plans: Sequence[StudyPlan], typed: Sequence[_Typed] 
                 )
             if plan is not None:
                 stored = optuna.load_study(study_name=name, storage=storage)
-                check_definition(stored, plan.definition)
+                record = check_definition(stored, plan.definition)
                 check_units(stored, plan.n_trials)
+                if record is not None:
+                    records[name] = record
+    return records
 
 
 def _listed_twice(first: _Typed, second: _Typed, *_: _Typed) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,6 @@ from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.storage.origin import origin
 from nqm_study.study.storage.studies import (
     check_units,
-    is_ours,
     note,
     note_origin,
     note_report,
@@ -153,17 +152,15 @@ def _compared(plan: StudyPlan) -> dict[str, Callable[..., object]]:
     return {"optimum": true_optimum} if wanted(*asked) else {}
 
 
-def finished(plans: Sequence[StudyPlan], root: Path) -> dict[str, StudyRecord]:
-    """The records of those studies to which ``run_job`` would add nothing, by name."""
+def finished(
+    plans: Sequence[StudyPlan], root: Path, records: Mapping[str, StudyRecord]
+) -> dict[str, StudyRecord]:
+    """The records, among those of stored studies, of those to which ``run_job`` adds nothing."""
     found = {}
-    if plans and plans[0].backend.exists(root):
-        storage = plans[0].backend.open(root)
-        stored = set(optuna.study.get_all_study_names(storage))
-        for plan in (plan for plan in plans if plan.name in stored):
-            study = optuna.load_study(study_name=plan.name, storage=storage)
-            record = study_record(study) if is_ours(study) else None
-            if record is not None and _complete(plan, study, record):
-                found[plan.name] = record
+    for plan in (plan for plan in plans if plan.name in records):
+        study = optuna.load_study(study_name=plan.name, storage=plan.backend.open(root))
+        if _complete(plan, study, records[plan.name]):
+            found[plan.name] = records[plan.name]
     return found
 
 

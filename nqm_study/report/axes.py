@@ -32,7 +32,6 @@ _PALEST = 0.84  # of viridis: beyond it yellow vanishes on white
 _WIDTH = 7.2  # inches, of a figure of panels
 PANEL_HEIGHT = 3.4  # inches
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-FORMATS = tuple(_METADATA)
 _NO_LAYOUT: Any = {"figure.constrained_layout.use": False}
 _LEGEND_WIDTH = 2.0  # inches, of the style's figure width
 
@@ -54,7 +53,7 @@ class StyledFigure(Figure):
 
 
 def rendered(figure: Figure, extension: str) -> bytes:
-    """The figure as a file of one of ``FORMATS``: the same bytes each time."""
+    """The figure as a file of one of ``figures.FORMATS``: the same bytes each time."""
     buffer = io.BytesIO()
     with nqm_style(), rc_context(_NO_LAYOUT):
         figure.savefig(buffer, format=extension, metadata=_METADATA[extension])

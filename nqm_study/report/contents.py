@@ -5,14 +5,14 @@ from __future__ import annotations
 from pandas import DataFrame
 
 from nqm_study.report import figures
-from nqm_study.report.analysis.files import ANALYSIS_FILES, analysis_files
+from nqm_study.report.analysis.files import analysis_files
 from nqm_study.report.analysis.measure import analyses
-from nqm_study.report.axes import FORMATS, lay_out, rendered
+from nqm_study.report.axes import lay_out, rendered
 from nqm_study.report.captions import problem_text
 from nqm_study.report.curves import curves
 from nqm_study.report.page import report_page
 from nqm_study.report.values import csv_bytes
-from nqm_study.report.write import ANALYSIS, PAGE
+from nqm_study.report.write import ANALYSIS, PAGE, PAGE_FILE
 
 
 def contents(studies: DataFrame, part: str) -> dict[str, bytes]:
@@ -28,19 +28,15 @@ def contents(studies: DataFrame, part: str) -> dict[str, bytes]:
             return {}
         if part == ANALYSIS:
             return analysis_files(analyses(found))
-        return {"report.html": report_page(found, problem_text(found)).encode()}
+        return {PAGE_FILE: report_page(found, problem_text(found)).encode()}
     module = figures.module(part)
     figure = module.draw(studies)
     if figure is None:
         return {}
     lay_out(figure)
-    files: dict[str, bytes] = {f"{part}.{ending}": rendered(figure, ending) for ending in FORMATS}
+    files: dict[str, bytes] = {
+        f"{part}.{ending}": rendered(figure, ending) for ending in figures.FORMATS
+    }
     if hasattr(module, "table"):
         files[f"{part}.csv"] = csv_bytes(module.table(studies))
     return files
-
-
-def every_name() -> set[str]:
-    """The names of all files that may be written."""
-    drawn = {f"{name}.{ending}" for name in figures.names() for ending in (*FORMATS, "csv")}
-    return {*drawn, *ANALYSIS_FILES, "report.html"}

@@ -7,17 +7,16 @@ of 1,000 trials in ten studies, 5 of its 8 seconds of processor time are imports
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import atexit
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from nqm_study.study.processes import CONTEXT
 from nqm_study.study.storage.backends import Backend
 from nqm_study.tracking.settings import Tracking
 
@@ -52,21 +51,6 @@ class MirrorJob:
     tracking: Tracking
     studies: tuple[MirroredStudy, ...]
     rebuild: bool = False
-
-    def to_json(self) -> str:
-        """The job in one line; ``from_json`` is its inverse."""
-        return json.dumps({**asdict(self), "root": str(self.root)})
-
-    @classmethod
-    def from_json(cls, line: str) -> MirrorJob:
-        """The job that ``to_json`` wrote."""
-        data = json.loads(line)
-        studies = (
-            MirroredStudy(**{**each, "backend": Backend(**each["backend"])})
-            for each in data["studies"]
-        )
-        tracking = Tracking(**data["tracking"])
-        return cls(Path(data["root"]), tracking, tuple(studies), data["rebuild"])
 
 
 @dataclass(frozen=True)
@@ -118,8 +102,19 @@ class MirrorState:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Finish:
+    """The command to write all that is missing, since the studies are over.
+
+    Attributes:
+        summaries: what is written then, before the process ends; None: they come later.
+    """
+
+    summaries: Sequence[Summary] | None = None
+
+
 class MirrorProcess:
-    """A running ``python -m nqm_study.tracking.worker``."""
+    """A running ``nqm_study.tracking.worker``."""
 
     def __init__(self, on_change: Callable[[MirrorState], None], job: MirrorJob) -> None:
         """Start it on its job.
@@ -130,75 +125,57 @@ class MirrorProcess:
         """
         self.state = MirrorState()
         self._job = job
-        self._command = ""
+        self._command = Finish()
         self._on_change = on_change
         self._start()
+        # Python would wait for it.
+        atexit.register(self.kill)
 
     def hurry(self) -> None:
         """Let it write all that is missing, now that the studies are over; summaries come later."""
-        self._ask(None)
+        self._send(Finish())
 
     def finish(self, summaries: Sequence[Summary] = ()) -> MirrorState:
         """Let it write all that is missing, then the summaries, and end; its last news.
 
         One that was killed is started again.
         """
-        self._ask(summaries)
-        if self._wait() < 0:
+        self._send(Finish(summaries))
+        self._listener.join()
+        if (self._process.exitcode or 0) < 0:
             self._start()
             self._send(self._command)
-            self._wait()
+            self._listener.join()
         if not self.state.done and not self.state.problem:
             self.state.problem = "the process that writes to it ended early"
         return self.state
 
     def kill(self) -> None:
         """End it at once; what it has not written is written by the next call."""
-        self._process.kill()
-
-    def _ask(self, summaries: Sequence[Summary] | None) -> None:
-        said = None if summaries is None else [asdict(summary) for summary in summaries]
-        self._command = json.dumps({"finish": said})
-        self._send(self._command)
+        if self._process.pid is not None:
+            self._process.kill()
 
     def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "nqm_study.tracking.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            # Ctrl-C is this process's, which lets the other one finish.
-            process_group=0,
-            # Found wherever this one was found.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._pipe, theirs = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=_work, args=(theirs, self._job), daemon=True)
+        # The process that it is forked from may still be importing.
+        self._listener = threading.Thread(target=self._listen, args=(theirs,), daemon=True)
         self._listener.start()
-        self._send(self._job.to_json())
 
-    def _send(self, line: str) -> None:
-        assert self._process.stdin is not None  # noqa: S101 (it was asked for)
-        try:
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            # It ended; finish sees to that.
-            return
+    def _send(self, command: Finish) -> None:
+        self._command = command
+        # If it has ended, finish sees to that.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send(command)
 
-    def _wait(self) -> int:
-        status = self._process.wait()
-        self._listener.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-        return status
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 (it was asked for)
-        for line in self._process.stdout:
-            self._take(json.loads(line))
-            self._on_change(self.state)
+    def _listen(self, theirs: Connection) -> None:
+        self._process.start()
+        theirs.close()
+        with suppress(EOFError, ConnectionResetError):
+            while True:
+                self._take(self._pipe.recv())
+                self._on_change(self.state)
+        self._process.join()
 
     def _take(self, news: Mapping[str, Any]) -> None:
         for name, value in news.items():
@@ -208,3 +185,10 @@ class MirrorProcess:
                 self.state.left.append(value)
             else:
                 setattr(self.state, name, value)
+
+
+def _work(pipe: Connection, job: MirrorJob) -> None:
+    """Be the process that writes to MLflow."""
+    from nqm_study.tracking.worker import main
+
+    main(pipe, job)

@@ -6,14 +6,17 @@ listens on a socket of that name. A connection is one run: it sends the module, 
 folder and environment, with the files that are its standard streams, and is answered with its exit
 status. A run has a process of its own from before the module's first line until after its last, as
 `python -m` gives it one; only what Python imports is already there. Modules of the program that it
-starts with ``sys.executable`` are forked likewise.
+starts with ``sys.executable`` are forked likewise, and so is Python's fork server, from which the
+program forks its own processes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import selectors
@@ -42,11 +45,21 @@ PYTHON = """#!{python} -SE
 # Stands for Python in what is forked: a module of the program is forked as well.
 import os, sys
 sys.path.insert(0, {folder!r})
-if sys.argv[1] != "-m" or not sys.argv[2].startswith("nqm_study"):
+streams = [0, 1, 2]
+if sys.argv[1] == "-m" and sys.argv[2].startswith("nqm_study"):
+    module, arguments = sys.argv[2:3], sys.argv[3:]
+elif sys.argv[-1].startswith({server!r}):
+    # Its files are the first arguments of its main function.
+    module, arguments = [""], sys.argv[-1:]
+    streams += map(int, arguments[0].partition("main(")[2].split(",")[:2])
+else:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 from forking import ask
-sys.exit(ask({address!r}, sys.argv[2], sys.argv[3:], os.getcwd(), dict(os.environ), [0, 1, 2]))
+sys.exit(ask({address!r}, *module, arguments, os.getcwd(), dict(os.environ), streams))
 """
+
+SERVER = "from multiprocessing.forkserver import main; "
+"""How Python starts its fork server."""
 
 
 def ask(
@@ -58,7 +71,8 @@ def ask(
     streams: list[int],
 ) -> int:
     """The exit status of a run: negative is the signal that ended it."""
-    job = {"module": module, "arguments": arguments, "folder": folder, "environment": environment}
+    job = {"module": module, "arguments": arguments, "folder": folder, "environment": environment,
+           "numbers": [0, 1, 2, *streams[3:]]}  # fmt: skip
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(600.0)
         connection.connect(address)
@@ -68,9 +82,12 @@ def ask(
 
 def become(job: dict[str, Any], streams: list[int], python: str) -> None:
     """Be the run of a job, from here to the end of the process."""
-    for place, opened in enumerate(streams):
-        os.dup2(opened, place)
+    # Out of the way of the numbers that they are to have.
+    moved = [fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 100) for opened in streams]
     for opened in streams:
+        os.close(opened)
+    for opened, number in zip(moved, job["numbers"], strict=True):
+        os.dup2(opened, number)
         os.close(opened)
     os.chdir(job["folder"])
     os.environ.clear()
@@ -79,12 +96,16 @@ def become(job: dict[str, Any], streams: list[int], python: str) -> None:
     sys.path[0] = job["folder"]
     sys.argv[1:] = job["arguments"]
     sys.executable = python
+    multiprocessing.set_executable(python)
+    if not job["module"]:
+        exec(*job["arguments"])  # noqa: S102 (as Python itself does)
+        return
     runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
 
 
 def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """A job, and the files that came with it."""
-    text, streams, _, _ = socket.recv_fds(connection, LONGEST, 3)
+    text, streams, _, _ = socket.recv_fds(connection, LONGEST, 5)
     while not text.endswith(b"\n"):
         text += connection.recv(LONGEST)
     return json.loads(text), streams
@@ -94,7 +115,9 @@ def serve(address: str) -> None:
     """Run what is asked for until standard input ends."""
     python = f"{address}.python"
     Path(python).write_text(
-        PYTHON.format(python=sys.executable, folder=str(Path(__file__).parent), address=address)
+        PYTHON.format(
+            python=sys.executable, folder=str(Path(__file__).parent), address=address, server=SERVER
+        )
     )
     Path(python).chmod(stat.S_IRWXU)
     for module in PRELOADED:

@@ -51,9 +51,18 @@ class Watched:
 
 
 def processes() -> list[int]:
-    """The processes that write to MLflow, the first one first."""
-    found = children(os.getpid())
-    return sorted(process for process, what in found.items() if "nqm_study.tracking.worker" in what)
+    """The processes that were forked for this one: those that write to MLflow."""
+    return [process for parent in children(os.getpid()) for process in children(parent)]
+
+
+def started() -> int:
+    """The one that writes to MLflow, once it is there."""
+    deadline = time.monotonic() + 60
+    while not processes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (process,) = processes()
+    return process
 
 
 def wait_for_runs(folder: Path, count: int) -> None:
@@ -71,7 +80,7 @@ def wait_for_runs(folder: Path, count: int) -> None:
 
 def test_one_process_writes_all_of_it(folder: Path) -> None:
     watched = Watched(folder)
-    assert len(processes()) == 1
+    started()
     state = watched.finish()
     assert state.done
     assert not state.problem
@@ -83,7 +92,7 @@ def test_one_process_writes_all_of_it(folder: Path) -> None:
 @pytest.mark.parametrize("count", [0, 1, 81, 162, 324])
 def test_it_may_be_killed_amid_its_work(folder: Path, count: int) -> None:
     watched = Watched(folder)
-    (process,) = processes()
+    process = started()
     wait_for_runs(folder, count)
     kill(process)
     assert watched.finish().done

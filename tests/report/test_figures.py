@@ -1,8 +1,10 @@
 import io
 import math
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,11 +30,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import nqm_study as nqm
-from nqm_study.report import figures
+from nqm_study.report import figures, parallel
 from nqm_study.report.axes import nqm_style
 from nqm_study.report.describe import describe
 from nqm_study.report.frame import studies_frame
 from nqm_study.report.looks import curve_looks
+from nqm_study.report.parallel import contents_on_all_cores
 from nqm_study.report.write import write_figures
 from nqm_study.study.records import StudyRecord
 
@@ -409,6 +412,23 @@ def test_files_are_byte_identical_when_written_twice(tmp_path: Path) -> None:
     assert first[-1].name == "report.html"
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_files_drawn_on_all_cores_are_the_same_bytes_also_where_a_process_was_killed(
+    tmp_path: Path,
+) -> None:
+    first = write_figures(studies_frame(sgd() + adam()), tmp_path / "a")
+    for name in ("b", "c"):
+        again = write_figures(
+            studies_frame(sgd() + adam()), tmp_path / name, make=contents_on_all_cores
+        )
+        assert [path.name for path in again] == [path.name for path in first]
+        for one, other in zip(first, again, strict=True):
+            assert one.read_bytes() == other.read_bytes()
+        if name == "b":
+            killed = parallel._pool().submit(os._exit, 1)
+            assert isinstance(killed.exception(), BrokenProcessPool)
+    parallel._pool.cache_clear()
 
 
 def test_writing_replaces_files_and_leaves_no_others(tmp_path: Path) -> None:

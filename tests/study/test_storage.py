@@ -12,10 +12,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock, Timeout
 from studies import FACTS, definition, journal, run_in
 
 from nqm_study.study.definition import Range, StudyDefinition
 from nqm_study.study.space import SearchSpace
+from nqm_study.study.storage import journal as module
 from nqm_study.study.storage.backends import EMBEDDED, Backend
 from nqm_study.study.storage.journal import open_journal
 from nqm_study.study.storage.studies import (
@@ -62,6 +64,23 @@ def test_half_a_line_left_by_a_kill_is_cut_off(tmp_path: Path, torn: str) -> Non
 def test_a_journal_of_half_a_line_only_is_empty(tmp_path: Path) -> None:
     (tmp_path / "optuna.journal").write_text('{"op_co')
     assert read_records(journal(tmp_path)) == ()
+
+
+def test_no_line_is_added_while_a_journal_that_is_opened_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, checked = tmp_path / "optuna.journal", []
+    read = module._last_line
+
+    def last_line(path: Path) -> bytes:
+        with pytest.raises(Timeout):
+            FileLock(path.with_name(".optuna.journal.lock")).acquire(timeout=0.02)
+        checked.append(path)
+        return read(path)
+
+    monkeypatch.setattr(module, "_last_line", last_line)
+    open_journal(path)
+    assert checked == [path]
 
 
 def test_the_lock_of_a_killed_process_does_not_hold_the_next(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+FORMATS = ("png", "svg", "pdf")
+"""Each figure is a file in all of these."""
+
 
 @functools.cache
 def names() -> tuple[str, ...]:

@@ -52,12 +52,14 @@ def open_journal(path: Path) -> JournalStorage:
     lock.acquire()
     try:
         backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # the base class is private
+        # Nobody adds a line meanwhile.
+        last = _last_line(path)
     finally:
         lock.release()
     try:
         storage = JournalStorage(backend)
         # Optuna reads over a last line that is none, and fails once another follows it.
-        _require_operation(_last_line(path))
+        _require_operation(last)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         number = _damaged_line(path)
         if number is None:

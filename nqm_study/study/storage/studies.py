@@ -6,6 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -144,12 +145,15 @@ def note_report(study: Study, name: str) -> None:
         note(study, "reports", (*names, name))
 
 
-def check_definition(study: Study, definition: StudyDefinition) -> None:
+def check_definition(study: Study, definition: StudyDefinition) -> StudyRecord | None:
     """Refuse a stored study that cannot be continued.
 
     Args:
         study: the stored study.
         definition: what it is to be continued with.
+
+    Returns:
+        Its record; None for one that was only begun to be made.
 
     Raises:
         StudyMismatchError: naming what differs.
@@ -160,14 +164,16 @@ def check_definition(study: Study, definition: StudyDefinition) -> None:
                 f"study.name={study.study_name}: the storage holds a study of this name that "
                 "nqm_study did not make; choose another name"
             )
-        return
-    made_from = study_record(study).definition
+        return None
+    record = study_record(study)
+    made_from = record.definition
     if made_from.fingerprint != definition.fingerprint:
         differences = _differences(made_from.to_json(), definition.to_json())
         raise StudyMismatchError(
             f"study.name={study.study_name}: the stored study of this name was made with "
             f"{'; '.join(differences)}; choose another name or restore these"
         )
+    return record
 
 
 def _differences(stored: Any, asked: Any, path: str = "") -> list[str]:
@@ -219,7 +225,9 @@ def check_units(study: Study, n_trials: int) -> None:
 
 
 def read_records(
-    storage: BaseStorage, tell: Callable[[str], object] = warnings.warn
+    storage: BaseStorage,
+    tell: Callable[[str], object] = warnings.warn,
+    known: Mapping[str, StudyRecord] = MappingProxyType({}),
 ) -> tuple[StudyRecord, ...]:
     """Every study of this program in a storage, by name, as far as they can be read.
 
@@ -227,9 +235,13 @@ def read_records(
         storage: where they are kept.
         tell: called with one line for each that cannot be read: a peer's version of this program
             may be another one.
+        known: records of studies that need not be read again, by name.
     """
     records = []
     for name in sorted(optuna.study.get_all_study_names(storage)):
+        if name in known:
+            records.append(known[name])
+            continue
         try:
             study = optuna.load_study(study_name=name, storage=storage)
             if is_ours(study):
