@@ -22,7 +22,7 @@ from nqm_study.app.exit_status import FAILED, INTERRUPTED, REFUSED
 from nqm_study.app.job import config_dir, look_in, reason, users_folders
 from nqm_study.app.preloading import preload_early
 from nqm_study.app.presets import call_in_turn
-from nqm_study.app.stopping import listen, stop
+from nqm_study.app.stopping import interrupted, listen, stop
 from nqm_study.app.sweep import CALL, JOB
 from nqm_study.app.terminal import begin, complain
 from nqm_study.study.options import conf_dir
@@ -83,8 +83,12 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 (shown, and the call ends)
         from nqm_study.app.job import ChangedError
 
-        status, changed = FAILED, isinstance(error, ChangedError)
-        _show(error, whole=asked or CALL.verbose)
+        if interrupted():
+            # OmegaConf and others make errors of their own of what interrupts them.
+            status = INTERRUPTED
+        else:
+            status, changed = FAILED, isinstance(error, ChangedError)
+            _show(error, whole=asked or CALL.verbose)
     if CALL.presets is not None and status == 0:
         if not asked:
             del os.environ["HYDRA_FULL_ERROR"]

@@ -47,6 +47,11 @@ def leave_to_the_caller() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def interrupted() -> bool:
+    """Whether a signal has ended the call."""
+    return signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
 def _interrupt(*_: object) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

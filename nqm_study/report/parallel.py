@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pandas import DataFrame
 
 from nqm_study.report.write import contents_here
-from nqm_study.study.processes import CONTEXT, cores, end_with_the_call
+from nqm_study.study.processes import CONTEXT, cores, prepare
 
 
 def contents_on_all_cores(studies: DataFrame, parts: Sequence[str]) -> list[dict[str, bytes]]:
@@ -20,8 +20,13 @@ def contents_on_all_cores(studies: DataFrame, parts: Sequence[str]) -> list[dict
         return [files for each in waiting for files in each.result()]
     except BrokenProcessPool:  # one was killed, as where memory is short
         return contents_here(studies, parts)
+    except KeyboardInterrupt:
+        # Python waits for what has begun, which takes less than a second.
+        _pool().shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 @functools.cache
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(cores(), mp_context=CONTEXT, initializer=end_with_the_call)
+    prepare()
+    return ProcessPoolExecutor(cores(), mp_context=CONTEXT)

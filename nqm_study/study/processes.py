@@ -15,13 +15,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Sequence
 from multiprocessing import forkserver
 from types import MappingProxyType
 
 CONTEXT = multiprocessing.get_context("forkserver")
-"""Where processes are started: ``CONTEXT.Process``, ``CONTEXT.Pipe`` and so on."""
+"""Where processes are started, after ``prepare``: ``CONTEXT.Process``, ``CONTEXT.Pipe`` and so on.
+What is started ignores Ctrl-C, and ends with this process: see ``forked``."""
+
+_FIRST = "nqm_study.study.forked"
+CONTEXT.set_forkserver_preload([_FIRST])
 
 ONE_THREAD = MappingProxyType(
     {
@@ -36,9 +39,10 @@ ONE_THREAD = MappingProxyType(
 """Environment of the fork server and of what is forked from it."""
 
 
-def prepare(modules: Sequence[str]) -> None:
+def prepare(modules: Sequence[str] = ()) -> None:
     """Start the fork server, unless it runs: it imports some modules while this process goes on."""
-    CONTEXT.set_forkserver_preload(["nqm_study.study.forked", *modules])
+    if modules:
+        CONTEXT.set_forkserver_preload([_FIRST, *modules])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     # Until it ignores Ctrl-C, which is this process's.
@@ -52,18 +56,6 @@ def prepare(modules: Sequence[str]) -> None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def end_with_the_call() -> None:
-    """Let this process end as soon as the one that started it has ended, even if killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 (it was started by another one)
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def cores() -> int:

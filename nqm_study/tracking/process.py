@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from nqm_study.study.processes import CONTEXT
+from nqm_study.study.processes import CONTEXT, prepare
 from nqm_study.study.storage.backends import Backend
 from nqm_study.tracking.settings import Tracking
 
@@ -156,6 +156,7 @@ class MirrorProcess:
             self._process.kill()
 
     def _start(self) -> None:
+        prepare()
         self._pipe, theirs = CONTEXT.Pipe()
         self._process = CONTEXT.Process(target=_work, args=(theirs, self._job), daemon=True)
         # The process that it is forked from may still be importing.

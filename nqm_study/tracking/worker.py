@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 
 import optuna
 
-from nqm_study.study.processes import end_with_the_call
 from nqm_study.study.storage.failures import refused
 from nqm_study.tracking.follower import OUTAGES, Follower, Tell, reason
 from nqm_study.tracking.process import Finish, MirrorJob, Summary
@@ -46,7 +45,6 @@ def main(pipe: Connection, job: MirrorJob) -> None:
         pipe: to the process that started this one.
         job: what to follow.
     """
-    end_with_the_call()
     # MLflow prints there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -11,7 +11,7 @@ MODULE = """
 import os, signal, sys, time
 from pathlib import Path
 from nqm_study.app.preloading import preload
-from nqm_study.study.processes import CONTEXT, ONE_THREAD, end_with_the_call
+from nqm_study.study.processes import CONTEXT, ONE_THREAD
 
 
 def tell(pipe):
@@ -25,7 +25,6 @@ def tell(pipe):
 
 
 def wait(pipe):
-    end_with_the_call()
     pipe.send(os.getpid())
     time.sleep(600)
 
