@@ -110,10 +110,6 @@ class Planner(Callback):
         # Plugins are loaded by themselves, so that what is imported here may be another class.
         basic: Any = Plugins.instance().class_name_to_class[sweeper._target_]
         basic.split_arguments = staticmethod(batches)
-        if config.hydra.launcher._target_.endswith(".JoblibLauncher"):
-            from joblib.externals.loky.backend.context import set_start_method
-
-            set_start_method("forkserver", force=True)
         # The sweeper composes them all again, to see that it can.
         loader.load_sweep_config = _Composed(compose, dict(left))  # type: ignore[method-assign]
 
@@ -159,6 +155,10 @@ class Planner(Callback):
         ended = finished(plans, root, records)
         if len(ended) < len(plans):
             preload(sweep=len(plans) > 1)
+            if config.hydra.launcher._target_.endswith(".JoblibLauncher"):
+                from joblib.externals.loky.backend.context import set_start_method
+
+                set_start_method("forkserver", force=True)
         CALL.mirror = _mirror(root, plans, ended)
         for plan in plans:
             if plan.name in ended:

@@ -136,15 +136,21 @@ def caption_line(figure: Figure, text: str) -> None:
 
 
 def set_powers(
-    axes: Axes, name: Literal["x", "y"], values: Sequence[float], *, room: float = 0.0
+    axes: Axes,
+    name: Literal["x", "y"],
+    values: Sequence[float],
+    *,
+    room: float = 0.0,
+    most: int = _MOST_TICKS,
 ) -> None:
-    """Set limits half an octave beyond the positive values, and at most twelve ticks 2^k.
+    """Set limits half an octave beyond the positive values, and ticks 2^k.
 
     Args:
         axes: what to set them on.
         name: which axis.
         values: what must be inside.
         room: share of the axis to leave free at its upper end.
+        most: ticks, at most.
     """
     exponents = [math.log2(value) for value in values if value > 0.0] or [0.0]
     low, high = min(exponents) - 0.5, max(exponents) + 0.5
@@ -153,7 +159,7 @@ def set_powers(
     high += (high - low) * room / (1.0 - room)
     ticks = range(math.ceil(low), math.floor(high) + 1)
     step = 1
-    while len(shown := [k for k in ticks if k % step == 0]) > _MOST_TICKS:
+    while len(shown := [k for k in ticks if k % step == 0]) > most:
         step += 1
     _set_axis(axes, name, (2.0**low, 2.0**high), [2.0**k for k in shown], _as_power)
 

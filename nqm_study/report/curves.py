@@ -284,6 +284,12 @@ def compared(curves: Sequence[Curve]) -> list[Curve]:
     return [curve for curve in curves if not curve.fixed] or list(curves)
 
 
+def of_one_problem(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves with points, if all are of one spectrum and target; else none."""
+    with_points = [curve for curve in curves if curve.points]
+    return with_points if len(one_problem_each(with_points)) == 1 else []
+
+
 def scheduled(curves: Sequence[Curve]) -> bool:
     """Whether any curve's learning rate changes in the course of a run, so that it has a peak."""
     return any(curve.schedule != "constant" for curve in curves)

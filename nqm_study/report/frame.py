@@ -18,8 +18,7 @@ COMPUTED = ("greedy", "optimal")
 """Schedules that are computed step by step or piece by piece, not given by hyperparameters."""
 
 OPTIMIZERS = (
-    *("sgd", "momentum", "nesterov", "ema", "preconditioned"),
-    *("adam", "adam_full", "adamw", "rmsprop"),
+    *("sgd", "momentum", "nesterov", "ema", "preconditioned", "adam", "adam_full", "rmsprop"),
 )
 SCHEDULES = (
     *("constant", "linear", "polynomial", "cosine", "exponential", "inverse_sqrt"),

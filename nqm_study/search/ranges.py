@@ -170,7 +170,9 @@ def _by_class(
         for name, found in _said(make, "coordinates", hyperparameters, *given):
             each = hyperparameters[name]
             if isinstance(each, Range) and each.fitted:
-                hyperparameters[name] = _closed(make, name, each, found)
+                fitted = _said_range(make, name, found)
+                scaled = replace(each, scale=fitted.scale)
+                hyperparameters[name] = _bounded(name, scaled, found[:2], definition)
         for name, value in _said(make, "first_guess", hyperparameters, *given):
             if not (isinstance(value, (int, float)) and math.isfinite(value)):
                 raise ValueError(f"{make.__name__}.first_guess(): {name}={value}: must be a number")
@@ -194,16 +196,11 @@ def _said(
     return list(found.items())
 
 
-def _closed(make: type, name: str, each: Range, found: Any) -> Range:
-    """A range with the bounds that its class fits where its own are open."""
+def _said_range(make: type, name: str, found: Any) -> Range:
+    """The range that a class says."""
     try:
         low, high, scale = found
-        fitted = Range(low, high, scale)
-        if each.low is not None:
-            low = each.low
-        if each.high is not None:
-            high = each.high
-        return replace(each, low=low, high=high, scale=fitted.scale)
+        return Range(low, high, scale)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{make.__name__}.coordinates(): {name}={found}: {error}") from error
 
@@ -440,23 +437,28 @@ def _coordinate(
     else:
         raise ValueError(f"{_key(name)}={each}: must have both bounds")
     low, high, open_low, open_high = fitted
-    bounded = (
-        each.low if each.low is not None else low,
-        each.high if each.high is not None else high,
+    return plain(
+        name,
+        _bounded(name, each, (low, high), definition),
+        open_low=open_low or each.low is not None,
+        open_high=open_high or each.high is not None,
     )
-    if not bounded[0] < bounded[1]:
-        end, bound = ("low", each.low) if each.low is not None else ("high", each.high)
-        other, limit = ("below", high) if end == "low" else ("above", low)
+
+
+def _bounded(
+    name: str, each: Range, fitted: tuple[float, float], definition: StudyDefinition
+) -> Range:
+    """A range with bounds that fit the problem where its own are open."""
+    low = each.low if each.low is not None else fitted[0]
+    high = each.high if each.high is not None else fitted[1]
+    if not low < high:
+        end, bound = ("low", low) if each.low is not None else ("high", high)
+        other, limit = ("below", fitted[1]) if end == "low" else ("above", fitted[0])
         raise ValueError(
             f"{_key(name)}.{end}={bound:g}: must be {other} {limit:.3g}, which fits "
             f"the problem at batch_size={definition.batch_text}; or give both bounds"
         )
-    return plain(
-        name,
-        replace(each, low=bounded[0], high=bounded[1]),
-        open_low=open_low or each.low is not None,
-        open_high=open_high or each.high is not None,
-    )
+    return replace(each, low=low, high=high)
 
 
 def _rate(

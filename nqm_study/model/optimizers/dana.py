@@ -18,6 +18,9 @@ from nqm_study.model.problems.small_batch import joined
 WIDE = 30.0
 """Rates are searched up to this many times the first guess, and down to its square below."""
 
+MOST, MOST_DECAY = 1e300, 4.0
+"""A first g3 is at most this, whatever g1 is; and the power that it is guessed for."""
+
 
 @dataclass(frozen=True)
 class DANA(LinearOptimizer):
@@ -94,7 +97,7 @@ class DANA(LinearOptimizer):
         rate, g3 = guess["learning_rate"], guess["g3"]
         return {
             "learning_rate": (rate / WIDE**2, min(rate * WIDE, 2.0 / speed), "log"),
-            "g3": (g3 / WIDE**2, min(g3 * WIDE, 4.0 / speed / given.get("g1", 1.0)), "log"),
+            "g3": (g3 / WIDE**2, min(g3 * WIDE, 4.0 / speed / given.get("g1", 1.0), MOST), "log"),
         }
 
     @classmethod
@@ -102,7 +105,8 @@ class DANA(LinearOptimizer):
         cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
         """At small batches g2 ~ B and g3 ~ B^(2 - power); at large ones g3 h is 1.7."""
-        guide, decay, g1 = Guide.of(problem, target), given.get("power", 0.0), given.get("g1", 1.0)
+        guide, g1 = Guide.of(problem, target), given.get("g1", 1.0)
+        decay = min(given.get("power", 0.0), MOST_DECAY)
         g3 = joined(18.0 * guide.rate * guide.share ** (1.0 - decay), 1.7 / guide.speed)
         g2 = min(joined(0.45 * guide.rate, 1.0 / guide.speed), 1.5 / guide.speed - 0.8 * g3)
-        return {"learning_rate": g2, "g3": g3 / g1}
+        return {"learning_rate": g2, "g3": min(g3 / g1, MOST)}

@@ -139,5 +139,5 @@ def small_batch(
 
 def joined(small: float, large: float) -> float:
     """About the smaller of two: joins the law of small batches to that of large ones."""
-    ratio = small / large
+    ratio = small / large if large > 0.0 else math.inf
     return large if math.isinf(ratio) else small / math.hypot(1.0, ratio)

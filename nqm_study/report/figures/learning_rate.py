@@ -56,7 +56,7 @@ def draw(studies: DataFrame) -> Figure | None:
         shown = [curve for curve, _ in drawn]
         fits = [fit for curve in shown if (fit := fit_learning_rate(curve)) is not None]
         said = f"{caption(shown)} {words.slopes(fits)}".strip()
-        figure, axes = log2_axes(BATCH_SIZE, _label(shown), said)
+        figure, axes = log2_axes(BATCH_SIZE, rate_label(shown), said)
         names: list[Entry] = []
         notes: list[Note] = []
         slopes: dict[int, Note] = {}
@@ -90,7 +90,8 @@ def draw(studies: DataFrame) -> Figure | None:
     return figure
 
 
-def _label(curves: Sequence[Curve]) -> str:
+def rate_label(curves: Sequence[Curve]) -> str:
+    """What the vertical axis of best rates is."""
     best = "best peak learning rate" if scheduled(curves) else "best learning rate"
     if all(curve.computed for curve in curves):  # none was searched
         best = "peak learning rate"
