@@ -55,7 +55,7 @@ def hyperparameter(
     if not isinstance(value, (int, float)):
         raise ValueError(f"{key}={typed(value)}: must be a number or a range")
     if whole:
-        if isinstance(value, bool) or not float(value).is_integer():
+        if isinstance(value, bool) or value % 1 != 0:
             raise ValueError(f"{key}={typed(value)}: must be a whole number or a range")
         return int(value)
     # 0 and 0.0 are one value, and must make one fingerprint.

@@ -32,7 +32,7 @@ def located(group: str, section: Mapping[str, Any]) -> Any:
         ValueError: naming the key and what is wrong with it.
     """
     for key, value in section.items():
-        if key.startswith("_") and key != TARGET:
+        if str(key).startswith("_") and key != TARGET:
             raise ValueError(f"{group}.{key}={typed(value)}: no such key; {TARGET} alone is read")
     if not set(section) - {"name"}:
         raise ValueError(f"{group}: is missing")

@@ -11,6 +11,7 @@ from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.optimizers.linear import Update
 from nqm_study.model.optimizers.wrappers import Wrapper, averaged
+from nqm_study.model.outcome import MOST_STEPS
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PolyakAverage(Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("start", self.start, least=0)
+        require_integer("start", self.start, least=0, most=MOST_STEPS)
 
     @property
     def knots(self) -> tuple[int, ...]:
