@@ -186,9 +186,12 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
 
 
 def effective_rate(hyperparameters: Mapping[str, Any]) -> float:
-    """The rate that sets the pace, lr / (1 - momentum); nan without a learning rate."""
+    """The rate that sets the pace, lr / (1 - momentum); nan without a learning rate.
+
+    Quasi-hyperbolic momentum, which has a ``v``, averages gradients: its pace is lr itself.
+    """
     learning_rate: float = hyperparameters.get("learning_rate", math.nan)
-    momentum = hyperparameters.get("momentum", 0.0)
+    momentum = hyperparameters.get("momentum", 0.0) if "v" not in hyperparameters else 0.0
     return learning_rate / (1.0 - momentum) if not isinstance(momentum, str) else math.nan
 
 
