@@ -30,10 +30,10 @@ class DANA(LinearOptimizer):
     learning rate. A schedule multiplies the whole step, g3 as well as g2.
 
     The source has curvatures j^-(2 a) of j = 1..d. DANA-constant is power = 0 with g3 / g2 ~ B / d,
-    DANA-decaying is power = 1 / (2 a) with g3 / g2 a constant, and its authors' code has g3 / g2 =
-    0.2 B / d and 0.2, and (1 + t / delta)^-1 in place of delta / (1 + t), with delta a little above
-    4. For the curvatures 1 / j of the paper's problem, 1 / (2 a) is 1. Here power does not depend
-    on the batch size.
+    DANA-decaying is power = 1 / (2 a) with g3 / g2 a constant. The public package power_law_rf has
+    g3 / g2 = 0.2 B / d and 0.2, and (1 + t / delta)^-1 in place of delta / (1 + t), with a delta of
+    4 + (a + b) / a, where the starts w* fall as j^-b. For the curvatures 1 / j of the paper's
+    problem, 1 / (2 a) is 1. Here power does not depend on the batch size.
 
     Args:
         learning_rate: g2 > 0.
