@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 KIND = "kind"
+STUDY_NAME = "optuna.study_name"
+TRIAL_NUMBER = "optuna.trial_number"
+CURVE = "nqm.curve"
 DIGEST = "nqm.digest"
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"

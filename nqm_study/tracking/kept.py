@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from nqm_study.study.digests import file_digest, made_with, replace_file
 from nqm_study.study.records import StudyRecord
-from nqm_study.tracking.drafts import digest
+from nqm_study.tracking.drafts import CURVE, FINISHED, KIND, STUDY_NAME, digest
 from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import DATABASE, Tracking
 
@@ -29,10 +29,10 @@ LIBRARIES = ("mlflow", "optuna", "plotly")
 _RUNS = """
 SELECT k.value || ' ' || coalesce(c.value, s.value), count(*)
 FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id
-JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = 'kind'
-LEFT JOIN tags s ON s.run_uuid = r.run_uuid AND s.key = 'optuna.study_name'
-LEFT JOIN tags c ON c.run_uuid = r.run_uuid AND c.key = 'nqm.curve'
-WHERE e.name = ? AND r.lifecycle_stage = 'active' AND r.status = 'FINISHED'
+JOIN tags k ON k.run_uuid = r.run_uuid AND k.key = :kind
+LEFT JOIN tags s ON s.run_uuid = r.run_uuid AND s.key = :study
+LEFT JOIN tags c ON c.run_uuid = r.run_uuid AND c.key = :curve
+WHERE e.name = :experiment AND r.lifecycle_stage = 'active' AND r.status = :status
 GROUP BY 1
 """
 
@@ -101,7 +101,9 @@ def counted(root: Path, tracking: Tracking) -> dict[str, int]:
     database = f"file:{quote(str(root.absolute() / DATABASE))}?mode=ro"
     try:
         with closing(sqlite3.connect(database, uri=True)) as connection:
-            return dict(connection.execute(_RUNS, (tracking.experiment,)))
+            values = {"experiment": tracking.experiment, "kind": KIND, "study": STUDY_NAME}
+            values |= {"curve": CURVE, "status": FINISHED}
+            return dict(connection.execute(_RUNS, values))
     except sqlite3.Error:
         return {}
 

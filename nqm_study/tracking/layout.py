@@ -16,10 +16,17 @@ from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDef
 from nqm_study.study.frontier import exact_frontier, non_dominated
 from nqm_study.study.records import OPTIMAL, StudyRecord, TrialRecord, error_text
 from nqm_study.study.text import markdown
-from nqm_study.tracking.drafts import DIGEST, KIND, Draft, Point, digest, number
+from nqm_study.tracking.drafts import (
+    DIGEST,
+    KIND,
+    STUDY_NAME,
+    TRIAL_NUMBER,
+    Draft,
+    Point,
+    digest,
+    number,
+)
 
-STUDY_NAME = "optuna.study_name"
-TRIAL_NUMBER = "optuna.trial_number"
 RESULTS = "nqm.results"
 ORIGINS = "nqm.origins"
 _COMPARED = {

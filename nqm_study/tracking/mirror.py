@@ -19,13 +19,23 @@ from mlflow.entities import Run
 from nqm_study.study.records import StudyRecord, TrialRecord
 from nqm_study.study.text import markdown
 from nqm_study.tracking import layout
-from nqm_study.tracking.drafts import DIGEST, FINISHED, KIND, NOTE, Draft, Point, finite
-from nqm_study.tracking.layout import ORIGINS, RESULTS, STUDY_NAME, TRIAL_NUMBER, milliseconds
+from nqm_study.tracking.drafts import (
+    CURVE,
+    DIGEST,
+    FINISHED,
+    KIND,
+    NOTE,
+    STUDY_NAME,
+    TRIAL_NUMBER,
+    Draft,
+    Point,
+    finite,
+)
+from nqm_study.tracking.layout import ORIGINS, RESULTS, milliseconds
 from nqm_study.tracking.process import Summary
 from nqm_study.tracking.settings import Tracking
 from nqm_study.tracking.store import RunStore
 
-CURVE = "nqm.curve"
 VIEW = "?workflowType=machine_learning"
 """Without it MLflow shows the runs of an experiment, and a run, as those of a language model."""
 
