@@ -458,7 +458,10 @@ def _bounded(
             f"{_key(name)}.{end}={bound:g}: must be {other} {limit:.3g}, which fits "
             f"the problem at batch_size={definition.batch_text}; or give both bounds"
         )
-    return replace(each, low=low, high=high)
+    try:
+        return replace(each, low=low, high=high)
+    except ValueError as error:
+        raise ValueError(f"{_key(name)}.{error}") from error
 
 
 def _rate(

@@ -68,6 +68,10 @@ class Choices(Searched):
         return f"one of {', '.join(map(str, self.values))}"
 
 
+NARROW = 1e-12
+"""A range that is narrower than this share of its bounds has hardly a value inside."""
+
+
 @dataclass(frozen=True)
 class Range(Searched):
     """A searched hyperparameter: its bounds in the user's units and the scale it is searched on.
@@ -112,6 +116,18 @@ class Range(Searched):
                 raise ValueError(f"{name}={value:g}: must be greater than 0 on a log scale")
             if self.scale == "log_one_minus" and value is not None and value >= 1.0:
                 raise ValueError(f"{name}={value:g}: must be less than 1 on a log_one_minus scale")
+        self._require_wide()
+
+    def _require_wide(self) -> None:
+        if self.low is None or self.high is None:
+            return
+        ends = self.low, self.high
+        if self.scale == "log_one_minus":
+            ends = 1.0 - self.high, 1.0 - self.low
+        if not ends[1] - ends[0] > NARROW * max(map(abs, ends)):
+            raise ValueError(
+                f"high={self.high!r}: is next to low={self.low!r}; give the value itself"
+            )
 
     @property
     def fitted(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from optuna.distributions import FloatDistribution
 
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Range, Scale
 from nqm_study.study.space import SearchSpace
 
 SPACE = SearchSpace.of(
@@ -90,3 +90,12 @@ def test_a_bad_range_is_refused_by_name_value_and_bound(
 ) -> None:
     with pytest.raises(ValueError, match="^" + message.replace(".", r"\.") + "$"):
         Range(low, high, scale)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale"),
+    [(0.0, 5e-324, "log_one_minus"), (1.0, 1.0 + 2.0**-52, "log"), (0.5, 0.5 + 2.0**-53, "linear")],
+)
+def test_bounds_that_rounding_makes_one_are_refused(low: float, high: float, scale: Scale) -> None:
+    with pytest.raises(ValueError, match=r"^high=.*: is next to low="):
+        Range(low, high, scale)
