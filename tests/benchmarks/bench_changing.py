@@ -9,7 +9,6 @@ half a second, on one thread, where each mode has been compressed before.
 import time
 
 import pytest
-from changing import Free, Mean, TwoScales
 
 import nqm_study as nqm
 
@@ -20,9 +19,15 @@ BOUNDS = {10**4: 0.05, 10**6: 0.5}
 @pytest.mark.parametrize("steps", BOUNDS)
 @pytest.mark.parametrize("schedule", [nqm.Constant(), nqm.Cosine()], ids=["constant", "cosine"])
 @pytest.mark.parametrize(
-    "optimizer", [Mean(1.0), Mean(0.3, 0.9), Free(3.0), TwoScales(0.3, 0.1, 0.5)],
-    ids=["mean", "mean_of_heavy_ball", "schedule_free", "two_scales"],
-)  # fmt: skip
+    "optimizer",
+    [
+        nqm.PolyakAverage(nqm.SGD(1.0)),
+        nqm.PolyakAverage(nqm.HeavyBall(0.3, 0.9)),
+        nqm.ScheduleFree(3.0),
+        nqm.DANA(0.3, g3=0.1, power=0.5),
+    ],
+    ids=["mean", "mean_of_heavy_ball", "schedule_free", "dana"],
+)
 def test_a_trial_is_quick(optimizer, schedule, steps, bar, benchmark):
     early, late = (round(share * steps) for share in (0.99, 1.01))
     risks = [
