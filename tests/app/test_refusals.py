@@ -46,8 +46,8 @@ def test_our_refusals_are_one_line_and_leave_nothing(
     [
         (["batch_size=64,256"], "Ambiguous value for argument 'batch_size=64,256'"),
         (["schedule=1"], "Config group override must be a string or a list. Got int"),
-        (["optimizer=adamw"], "Available options in 'optimizer':\n\tadam\n"),
-        (["optimizer=sgd,adamw", "-m"], "Could not find 'optimizer/adamw'"),
+        (["optimizer=adamx"], "Available options in 'optimizer':\n\tadam\n"),
+        (["optimizer=sgd,adamx", "-m"], "Could not find 'optimizer/adamx'"),
         (["learning_rate=1"], "Key 'learning_rate' is not in struct"),
     ],
 )

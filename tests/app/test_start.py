@@ -47,7 +47,7 @@ def imported(folder: Path, code: str, arguments: list[str], status: int = 0) -> 
         (["--help"], 0, set()),
         (["batch_size=0"], 2, {"numpy"}),
         (["-m", "optimizer=adam", "target=9"], 2, {"numpy"}),
-        (["optimizer=adamw"], 1, {"numpy"}),
+        (["optimizer=adamx"], 1, {"numpy"}),
         (["batch_size=4,8"], 1, {"numpy"}),
         (["experiment=paper", "presets.names=ema"], 2, set()),
     ],
