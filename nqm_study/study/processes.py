@@ -28,10 +28,14 @@ CONTEXT.set_forkserver_preload([_FIRST])
 
 ONE_THREAD = MappingProxyType(
     {
-        # A study computes on one core.
+        # A study computes on one core. These are the names that joblib knows.
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        "BLIS_NUM_THREADS": "1",
+        "VECLIB_MAXIMUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "NUMEXPR_NUM_THREADS": "1",
         # PyArrow's allocator, which pandas loads, has a thread to return memory.
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
     }

@@ -192,7 +192,7 @@ def test_large_dimensions_are_tuned():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"family": "lion"}, "family=lion: must be one of adam, adam_full, ema"),
+        ({"family": "lion"}, "family=lion: must be one of adam, adam_full, adamw, dana, ema"),
         ({"family": ["sgd"]}, r"family=\['sgd'\]: must be one of"),
         ({"problem": None}, "problem=None: must be NoisyQuadratic"),
         ({"target": 0.0}, "target=0: must be a finite number greater than 0"),
