@@ -143,7 +143,7 @@ def test_first_crossings_are_those_of_the_recursion(name: str) -> None:
 @pytest.mark.parametrize("name", RANDOM)
 def test_first_crossings_of_many_cases_are_those_of_the_recursion(name: str) -> None:
     for seed in range(20, 300):
-        random_case(name, seed, most=200, steps=2000)
+        random_case(name, seed, most=100, steps=1000)
 
 
 @pytest.mark.slow
