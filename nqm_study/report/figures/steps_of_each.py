@@ -20,10 +20,11 @@ def draw(studies: DataFrame) -> Figure | None:
         the figure, or None for fewer than nine curves, or for several problems.
     """
     shown = of_one_problem(compared(curves(studies)))
+    looks = curve_looks(shown)
     return multiples(
         shown,
         lambda curve: [(point.batch_size, point.steps) for point in curve.points],
         "steps to target, T (optimizer steps)",
-        lambda axes: draw_reference(axes, shown, curve_looks(shown)),
+        lambda axes: draw_reference(axes, shown, looks),
         [value for value in reference_values(shown) if value >= 1.0],
     )
