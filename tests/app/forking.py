@@ -12,6 +12,7 @@ program forks its own processes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -104,11 +105,11 @@ def become(job: dict[str, Any], streams: list[int], python: str) -> None:
 
 
 def received(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A job, and the files that came with it."""
+    """A job, empty where none came, and the files that came with it."""
     text, streams, _, _ = socket.recv_fds(connection, LONGEST, 5)
-    while not text.endswith(b"\n"):
+    while text and not text.endswith(b"\n"):
         text += connection.recv(LONGEST)
-    return json.loads(text), streams
+    return json.loads(text or "{}"), streams
 
 
 def serve(address: str) -> None:
@@ -143,13 +144,16 @@ def serve(address: str) -> None:
             if key.fileobj is not listener:
                 process, connection = key.data
                 _, status = os.waitpid(process, 0)
-                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-                connection.close()
+                with contextlib.suppress(OSError), connection:  # who asked may be killed meanwhile
+                    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
                 events.unregister(key.fileobj)
                 os.close(key.fd)
                 continue
             connection, _ = listener.accept()
             job, streams = received(connection)
+            if not job:  # who asked was killed before it had
+                connection.close()
+                continue
             process = os.fork()
             if process == 0:
                 events.close()
