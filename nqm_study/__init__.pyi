@@ -44,6 +44,12 @@ from .model.problems.noisy_quadratic import NoisyQuadratic as NoisyQuadratic
 from .model.problems.power_law import power_law as power_law
 from .model.problems.spectrum import Spectrum as Spectrum
 from .model.schedules import (
+    BatchConstant as BatchConstant,
+    BatchCoupled as BatchCoupled,
+    BatchPieces as BatchPieces,
+    BatchRamp as BatchRamp,
+    BatchSchedule as BatchSchedule,
+    BatchSteps as BatchSteps,
     Constant as Constant,
     Cosine as Cosine,
     Exponential as Exponential,
@@ -55,6 +61,7 @@ from .model.schedules import (
     Schedule as Schedule,
     StepDecay as StepDecay,
     WarmupStableDecay as WarmupStableDecay,
+    batch_sizes as batch_sizes,
 )
 from .model.schedules.computed.greedy import (
     GreedySchedule as GreedySchedule,

@@ -15,7 +15,14 @@ from nqm_study.model.numerics.require import require_growth, require_integer, re
 from nqm_study.model.optimizers import Adam, LinearOptimizer, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
+from nqm_study.model.schedules import (
+    BatchScheduleLike,
+    Constant,
+    Schedule,
+    ScheduleLike,
+    as_schedule,
+    batched,
+)
 
 CONSTANT = Constant()
 
@@ -37,6 +44,7 @@ def steps_to_target(
     tolerance: float = TOLERANCE,
     max_growth: float | None = None,
     thorough: bool = False,
+    batch_schedule: BatchScheduleLike | None = None,
 ) -> Crossing:
     """The fewest steps after which the expected loss is at most the target.
 
@@ -80,6 +88,10 @@ def steps_to_target(
             None: any rise counts.
         thorough: under a schedule, look at every horizon in runs of up to 8192 steps; where
             coefficients change, step through one run for a second.
+        batch_schedule: how large the batches of a run are beside each other, such as
+            ``BatchRamp()``, their mean being the problem's batch size; or a function from the
+            fraction of the run to the batch size, which is taken as it is. None: all are the
+            problem's. Each number of steps is then a run of its own.
 
     Returns:
         Steps, status and risk. A target that is met before the first step gives 0 steps.
@@ -91,7 +103,7 @@ def steps_to_target(
     max_steps = require_integer("max_steps", max_steps, least=0, most=MOST_STEPS)
     tolerance = _require_tolerance(tolerance)
     max_growth = require_growth(max_growth)
-    shape = require_run(problem, optimizer, schedule)
+    shape = require_run(problem, optimizer, schedule, batch_schedule)
     if isinstance(optimizer, Adam):
         from nqm_study.model.adaptive.closure import adam_crossing
 
@@ -119,6 +131,7 @@ def risk_curve(
     tolerance: float = TOLERANCE,
     precision: float = PRECISE,
     max_growth: float | None = None,
+    batch_schedule: BatchScheduleLike | None = None,
 ) -> Array:
     """The expected loss after each of the given numbers of steps; Adam's is always its closure's.
 
@@ -136,6 +149,7 @@ def risk_curve(
             to 0.01. 1e-3 takes a tenth of the time or less.
         max_growth: losses are infinite from where one was above this many times the first, >= 1;
             None: they are as they are.
+        batch_schedule: as in ``steps_to_target``.
 
     Returns:
         Array of the risks, in the order of ``steps``.
@@ -144,7 +158,7 @@ def risk_curve(
         ValueError: if a value is outside its range or of the wrong kind, or a power law's finest
             compression does not meet the tolerance.
     """
-    shape = require_run(problem, optimizer, schedule)
+    shape = require_run(problem, optimizer, schedule, batch_schedule)
     if not isinstance(steps, (Sequence, np.ndarray)):
         raise ValueError(f"steps={steps!r}: must be a sequence of integers")
     wanted = [
@@ -229,11 +243,13 @@ def _require_tolerance(value: object) -> float:
     return require_number("tolerance", value, least=0.0, most=1e-6)
 
 
-def require_run(problem: object, optimizer: object, schedule: object) -> Schedule:
-    """Check the kinds of a run's problem and optimizer; return its schedule as a ``Schedule``.
+def require_run(
+    problem: object, optimizer: object, schedule: object, batch_schedule: object = None
+) -> Schedule:
+    """Check the kinds of a run's parts; return the schedule of its rates and batch sizes.
 
     Raises:
-        ValueError: naming the part that is not.
+        ValueError: naming the part that is of another kind, or outside its bounds.
     """
     for name, value, kinds in (
         ("problem", problem, (NoisyQuadratic,)),
@@ -242,4 +258,4 @@ def require_run(problem: object, optimizer: object, schedule: object) -> Schedul
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
-    return as_schedule(schedule)
+    return batched(as_schedule(schedule), batch_schedule, problem.batch_size)  # type: ignore[attr-defined]  # checked above

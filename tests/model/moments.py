@@ -58,7 +58,11 @@ def recursion(
 
 
 def rule_recursion(
-    problem: NoisyQuadratic, optimizer: LinearOptimizer, rates: Array, scale: Array | float = 1.0
+    problem: NoisyQuadratic,
+    optimizer: LinearOptimizer,
+    rates: Array,
+    scale: Array | float = 1.0,
+    sizes: Array | None = None,
 ) -> list[float]:
     """The risks L_0, L_1, ... from the rule itself: means and covariances of all modes.
 
@@ -67,10 +71,12 @@ def rule_recursion(
         optimizer: its rule is asked for one step at a time.
         rates: of each step.
         scale: what gradients are multiplied by in each mode.
+        sizes: batch sizes of each step; the problem's where not given.
     """
     spectrum = problem.spectrum
     h, first = spectrum.curvature, optimizer.update(np.zeros(1, np.int64), np.ones(1))
-    weight, variance = 0.5 * spectrum.multiplicity * h, spectrum.noise / problem.batch_size
+    weight = 0.5 * spectrum.multiplicity * h
+    sizes = np.full(len(rates), problem.batch_size) if sizes is None else sizes
     z = np.multiply.outer(np.sqrt(spectrum.second_moment), first.start)
     covariance = np.zeros((h.size, first.start.size, first.start.size))
     risks = []
@@ -83,6 +89,7 @@ def rule_recursion(
             a = made.drift[0] + gain[:, :, None] * (h[:, None] * made.point[0])[:, None]
             z = np.einsum("nij,nj->ni", a, z)
             covariance = a @ covariance @ np.moveaxis(a, 1, 2)
+            variance = spectrum.noise / sizes[step]
             covariance += variance[:, None, None] * gain[:, :, None] * gain[:, None, :]
     return risks
 

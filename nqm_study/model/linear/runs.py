@@ -9,10 +9,9 @@ whole numbers of steps, which makes the series irregular. So only its first term
 the error comes from the last three changes, with a margin; where it is too large, K doubles. A
 part of constant rate is one stretch, and exact.
 
-Coefficients that change with the step mostly go as powers of 1 / (t - s), s the step at which they
-begin or bend: they are smooth in log(t - s). There the first steps are single ones, and then so
-many stretches follow for each octave of t - s that their length grows as t. The rule of a stretch
-is the mean of the rules of its steps, and the series is the same.
+Where coefficients change with the step the stretches grow with it (``schedules.stretches``), the
+rule of a stretch is the mean of the rules of its steps, and the series is the same. A batch size
+that changes is taken likewise: the noise of a stretch has the mean variance of its steps.
 """
 
 from __future__ import annotations
@@ -21,10 +20,8 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from nqm_study.model.linear import schedule_kernel
 from nqm_study.model.linear.modes import Modes
@@ -37,170 +34,13 @@ from nqm_study.model.optimizers import LinearOptimizer, Update
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Schedule
-
-PROBES = np.array([0.0, 0.37, 0.81, 1.0])
-"""Where a smooth part is looked at to tell whether it is constant, as shares of it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Stretches:
-    """A run as stretches of constant rate.
-
-    Attributes:
-        steps: those whose mean rule each has, shape (nodes, stretches); its first one counts as
-            all of them where only the rate changes.
-        shares: what each counts in the mean.
-        factors: the schedule's at these steps; where only the rate changes, its mean.
-        lengths: the steps of each, >= 1.
-        exact: whether the rule is the same at all steps of each.
-    """
-
-    steps: Integers
-    shares: Array
-    factors: Array
-    lengths: Integers
-    exact: bool
-
-    @property
-    def rows(self) -> tuple[Integers, Array]:
-        """The steps and factors of each node, in one row."""
-        return self.steps.ravel(), self.factors.ravel()
-
-    @classmethod
-    def of_first(
-        cls, steps: Integers, factors: Array, lengths: Integers, *, exact: bool
-    ) -> Stretches:
-        """Stretches with the rule of one step each."""
-        return cls(steps[None], np.ones((1, steps.size)), factors[None], lengths, exact)
-
-
-def stepped(schedule: Schedule, horizon: int, steps: int | None = None) -> Stretches:
-    """A run whose stretches are its single steps, all of them or the first ``steps``."""
-    count = horizon if steps is None else steps
-    factors = schedule.at_steps(np.arange(count, dtype=np.float64), horizon)
-    return Stretches.of_first(np.arange(count), factors, np.ones(count, dtype=np.int64), exact=True)
-
-
-def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
-    """A run in up to ``count`` stretches for each smooth part of its schedule.
-
-    Args:
-        schedule: gives the factors.
-        horizon: steps of the run.
-        count: stretches for each smooth part.
-        ends: further steps at which a stretch has to end.
-    """
-    parts = np.unique([0, *_first_steps(np.array(schedule.knots or ()), horizon), horizon])
-    bounds = [np.concatenate((parts, np.array(ends, dtype=np.int64)))]
-    firsts, lasts = parts[:-1], parts[1:]
-    if schedule.knots is not None:
-        bends = ~_are_flat(schedule, firsts, lasts, horizon)
-        firsts, lasts = firsts[bends], lasts[bends]
-    exact, distinct = True, not ends
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-        exact = exact and last - first <= count
-        # Where there is room, the shortest stretch is longer than a step.
-        distinct = distinct and last - first >= count**2
-        if last - first > count:
-            bounds.append(first + np.rint(_graded(count) * (last - first)).astype(np.int64))
-        else:
-            bounds.append(np.arange(first + 1, last))
-    every = np.concatenate(bounds)
-    bound = np.sort(every) if distinct else np.unique(every)
-    lengths = np.diff(bound)
-    # The mean over n steps by the two nodes that make it exact for cubics.
-    middle = np.asarray(0.5 * (bound[:-1] + bound[1:] - 1), dtype=np.float64)
-    aside = np.sqrt((lengths.astype(np.float64) ** 2 - 1.0) / 12.0)
-    two = schedule.at_steps(np.concatenate((middle - aside, middle + aside)), horizon)
-    factors = two.reshape(2, -1).mean(axis=0)
-    return Stretches.of_first(bound[:-1], factors, lengths, exact=exact)
-
-
-def changing(
-    schedule: Schedule, horizon: int, count: int, bends: Sequence[int], ends: Sequence[int] = ()
-) -> Stretches:
-    """A run whose rule changes with the step, in stretches that grow from each bend on.
-
-    Args:
-        schedule: gives the factors.
-        horizon: steps of the run.
-        count: stretches for each smooth part of the schedule; half as many for each octave.
-        bends: ascending steps, the first one 0, at which the rule begins or bends.
-        ends: further steps at which a stretch has to end.
-    """
-    own = _first_steps(np.array(schedule.knots or ()), horizon)
-    inner = np.array(bends)[np.array(bends) < horizon]
-    parts = np.unique([0, *own, *inner, horizon])
-    bounds = [parts, np.array(ends, dtype=np.int64)]
-    flat = np.zeros(parts.size - 1, dtype=np.bool_)
-    if schedule.knots is not None:
-        flat = _are_flat(schedule, parts[:-1], parts[1:], horizon)
-    for first, last, is_flat in zip(parts[:-1].tolist(), parts[1:].tolist(), flat, strict=True):
-        bend = int(inner[inner <= first][-1])
-        single = min(max(first, bend + count), last)
-        bounds.append(np.arange(first, single))
-        if single == last:
-            continue
-        # A stretch ends where the number of stretches up to t is an integer.
-        octaves = np.log2(np.array([single, last]) - bend)
-        number = 0.5 * count * octaves
-        if not is_flat:
-            graded = first - bend + _graded(OUTLINE) * (last - first)
-            graded = np.log2(graded[graded > single - bend])
-            octaves = np.sort(
-                np.concatenate((np.linspace(octaves[0], octaves[1], OUTLINE), graded))
-            )
-            share = (2.0**octaves + bend - first) / (last - first)
-            number = 0.5 * count * octaves
-            number += count * np.arccos(np.clip(1.0 - 2.0 * share, -1.0, 1.0)) / np.pi
-        wanted = np.arange(math.ceil(number[0]), math.ceil(number[-1]), dtype=np.float64)
-        bounds.append(bend + np.rint(2.0 ** np.interp(wanted, number, octaves)).astype(np.int64))
-    bound = np.unique(np.concatenate(bounds))
-    lengths = np.diff(bound)
-    # The mean over n steps by two pairs of them that make it exact for cubics.
-    square = (lengths.astype(np.float64) ** 2 - 1.0) / 12.0
-    odd = 0.5 * ((lengths - 1) % 2)
-    near = np.floor(np.sqrt(square) - odd + EVEN) + odd
-    far = np.minimum(near + 1.0, 0.5 * (lengths - 1))
-    apart = np.where(far > near, far**2 - near**2, 1.0)
-    outer = np.where(far > near, 0.5 * (square - near**2) / apart, 0.0)
-    aside = np.rint(np.stack((near, far)) - odd).astype(np.int64)
-    left = (bound[:-1] + bound[1:] - 1) // 2
-    right = left + (2.0 * odd).astype(np.int64)
-    steps = np.concatenate((left - aside, right + aside))
-    shares = np.tile(np.stack((0.5 - outer, outer)), (2, 1))
-    factors = schedule.at_steps(steps.ravel().astype(np.float64), horizon).reshape(steps.shape)
-    return Stretches(steps, shares, factors, lengths, bool(np.all(lengths == 1)))
-
-
-@functools.lru_cache(maxsize=64)
-def _graded(count: int) -> Array:
-    """Where the stretches of a smooth part end, as shares of it; shorter towards its ends."""
-    return np.asarray(0.5 * (1.0 - np.cos(np.pi * np.arange(1, count) / count)))
-
-
-def _first_steps(fractions: Array, horizon: int) -> Integers:
-    """The first steps t with t / T >= each fraction, whatever the rounding of fraction * T."""
-    steps = np.maximum(np.floor(fractions * horizon).astype(np.int64) - 1, 0)
-    while np.any(early := steps / horizon < fractions):
-        steps += early
-    return steps
-
-
-def _are_flat(
-    schedule: Schedule, firsts: Integers, lasts: Integers, horizon: int
-) -> npt.NDArray[np.bool_]:
-    """Whether the factor is the same all over each of some parts."""
-    inside = firsts + np.multiply.outer(PROBES, lasts - 1 - firsts)
-    factors = schedule.at_steps(inside.ravel(), horizon).reshape(inside.shape)
-    return np.asarray(np.all(factors == factors[0], axis=0))
-
-
-OUTLINE = 256
-"""Points at which the number of stretches up to a step is known; it is linear between them."""
-
-EVEN = 1e-9
-"""Above what is an integer, but for rounding."""
+from nqm_study.model.schedules.stretches import (
+    Stretches,
+    changing,
+    singles,
+    stepped,
+    stretched,
+)
 
 STEPPED = {ROUGH: 256, FAIR: 1024, GOOD: 8192}
 """The longest run that is stepped through, by how good a look has to be."""
@@ -309,7 +149,7 @@ class Runs:
         return self._optimizer.rule(steps, self._rate * factors)
 
     def _rule(self, run: Stretches) -> Rule:
-        """The mean of each stretch for the kernels; the noise is that of the problem's batch."""
+        """The mean of each stretch for the kernels."""
         made = self._update(*run.rows)
 
         def mean(rows: Array) -> Array:
@@ -318,7 +158,7 @@ class Runs:
                 rows = np.einsum("qn,qn...->n...", run.shares, rows)
             return np.ascontiguousarray(rows)
 
-        return Rule(mean(made.drift), mean(made.gain), mean(made.point), np.ones(1))
+        return Rule(mean(made.drift), mean(made.gain), mean(made.point), run.noise)
 
     def _cut(self, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
         """A run in up to ``count`` stretches for each smooth part."""
@@ -492,10 +332,8 @@ class Runs:
         horizons = np.arange(first, last + 1)
         ends = np.cumsum(horizons)
         steps = np.arange(ends[-1]) - np.repeat(ends - horizons, horizons)
-        factors = self._schedule.at_steps(
-            steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
-        )
-        single = Stretches.of_first(steps, factors, np.ones_like(steps), exact=True)
+        where = steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
+        single = singles(steps, self._schedule.at_steps(*where), self._schedule.noise(*where))
         index, work = schedule_kernel.first_horizon(
             self._like, self._rule(single), *self._modes, self._start, self._readout, horizons,
             enough, most_work // self.components**2,

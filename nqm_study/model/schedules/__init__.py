@@ -27,6 +27,18 @@ from nqm_study.model.schedules.base import (
     as_schedule,
     as_steps,
 )
+from nqm_study.model.schedules.batches import (
+    BatchConstant,
+    BatchCoupled,
+    Batched,
+    BatchPieces,
+    BatchRamp,
+    BatchSchedule,
+    BatchScheduleLike,
+    BatchSteps,
+    batch_sizes,
+    batched,
+)
 from nqm_study.model.schedules.decays import Cosine, Exponential, InverseSqrt, Linear, Polynomial
 from nqm_study.model.schedules.stages import (
     OneCycle,
@@ -36,6 +48,14 @@ from nqm_study.model.schedules.stages import (
 )
 
 __all__ = [
+    "BatchConstant",
+    "BatchCoupled",
+    "BatchPieces",
+    "BatchRamp",
+    "BatchSchedule",
+    "BatchScheduleLike",
+    "BatchSteps",
+    "Batched",
     "Constant",
     "Cosine",
     "Custom",
@@ -51,4 +71,6 @@ __all__ = [
     "WarmupStableDecay",
     "as_schedule",
     "as_steps",
+    "batch_sizes",
+    "batched",
 ]
