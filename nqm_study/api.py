@@ -28,7 +28,7 @@ from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.model.schedules import Schedule, ScheduleLike
+from nqm_study.model.schedules import BatchSchedule, Schedule, ScheduleLike
 from nqm_study.optimum.dense_search import MOST_EVALUATIONS
 from nqm_study.optimum.study import Truth, can_be_found, true_optimum
 from nqm_study.optimum.tuned import ShapeFamily, Tuned, optimum, under_shape
@@ -57,6 +57,7 @@ def run_study(
     seed: int = 0,
     storage: BaseStorage | str | Path | None = None,
     schedule: str | type[Schedule] = "constant",
+    batch_schedule: str | type[BatchSchedule] = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
     sampler: str | type[BaseSampler] = "tpe",
     warm_start: bool = True,
@@ -79,6 +80,9 @@ def run_study(
             began, and waits while the other runs it. None keeps it in memory.
         schedule: name of a schedule's configuration: ``constant``, ``cosine``, ``optimal``, ...; or
             a class.
+        batch_schedule: name of a batch schedule's configuration: ``constant``, ``ramp``, ...; or a
+            class. The problem's batch size is the mean of a run. Its hyperparameters have
+            ``batch_`` before their names: ``batch_end``.
         hyperparameters: values, ranges or choices that replace those of the two configurations, as
             these have them: ``{"low": 0.1, "high": 1.0, "scale": "log"}``, ``{"choices": [...]}``;
             and what else they can be given, such as ``beta2_policy``.
@@ -114,6 +118,7 @@ def run_study(
         n_trials=n_trials,
         seed=seed,
         schedule=schedule,
+        batch_schedule=batch_schedule,
         hyperparameters=hyperparameters,
         sampler=sampler,
         warm_start=warm_start,
@@ -148,6 +153,7 @@ def tuned(
     family: str | type[Optimizer],
     *,
     schedule: str | type[Schedule] | ScheduleLike | ShapeFamily = "constant",
+    batch_schedule: str | type[BatchSchedule] = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
     target: float = 0.01,
     max_steps: int = 10**9,
@@ -171,6 +177,7 @@ def tuned(
         family: name of an optimizer's configuration, or a class, as in ``run_study``.
         schedule: multiplies the learning rate: name of a configuration, or a class; or a schedule
             or function whose shape is fixed, or a family of shapes.
+        batch_schedule: name of a batch schedule's configuration, or a class, as in ``run_study``.
         hyperparameters: values or ranges, as in ``run_study``.
         target: expected loss to reach, > 0.
         max_steps: the most steps that count, >= 0.
@@ -192,6 +199,7 @@ def tuned(
         problem,
         family,
         schedule=schedule if isinstance(schedule, (str, type)) else "constant",
+        batch_schedule=batch_schedule,
         hyperparameters=hyperparameters,
         target=min(target, 0.5 * problem.spectrum.initial_risk),
         max_growth=require_growth(max_growth),
@@ -303,6 +311,7 @@ class Benchmark:
         spectrum: Spectrum | None = None,
         target: float = 0.01,
         schedule: str | type[Schedule] = "constant",
+        batch_schedule: str | type[BatchSchedule] = "constant",
         hyperparameters: Mapping[str, Any] | None = None,
         max_growth: float | None = MAX_GROWTH,
     ) -> None:
@@ -320,6 +329,7 @@ class Benchmark:
             "momentum" if family is None else family,  # type: ignore[arg-type]  # refused there
             target=target,
             schedule=schedule,
+            batch_schedule=batch_schedule,
             hyperparameters=hyperparameters,
             warm_start=False,
             max_growth=max_growth,

@@ -335,5 +335,5 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
 
 def _schedule(plan: StudyPlan) -> str:
     """The schedule's name, where it is not the plain one."""
-    name = plan.definition.schedule
+    name = plan.definition.schedule_text
     return "" if name == "constant" else f" {name}"

@@ -11,7 +11,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -22,9 +22,9 @@ from nqm_study.config.schema import SAMPLERS, SETTINGS, given_settings, group_of
 from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
-from nqm_study.model.schedules import Constant, Schedule
+from nqm_study.model.schedules import BatchConstant, BatchSchedule, Constant, Schedule
 from nqm_study.study.definition import Hyperparameter, Range, Searched
-from nqm_study.study.recipes import Recipe, made, piecewise_constant, ratios, set_by_policy
+from nqm_study.study.recipes import BATCH, Recipe, made, piecewise_constant, ratios, set_by_policy
 from nqm_study.study.text import raised
 
 
@@ -104,6 +104,22 @@ def schedule_part(section: Mapping[str, Any]) -> Part:
     return Part(name, recipe, found, settings)
 
 
+def batch_part(section: Mapping[str, Any]) -> Part | None:
+    """The batch schedule of its group; None for the same batch size at every step.
+
+    Raises:
+        ValueError: naming key, value and what is allowed.
+    """
+    name, recipe, given = _opened("batch_schedule", section, _require_batches)
+    settings = _given_settings("batch_schedule", name, recipe, given)
+    if recipe.make is BatchConstant:
+        return None
+    found = _hyperparameters("batch_schedule", recipe, given)
+    _require_all("batch_schedule", recipe, {**found, **settings})
+    _check("batch_schedule", found, lambda values: recipe({**values, **settings}))
+    return Part(name, recipe, found, settings)
+
+
 def sampler_part(section: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe | None]:
     """The sampler of its group: its settings, and how it is made where it is not one of conf/.
 
@@ -149,8 +165,12 @@ def belongs(schedule: Mapping[str, Any], key: str) -> bool:
     return _has(_recipe("schedule", schedule, _require_schedule), key)
 
 
-def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
-    """The hyperparameters of both: a computed schedule takes the learning rate away.
+def trained(
+    optimizer: Part, schedule: Part, batches: Part | None = None
+) -> dict[str, Hyperparameter]:
+    """The hyperparameters of all: a computed schedule takes the learning rate away.
+
+    Those of a batch schedule have ``batch_`` before their names.
 
     Raises:
         ValueError: if a computed schedule cannot be computed for the optimizer, or both have a
@@ -163,7 +183,9 @@ def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
                 raise ValueError(
                     f"schedule.{key}: must have another name, optimizer.{key} has this one"
                 )
-        return {**own, **schedule.hyperparameters}
+        return {**own, **schedule.hyperparameters, **_of_batches(batches)}
+    if batches is not None:
+        raise ValueError(f"batch_schedule={batches.name}: must be constant with schedule={name}")
     if optimizer.recipe.make is not SGD:
         raise ValueError(
             f"schedule={name}: is computed for optimizers of nqm_study.SGD only, and "
@@ -183,6 +205,17 @@ def trained(optimizer: Part, schedule: Part) -> dict[str, Hyperparameter]:
             shown = "{...}" if isinstance(value, Searched) else f"{value:g}"
             raise ValueError(f"optimizer.{key}={shown}: must be 0 with schedule={name}")
     return own
+
+
+def _of_batches(batches: Part | None) -> dict[str, Hyperparameter]:
+    """The hyperparameters of a batch schedule by their names in a study."""
+    own = {} if batches is None else batches.hyperparameters
+    return {
+        f"{BATCH}{name}": replace(v, when={f"{BATCH}{n}": w for n, w in v.when.items()})
+        if isinstance(v, Searched)
+        else v
+        for name, v in own.items()
+    }
 
 
 def code(**recipes: Recipe | None) -> dict[str, str]:
@@ -241,6 +274,13 @@ def _require_schedule(group: str, make: Any) -> None:
         raise ValueError(f"{said}: must be a class of Schedule")
     if inspect.isabstract(make) or not make.has_factors():
         raise ValueError(f"{said}: must have the method factor, or factor_at")
+
+
+def _require_batches(group: str, make: Any) -> None:
+    said = f"{group}.{TARGET}={name_of(make)}"
+    if not isinstance(make, type) or not issubclass(make, BatchSchedule):
+        raise ValueError(f"{said}: must be a class of BatchSchedule")
+    _require_schedule(group, make)
 
 
 def _hyperparameters(

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nqm_study.config.parts import (
+    batch_part,
     belongs,
     code,
     optimizer_part,
@@ -47,7 +48,7 @@ from nqm_study.study.definition import (
     grid_points,
 )
 from nqm_study.study.options import conf_dir
-from nqm_study.study.recipes import Recipes
+from nqm_study.study.recipes import BATCH, Recipes
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.text import raised
 from nqm_study.tracking.settings import Tracking
@@ -118,6 +119,7 @@ def python_plan(
     family: str | type,
     *,
     schedule: str | type = "constant",
+    batch_schedule: str | type = "constant",
     hyperparameters: Mapping[str, Any] | None = None,
     sampler: str | type = "tpe",
     target: float = 0.01,
@@ -130,8 +132,10 @@ def python_plan(
         problem: in place of a configuration's spectrum and batch size.
         family: name of an optimizer's configuration, or a class.
         schedule: name of a schedule's, or a class.
+        batch_schedule: name of a batch schedule's, or a class.
         sampler: name of a sampler's, or a class.
-        hyperparameters: what replaces values of the optimizer's and the schedule's.
+        hyperparameters: what replaces values of the optimizer's and the schedules'; of a batch
+            schedule's each has ``batch_`` before its name.
         target: expected loss to reach.
         named: whether the spectrum has the name that the command line gives it, where it has one.
         **study: what replaces values of the group ``study``.
@@ -141,7 +145,8 @@ def python_plan(
     """
     if not isinstance(problem, NoisyQuadratic):
         raise ValueError(f"problem={problem!r}: must be a NoisyQuadratic")
-    chosen = {"optimizer": family, "schedule": schedule, "sampler": sampler}
+    chosen = {"optimizer": family, "schedule": schedule, "batch_schedule": batch_schedule}
+    chosen |= {"sampler": sampler}
     for group, option in chosen.items():
         if not isinstance(option, type):
             choice("family" if group == "optimizer" else group, option, options(group))
@@ -153,8 +158,10 @@ def python_plan(
     data = {**data, "target": target, "study": {**data["study"], **study}}
     for name, value in (hyperparameters or {}).items():
         # No hyperparameter of a schedule has the name of an optimizer's.
-        group = "schedule" if belongs(data["schedule"], name) else "optimizer"
-        data[group] = {**data[group], name: value}
+        group, key = "schedule" if belongs(data["schedule"], name) else "optimizer", name
+        if name.startswith(BATCH):
+            group, key = "batch_schedule", name.removeprefix(BATCH)
+        data[group] = {**data[group], key: value}
     try:
         config = parsed(data)
     except ValueError as error:
@@ -192,7 +199,7 @@ def _choices(cfg: DictConfig) -> Mapping[str, Any]:
 def with_names(data: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with the names of its options, where it gives none itself."""
     found = dict(data)
-    for group in ("optimizer", "schedule", "spectrum", "sampler"):
+    for group in ("optimizer", "schedule", "batch_schedule", "spectrum", "sampler"):
         section = found.get(group)
         if isinstance(section, Mapping) and section.get("name") is None and choices.get(group):
             found[group] = {**section, "name": str(choices[group]).replace("/", "_")}
@@ -253,12 +260,13 @@ def _plan(
     # Of a range, the low end has the largest beta2.
     lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
     optimizer = optimizer_part(config.optimizer, lowest)
-    schedule = schedule_part(config.schedule)
+    schedule, batches = schedule_part(config.schedule), batch_part(config.batch_schedule)
+    changing = None if batches is None else batches.recipe
     sampler, own = sampler_part(config.sampler)
     study = config.study
     definition = StudyDefinition(
         optimizer=optimizer.name,
-        hyperparameters=trained(optimizer, schedule),
+        hyperparameters=trained(optimizer, schedule, batches),
         spectrum=spectrum,
         spectrum_digest=problem.spectrum.digest,
         schedule=schedule.name,
@@ -273,9 +281,16 @@ def _plan(
         warm_start=study.warm_start,
         enqueued=study.enqueue,
         max_growth=study.max_growth,
-        code=code(optimizer=optimizer.recipe, schedule=schedule.recipe, sampler=own),
+        code=code(
+            optimizer=optimizer.recipe,
+            schedule=schedule.recipe,
+            sampler=own,
+            batch_schedule=changing,
+        ),
+        batch_schedule="" if batches is None else batches.name,
+        batch_settings={} if batches is None else batches.settings,
     )
-    recipes = Recipes(optimizer.recipe, schedule.recipe, own)
+    recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing)
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
 

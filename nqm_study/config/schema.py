@@ -302,6 +302,26 @@ class Decay:
     decay: Literal["linear", "cosine", "sqrt"] = Field(default="linear", description="the way down")
 
 
+@group
+class Batches:
+    """Bounds of batch sizes."""
+
+    min: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="no batch is smaller; null: no bound"
+    )
+    max: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="no batch is larger; null: no bound"
+    )
+    integer: Switch = Field(default=False, description="whether batch sizes are whole numbers")
+
+
+@group
+class Ramp(Batches):
+    """How batches grow, and their bounds."""
+
+    curve: Literal["linear", "geometric"] = Field(default="linear", description="the way up")
+
+
 SAMPLERS: Mapping[str, Any] = {
     "TPESampler": Tpe,
     "GPSampler": Gp,
@@ -320,6 +340,9 @@ SETTINGS: Mapping[str, Any] = {
     "optimal_schedule": Optimal,
     "StepDecay": Drops,
     "WarmupStableDecay": Decay,
+    "BatchRamp": Ramp,
+    "BatchSteps": Batches,
+    "BatchCoupled": Batches,
     "power_law": PowerLaw,
     "load_spectrum": File,
     **SAMPLERS,
@@ -342,6 +365,7 @@ class Configuration:
     problem: dict[str, Any] = Field(description="the kind of loss")
     spectrum: dict[str, Any] = Field(description="its curvatures and noise")
     schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
+    batch_schedule: dict[str, Any] = Field(description="its shape: numbers or ranges")
     sampler: dict[str, Any] = Field(description="what proposes trials")
     storage: Embedded | Postgresql = Field(discriminator="name")
     tracking: Local | Server | Untracked = Field(discriminator="name")
@@ -396,7 +420,7 @@ def _schema(cls: Any) -> Mapping[str, Any]:
 def described() -> str:
     """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
     lines = list(_described("", _schema(Configuration)))
-    for group_ in ("optimizer", "schedule", "spectrum", "sampler"):
+    for group_ in ("optimizer", "schedule", "batch_schedule", "spectrum", "sampler"):
         options: dict[str, list[str]] = {}
         for path in sorted((conf_dir() / group_).glob("*.yaml")):
             target = str(OmegaConf.select(OmegaConf.load(path), "_target_")).rpartition(".")[2]

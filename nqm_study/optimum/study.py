@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import Constant
 from nqm_study.study.definition import Range, Searched, StudyDefinition
 from nqm_study.study.recipes import Recipe, Recipes
 from nqm_study.study.records import Optimum
@@ -45,7 +44,7 @@ def is_exact(recipes: Recipes, definition: StudyDefinition) -> bool:
     """
     free = set(definition.searched) - {"learning_rate"}
     return (
-        recipes.schedule.make is Constant
+        recipes.constant
         and "warmup_fraction" not in definition.hyperparameters
         and "learning_rate" in definition.searched
         and len(free) <= 1

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from nqm_study.study.definition import Hyperparameter, Searched, StudyDefinition
+from nqm_study.study.recipes import BATCH
 from nqm_study.study.records import StudyRecord, TrialRecord
 
 Value = float | str
@@ -179,10 +180,19 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
         "warm_start": _value(definition.warm_start),
         **definition.spectrum_settings,
         **definition.schedule_settings,
+        **_batches(definition),
         **definition.optimizer_settings,
         **absent,
         **{name: _value(value) for name, value in definition.hyperparameters.items()},
     }
+
+
+def _batches(definition: StudyDefinition) -> dict[str, Value]:
+    """What says how batch sizes change, where they do."""
+    if not definition.batch_schedule:
+        return {}
+    settings = {f"{BATCH}{name}": _value(v) for name, v in definition.batch_settings.items()}
+    return {"batch_schedule": definition.batch_schedule, **settings}
 
 
 def effective_rate(hyperparameters: Mapping[str, Any]) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
 from nqm_study.study.options import option_values
+from nqm_study.study.recipes import BATCH
 
 _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""
@@ -58,16 +59,18 @@ def variant(definition: StudyDefinition) -> str:
     the plain ones.
     """
     optimizer, schedule = (_in_file(definition, group) for group in ("optimizer", "schedule"))
-    in_files = {**optimizer, **schedule}
+    batches = _in_file(definition, "batch_schedule")
+    in_files = {**optimizer, **schedule, **{f"{BATCH}{name}": v for name, v in batches.items()}}
     expected = {name for name, value in in_files.items() if isinstance(value, Mapping)}
     usual = {**_USUAL, **{name: v for name, v in in_files.items() if name not in expected}}
     usual.pop(_ALL_NAMED.get(definition.optimizer, ""), None)
     given = {
         **definition.hyperparameters,
         **definition.schedule_settings,
+        **{f"{BATCH}{name}": v for name, v in definition.batch_settings.items()},
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
-    parts = []
+    parts = [f"batch {definition.batch_schedule}"] if definition.batch_schedule else []
     for name, value in given.items():
         if isinstance(value, Searched):
             if optimizer and name in usual and name not in expected:

@@ -40,7 +40,6 @@ from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.small_batch import joined
-from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
 from nqm_study.search.scales import Scales, scales_of
 from nqm_study.study.definition import (
@@ -361,7 +360,7 @@ def _start(
 ) -> dict[str, float]:
     """The rule's values of the hyperparameters that it knows: where the first trial is."""
     given = {name: _one(each) for name, each in definition.hyperparameters.items()}
-    scheduled = recipes.schedule.make is not Constant
+    scheduled = not recipes.constant
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if recipes.optimizer.adaptive:
         return {**first, "weight_decay": 0.0}
@@ -418,7 +417,7 @@ def _coordinate(
         gap = 1.0 - start.get("momentum", 0.0)
         low, high = min(scales.rate * gap, start[name]) / WIDE, start[name] * WIDE
         if linear:
-            alone = recipes.schedule.make is Constant and not given.get("momentum", 0.0)
+            alone = recipes.constant and not given.get("momentum", 0.0)
             cap = _cap(scales, recipes, definition)
             # Heavy ball is stable below 2 (1 + momentum) / x.
             beyond = 2.0 * min(cap, BEYOND * (2.0 / scales.speed))
@@ -472,7 +471,7 @@ def _rate(
     definition: StudyDefinition,
 ) -> Coordinate:
     """The coordinate of SGD's learning rate, where no bound is given."""
-    scheduled = recipes.schedule.make is not Constant
+    scheduled = not recipes.constant
     momentum = _one(definition.hyperparameters.get("momentum", 0.0))
     if not pace.plain and not pace.heavy:
         return _own_rate(scales, start, pace, recipes, definition)
@@ -523,7 +522,7 @@ def _own_rate(
     least, most = min(limits), max(limits)
     if not most * scales.speed > LEAST_GAP:
         raise ValueError(f"optimizer={definition.optimizer}: is unstable at any learning rate")
-    constant = recipes.schedule.make is Constant
+    constant = recipes.constant
     # Where coefficients change each step is taken, and lower rates take ever more of them.
     below = WIDE**2 if pace.constant else WIDE
     return Coordinate(
@@ -548,7 +547,7 @@ def _cap(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> float
     It depends on the preconditioner, so that there is none where the power is searched.
     """
     searched = isinstance(definition.hyperparameters.get("preconditioner_power"), Range)
-    if recipes.schedule.make is Constant or searched:
+    if recipes.constant or searched:
         return math.inf
     return BELOW_LIMIT * 2.0 / scales.speed
 

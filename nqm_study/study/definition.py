@@ -194,6 +194,7 @@ def as_float(number: float) -> float:
 
 _LEFT_OUT = (
     *("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth", "code"),
+    *("batch_schedule", "batch_settings"),
 )
 """The fields that are left out of a definition's JSON values where they are empty or off."""
 
@@ -229,6 +230,10 @@ class StudyDefinition:
             first one on the way to the target; None: any rise counts.
         code: what the users' own optimizer and schedule are known by: the class's name, and its
             version or a digest of its source.
+        batch_schedule: name of the batch schedule's configuration (``ramp``, ...), empty for the
+            same batch size at every step; what of its shape is a number or a range is among the
+            hyperparameters, each with ``batch_`` before its name.
+        batch_settings: what of it can only be given: ``curve``, ``min``, ``max``, ``integer``.
     """
 
     optimizer: str
@@ -248,6 +253,8 @@ class StudyDefinition:
     enqueued: Sequence[Mapping[str, float]] = ()
     max_growth: float | None = None
     code: Mapping[str, str] = field(default_factory=dict)
+    batch_schedule: str = ""
+    batch_settings: Mapping[str, Value] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
@@ -264,7 +271,7 @@ class StudyDefinition:
         return {
             name: value
             for name, value in data.items()
-            if name not in _LEFT_OUT or value not in ({}, [], False, None)
+            if name not in _LEFT_OUT or value not in ({}, [], False, None, "")
         }
 
     @classmethod
@@ -291,6 +298,12 @@ class StudyDefinition:
         """The optimizer's name, with the policy of beta2 where it is not the plain one."""
         policy = self.optimizer_settings.get("beta2_policy")
         return f"{self.optimizer} {policy}" if policy else self.optimizer
+
+    @property
+    def schedule_text(self) -> str:
+        """The schedule's name, with the batch schedule's where batch sizes change."""
+        batches = f", batch {self.batch_schedule}" if self.batch_schedule else ""
+        return f"{self.schedule}{batches}"
 
     @property
     def two_objectives(self) -> bool:
@@ -347,7 +360,8 @@ class StudyDefinition:
     def default_name(self) -> str:
         """A readable stem and the fingerprint: the study's name unless the user gives one."""
         return (
-            f"{self.optimizer}-{self.spectrum}-{self.schedule}-B{self.batch_text}"
+            f"{self.optimizer}-{self.spectrum}-{self.schedule}"
+            f"{'-' * bool(self.batch_schedule)}{self.batch_schedule}-B{self.batch_text}"
             f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
         )
 

@@ -15,7 +15,7 @@ from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import Schedule, as_steps
+from nqm_study.model.schedules import BatchSchedule, Schedule, as_steps, batched
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.schedules.computed.optimal import (
     LONGEST as OPTIMAL_LONGEST,
@@ -24,8 +24,8 @@ from nqm_study.model.schedules.computed.optimal import (
     TooManyPiecesError,
     optimal_schedule,
 )
-from nqm_study.study.definition import BATCH_SIZE, StudyDefinition
-from nqm_study.study.recipes import Recipes, set_by_policy
+from nqm_study.study.definition import BATCH_SIZE, StudyDefinition, Value
+from nqm_study.study.recipes import BATCH, Recipe, Recipes, set_by_policy
 from nqm_study.study.trials import Evaluate, Evaluation
 
 
@@ -110,15 +110,28 @@ def parts_of_run(
     values: Mapping[str, float],
 ) -> tuple[Optimizer, Schedule]:
     """The optimizer and the schedule of a trial, unless the schedule is a computed one."""
-    shape = {**values, **set_by_policy(values, definition.optimizer_settings, problem.batch_size)}
+    shape: dict[str, Value] = dict(values)
+    shape |= set_by_policy(values, definition.optimizer_settings, problem.batch_size)
     own = {n: shape.pop(n) for n in recipes.optimizer.names if n in shape}
-    schedule = recipes.schedule({**shape, **definition.schedule_settings})
+    batches = _batches(recipes.batch_schedule, definition, shape)
+    schedule = as_steps(recipes.schedule({**shape, **definition.schedule_settings}))
     optimizer = recipes.optimizer(own)
     if recipes.optimizer.code and not recipes.optimizer.adaptive:
         rows = optimizer.rows(np.ones(1))
         if any(np.any(np.isnan(each)) for each in (rows.drift, rows.gain, rows.point)):
             raise ValueError(f"{optimizer}: has coefficients that are not numbers")
-    return optimizer, as_steps(schedule)
+    return optimizer, batched(schedule, batches, problem.batch_size)
+
+
+def _batches(
+    recipe: Recipe | None, definition: StudyDefinition, shape: dict[str, Value]
+) -> BatchSchedule | None:
+    """The batch schedule of a trial, whose hyperparameters are taken out of all of them."""
+    if recipe is None:
+        return None
+    own = {name: shape.pop(f"{BATCH}{name}") for name in recipe.names if f"{BATCH}{name}" in shape}
+    made: BatchSchedule = recipe({**own, **definition.batch_settings})
+    return made
 
 
 def _optimal(

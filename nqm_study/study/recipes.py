@@ -83,11 +83,23 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Recipes:
-    """How a study's optimizer and its schedule are made, and its sampler if it is a user's own."""
+    """How a study's optimizer and its schedule are made, and what else is not the plain one.
+
+    Attributes:
+        optimizer, schedule: how they are made.
+        sampler: how it is made, if it is a user's own.
+        batch_schedule: how it is made, if batch sizes change.
+    """
 
     optimizer: Recipe
     schedule: Recipe
     sampler: Recipe | None = None
+    batch_schedule: Recipe | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether rate and batch size are the same at every step, after a warm-up if any."""
+        return self.schedule.make is Constant and self.batch_schedule is None
 
     @property
     def resumes(self) -> str:
@@ -158,6 +170,10 @@ def piecewise_constant(
                 f"{ratio}={given[ratio]:g}: must be less, the rate of its piece is infinite"
             )
     return PiecewiseConstant(factors, warmup_fraction=warmup_fraction)
+
+
+BATCH = "batch_"
+"""Before the name of a batch schedule's hyperparameter among those of a study."""
 
 
 def ratios(pieces: int) -> tuple[str, ...]:

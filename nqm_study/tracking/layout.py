@@ -189,7 +189,7 @@ def title(record: StudyRecord) -> str:
         return record.name
     return (
         f"{definition.optimizer_text} B={_batch_size(definition)} {definition.spectrum} "
-        f"{definition.schedule} target={number(definition.target)} seed={definition.seed}"
+        f"{definition.schedule_text} target={number(definition.target)} seed={definition.seed}"
     )
 
 
@@ -211,7 +211,7 @@ def params(record: StudyRecord) -> dict[str, str]:
         elif name == "sampler":
             said |= {f"sampler.{key}": str(setting) for key, setting in value.items()}
         elif isinstance(value, Mapping):
-            group = name.removesuffix("_settings")
+            group = "batch_schedule" if name == "batch_settings" else name.removesuffix("_settings")
             said |= {f"{group}.{key}": _text(setting) for key, setting in value.items()}
         else:
             said[name] = definition.batch_text if isinstance(value, Range) else _text(value)
@@ -243,7 +243,7 @@ def note(record: StudyRecord) -> str:
         return _frontier_note(record)
     text = (
         f"{_subject(record, 'steps')}, with batch size {_batch_size(definition)} and the schedule "
-        f"{definition.schedule}. {_bounds_text(record)}"
+        f"{definition.schedule_text}. {_bounds_text(record)}"
     )
     if not record.trials:
         return text

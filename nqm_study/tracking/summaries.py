@@ -39,13 +39,14 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
             ("optimizer", definition.optimizer_settings),
             ("spectrum", definition.spectrum_settings),
             ("schedule", definition.schedule_settings),
+            ("batch_schedule", definition.batch_settings),
         )
         for name, value in found.items()
     }
     finish = definition.sampler.get("finish")
     named = definition.optimizer_text
-    if definition.schedule != "constant":
-        named += f" {definition.schedule}"
+    if definition.schedule_text != "constant":
+        named += f" {definition.schedule_text}"
     return Summary(
         key=curve.key,
         name=f"{named} scaling, {curve.spectrum}, target={curve.target:g}",

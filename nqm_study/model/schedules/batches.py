@@ -85,6 +85,11 @@ class BatchSchedule(Schedule):
         if not isinstance(self.integer, bool):
             raise ValueError(f"integer={self.integer!r}: must be true or false")
 
+    @classmethod
+    def has_factors(cls) -> bool:
+        """Whether a class has one of the methods that make it a schedule."""
+        return super().has_factors() or cls.beside is not BatchSchedule.beside
+
     def beside(self, schedule: Schedule) -> Schedule:  # noqa: ARG002 (for others)
         """The factors beside a learning-rate schedule: its own, for most."""
         return self
