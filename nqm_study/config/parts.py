@@ -104,8 +104,8 @@ def schedule_part(section: Mapping[str, Any]) -> Part:
     return Part(name, recipe, found, settings)
 
 
-def batch_part(section: Mapping[str, Any]) -> Part | None:
-    """The batch schedule of its group; None for the same batch size at every step.
+def batch_part(section: Mapping[str, Any], *sizes: float) -> Part | None:
+    """The batch schedule of its group, for some means; None for one batch size at every step.
 
     Raises:
         ValueError: naming key, value and what is allowed.
@@ -116,7 +116,12 @@ def batch_part(section: Mapping[str, Any]) -> Part | None:
         return None
     found = _hyperparameters("batch_schedule", recipe, given)
     _require_all("batch_schedule", recipe, {**found, **settings})
-    _check("batch_schedule", found, lambda values: recipe({**values, **settings}))
+
+    def make(values: dict[str, Any]) -> None:
+        for size in sizes:
+            recipe({**values, **settings}).require(size)
+
+    _check("batch_schedule", found, make)
     return Part(name, recipe, found, settings)
 
 

@@ -260,7 +260,8 @@ def _plan(
     # Of a range, the low end has the largest beta2.
     lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
     optimizer = optimizer_part(config.optimizer, lowest)
-    schedule, batches = schedule_part(config.schedule), batch_part(config.batch_schedule)
+    schedule = schedule_part(config.schedule)
+    batches = batch_part(config.batch_schedule, lowest, problem.batch_size)
     changing = None if batches is None else batches.recipe
     sampler, own = sampler_part(config.sampler)
     study = config.study

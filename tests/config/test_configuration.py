@@ -1,6 +1,7 @@
 """Every file of conf/ composes, says what it is, and becomes typed objects or one clear refusal."""
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -15,8 +16,8 @@ import nqm_study as nqm
 from nqm_study.app.presets import presets_of
 from nqm_study.app.sweep import labels
 from nqm_study.config.hyperparameters import ends
-from nqm_study.config.parts import optimizer_part, schedule_part
-from nqm_study.config.plan import study_plan
+from nqm_study.config.parts import batch_part, optimizer_part, schedule_part
+from nqm_study.config.plan import options, study_plan
 from nqm_study.config.schema import SETTINGS, described
 from nqm_study.config.targets import located
 from nqm_study.report.labels import own_label
@@ -26,7 +27,9 @@ from nqm_study.study.recipes import piecewise_constant
 from nqm_study.study.samplers.optuna_samplers import make_sampler
 
 HALF_LIFE = ("optimizer=adam", "optimizer.beta2_policy=half_life")
-NAMED = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
+NAMED = (
+    *("optimizer", "spectrum", "schedule", "batch_schedule", "sampler", "storage", "tracking"),
+)
 COMPUTED = ("greedy", "optimal")
 GROUPS = (*NAMED, "batch_sizes", "experiment")
 OPTIONS = [
@@ -116,6 +119,54 @@ def test_a_schedules_file_gives_what_its_class_takes(family: str) -> None:
     part = schedule_part(section)
     for values in ends(part.hyperparameters):
         assert isinstance(part.recipe({**values, **part.settings}), nqm.Schedule)
+
+
+@pytest.mark.parametrize("option", options("batch_schedule"))
+def test_a_batch_schedules_file_gives_what_its_class_takes(option: str) -> None:
+    section = section_of("batch_schedule", option)
+    taken = {each.name for each in fields(located("batch_schedule", section))}
+    if option == "constant":
+        assert set(section) == {"name", "_target_"}
+        assert batch_part(section) is None
+        return
+    assert set(section) - {"name", "_target_"} == taken
+    part = batch_part(section, 256.0)
+    assert part is not None
+    for values in ends(part.hyperparameters):
+        assert isinstance(part.recipe({**values, **part.settings}), nqm.BatchSchedule)
+    definition = study_plan(composed(f"batch_schedule={option}")).definition
+    assert own_label(definition) == f"sgd, batch {option}"
+    assert {f"batch_{name}" for name in part.hyperparameters} < definition.hyperparameters.keys()
+    assert f"-constant-{option}-B256" in definition.default_name
+
+
+def test_without_a_batch_schedule_a_definition_is_what_it_was() -> None:
+    definition = study_plan(composed("batch_schedule=constant")).definition
+    assert not {"batch_schedule", "batch_settings"} & definition.to_json().keys()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["=ramp", ".end=0"], "batch_schedule.end=0: must be a finite number greater than 0"),
+        (["=ramp", ".min=300"], "batch_schedule.min=300: must be at most batch_size=256"),
+        (["=ramp", ".curve=steep"], "batch_schedule.curve=steep: must be "),
+        (["=ramp", "+.growth=2"], "batch_schedule.growth=2: ramp has only "),
+        (["=steps", ".stages=1.5"], "batch_schedule.stages=1.5: must be a whole number"),
+        (["=coupled", ".integer=2"], "batch_schedule.integer=2: must be true or false"),
+        (["=ramp", "schedule=optimal"], "batch_schedule=ramp: must be constant with schedule="),
+        (["._target_=nqm_study.Cosine"], "batch_schedule._target_=nqm_study"),
+    ],
+)
+def test_a_wrong_batch_schedule_is_one_line(overrides: list[str], line: str) -> None:
+    given = [
+        each
+        if each.startswith("schedule")
+        else f"{'+' * (each[0] == '+')}batch_schedule{each.lstrip('+')}"
+        for each in overrides
+    ]
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
+        study_plan(composed(*given))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -658,7 +709,7 @@ def test_help_says_what_is_allowed_under_every_key_and_what_it_is() -> None:
     text = described()
     assert "target: expected loss to reach (a finite number greater than 0)" in text
     for group, option in OPTIONS:
-        if group in NAMED and group not in ("optimizer", "schedule"):
+        if group in NAMED and group not in ("optimizer", "schedule", "batch_schedule"):
             for key in set(OmegaConf.load(conf_dir() / group / f"{option}.yaml")) - {
                 "name", "_target_", "defaults",
             }:  # fmt: skip

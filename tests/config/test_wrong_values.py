@@ -20,7 +20,9 @@ from nqm_study.config.plan import options, study_plan
 from nqm_study.study.options import conf_dir
 from nqm_study.study.storage.database import server_url
 
-GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "storage", "tracking")
+GROUPS = (
+    *("optimizer", "spectrum", "schedule", "batch_schedule", "sampler", "storage", "tracking"),
+)
 NEEDED = {
     "file": "spectrum.path={folder}/a.csv",
     "postgresql": "storage.url=postgresql://user:secret@somewhere/studies",
