@@ -78,6 +78,22 @@ class Schedule:
             )
         return factors
 
+    def noise(self, steps: Array, horizon: float | Array) -> Array:
+        """The variance of a gradient's noise at some steps, over what it is at the problem's batch.
+
+        It is batch_size / B_t, with B_t the batch size of step t; one entry where all are 1.
+
+        Args:
+            steps: shape (n,), each in [0, horizon).
+            horizon: steps of the whole run; of each, where the steps are of several runs.
+        """
+        return np.ones(1)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the batch size is the problem's at every step."""
+        return True
+
 
 class Shaped(Schedule, ABC):
     """A schedule that depends on the fraction of the run alone. Calling it gives the factor."""
