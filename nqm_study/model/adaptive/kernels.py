@@ -14,8 +14,8 @@ Moments = tuple[float, float, float, float, float, float]
 Rule = tuple[float, float, float, float, float, float]
 """Learning rate, beta1, beta2, eps, and the natural logarithms of the betas."""
 
-Mode = tuple[float, float, float]
-"""h, c / B and theta_0^2 of one node."""
+Mode = tuple[float, float, float, float]
+"""h of one node, c / B_t as a line in t, by its value at t = 0 and its slope, and theta_0^2."""
 Pull = float | None
 """Learning rate times weight decay; for None, no decay, kernels are compiled without any of it."""
 
@@ -38,14 +38,15 @@ GONE = -40.0
 @compiled
 def adam_run(
     n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
-    pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array, state: Array,
-    target: float,
+    noises: Array, pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array,
+    state: Array, target: float,
 ) -> tuple[int, float, float, int]:  # fmt: skip
     """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V, P and U of each node, shape (6, n), and is advanced in place.
     ``first_step`` is how many steps came before. ``factors`` multiply the learning rate, one for
-    each of the steps to come; an empty array stands for 1.
+    each of the steps to come; an empty array stands for 1. ``noises`` multiply the variance, one
+    for each of the steps or one for all.
 
     Returns:
         steps taken, the smallest and the largest risk seen, 1 if the target was reached.
@@ -58,11 +59,12 @@ def adam_run(
         root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
         correction = -np.expm1(t * np.log(b1)) if b1 > 0.0 else 1.0
         factor = factors[i] if factors.size > 0 else 1.0
+        noise = noises[min(i, noises.size - 1)]
         rate, small = factor * learning_rate * root / correction, eps * root
         risk = 0.0
         for k in range(n):
             h, a, q2, d = curvature[k], state[0, k], state[1, k], state[2, k]
-            q = h * h * a + variance[k]
+            q = h * h * a + noise * variance[k]
             v = b2 * state[3, k] + (1.0 - b2) * q
             # A mode that has neither signal nor noise left has nothing to move: 0 / 0 is 0 there.
             # The bound keeps r^2 finite.
@@ -108,8 +110,8 @@ def _pulled(
 @compiled
 def adam_jump(
     first_step: int, length: int, optimizer: tuple[float, float, float, float],
-    line: tuple[float, float], pull: Pull, curvature: Array, variance: Array, square: Array,
-    state: Array, sizes: Integers, tolerance: float,
+    line: tuple[float, float], noises: tuple[float, float], pull: Pull, curvature: Array,
+    variance: Array, square: Array, state: Array, sizes: Integers, tolerance: float,
 ) -> int:  # fmt: skip
     """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
@@ -119,6 +121,7 @@ def adam_jump(
         optimizer: learning rate, beta1, beta2, eps.
         line: what multiplies the learning rate at the first of the steps, and by how much that
             changes from step to step.
+        noises: what multiplies the variance, likewise; at least 0 at all of the steps.
         pull: where weights decay.
         curvature: h of each node.
         variance: c / B of each node.
@@ -136,9 +139,9 @@ def adam_jump(
     log1 = math.log(b1) if b1 > 0.0 else -np.inf
     log2 = math.log(b2) if b2 > 0.0 else -np.inf
     rule = (learning_rate, b1, b2, eps, log1, log2)
-    done = 0
+    done, origin = 0, noises[0] - noises[1] * first_step
     for k in range(curvature.size):
-        mode = (curvature[k], variance[k], square[k])
+        mode = (curvature[k], origin * variance[k], noises[1] * variance[k], square[k])
         moments = (state[0, k], state[1, k], state[2, k], state[3, k], state[4, k], state[5, k])
         now, left, size = first_step, length, max(sizes[k], SHORTEST)
         rate = _rate(now, rule, mode, moments)
@@ -191,21 +194,26 @@ def adam_jump(
 def _rate(t: int, rule: Rule, mode: Mode, moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
-    h, noise, _ = mode
     root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
     correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
-    v = b2 * moments[3] + (1.0 - b2) * (h * h * moments[0] + noise)
+    v = b2 * moments[3] + (1.0 - b2) * _moment(t, mode, moments[0])
     below = math.sqrt(v) + eps * root
     return learning_rate * root / correction / below if below > 1e-150 else 0.0
+
+
+@compiled_within
+def _moment(t: int, mode: Mode, a: float) -> float:
+    """The second moment of the gradient of the step after t steps."""
+    h, noise, change, _ = mode
+    return h * h * a + (noise + change * t)
 
 
 @compiled_within
 def _trend(t: int, rule: Rule, mode: Mode, moments: Moments, rate: float) -> float:
     """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
-    h, noise, _ = mode
     a, q, d, v, p, u = moments
-    moved = b2 * v + (1.0 - b2) * (h * h * a + noise)
+    moved = b2 * v + (1.0 - b2) * _moment(t, mode, a)
     return _rate(t + 1, rule, mode, (a, q, d, moved, p, u)) - rate
 
 
@@ -216,11 +224,11 @@ def _steps(
 ) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
-    h, noise, square = mode
+    h, _, _, square = mode
     a, q, d, v, p, u = moments
     for i in range(count):
         r = (line[0] + line[1] * i) * rate
-        moment = h * h * a + noise
+        moment = _moment(now + i, mode, a)
         v = b2 * v + (1.0 - b2) * moment
         q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
         f = b1 * d + (1.0 - b1) * h * a
@@ -251,12 +259,16 @@ def _stretch(
     slope = line[1]
     factor = line[0] + 0.5 * (size - 1) * slope
     mean, change, end = rate + 0.5 * (size - 1) * trend, size * trend, rate
-    # Where A follows the schedule, the schedule may change no more than the rate. Where A is close
+    # Where A follows the schedule, its rate and noise may change no more than r. Where A is close
     # behind, it is that of the rate at the end, which the mean of a half is a little off.
     decay = factor * mean * mode[0] * size
     if pull is not None:
         decay += factor * pull * size
-    if abs(slope) * size > tolerance * factor and decay > tolerance:
+    _, noise, rise, _ = mode
+    noise += rise * (now + 0.5 * (size - 1))
+    if decay > tolerance and (
+        abs(slope) * size > tolerance * factor or abs(rise) * size > tolerance * noise
+    ):
         return False, moments, end
     if decay > CLOSE_BEHIND:
         tolerance *= CLOSER
@@ -265,7 +277,9 @@ def _stretch(
         r = max(factor * mean + slope * change * size / 12.0, 0.0)
         turn = (factor * change + slope * size * mean) / 3.0
         shares = (factor, slope * size / 3.0)
-        middle, after = _twice(size // 2, r, turn, rule, pull, shares, mode, moments)
+        middle, after = _twice(now, size // 2, r, turn, rule, pull, shares, mode, moments)
+        if rise != 0.0:
+            middle, after = _on_line(size // 2, rise, rule, middle, after)
         half_way = _rate(now + size // 2, rule, mode, middle)
         end = _rate(now + size, rule, mode, after)
         bend = abs(2.0 * half_way - rate - end)
@@ -280,22 +294,24 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    half: int, r: float, turn: float, rule: Rule, pull: Pull, line: tuple[float, float],
+    now: int, half: int, r: float, turn: float, rule: Rule, pull: Pull, line: tuple[float, float],
     mode: Mode, moments: Moments,
 ) -> tuple[Moments, Moments]:  # fmt: skip
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
     At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
-    and V by an affine map: what T makes of A, D and Q, what the noise adds to them, and the row by
-    which A, D and Q of the start go into V. The map of 2 k steps is that of k steps after itself.
+    and V by an affine map: what T makes of A, D and Q, what noise of variance 1 adds to them, and
+    the row by which A, D and Q of the start go into V. The map of 2 k steps is that of k steps
+    after itself. The halves have as much less and more noise as they have of the rate.
 
     A pull, whose factor is in ``line``, with what the second half has more of it than both have on
     average, makes w = factor pull and leaves theta_0 w / (w + r h) as it is. About that point
     theta and m move by a T that w is part of, and V has a row for P and U too.
     """
     b1, b2 = rule[1], rule[2]
-    h, noise, square = mode
-    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
+    h, noise, rise, square = mode
+    noise, third = noise + rise * (now + half - 0.5), rise * half / 1.5
+    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1)
     uneven, after = abs(turn) > 1e-3 * r, moments
     if pull is not None:
         uneven = uneven or abs(line[1]) > 1e-3 * line[0]
@@ -305,13 +321,12 @@ def _twice(
             rate = max(r - turn if part == 0 else r + turn, 0.0) if uneven else r
             t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
             na, nd, nq = rate * rate * e, -rate * e, e
-            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, 1.0 - b2, b2
             if pull is not None:
                 aside = (line[1] if part == 1 else -line[1]) if uneven else 0.0
                 w = max(line[0] + aside, 0.0) * pull
                 share = w / (w + rate * h) if w > 0.0 else 0.0
                 t0 -= w
-                vn += va * share * share * square
                 vp, vu = 2.0 * va * share, 0.0
             steps = 1
             while True:
@@ -337,23 +352,43 @@ def _twice(
                 t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
                 fade *= fade
                 steps *= 2
+        entering = noise - third if part == 0 else noise + third
         middle = after
         a, q, d, v, p, u = middle
         if pull is not None:
             a, q, d, p, u = _about(share, h, square, a, q, d, p, u)
         a, q, d, v = (
-            max(aa * a + ad * d + aq * q + na, 0.0),
-            qa * a + qd * d + qq * q + nq,
-            da * a + dd * d + dq * q + nd,
-            fade * v + va * a + vd * d + vq * q + vn,
+            max(aa * a + ad * d + aq * q + entering * na, 0.0),
+            qa * a + qd * d + qq * q + entering * nq,
+            da * a + dd * d + dq * q + entering * nd,
+            fade * v + va * a + vd * d + vq * q + entering * vn,
         )
         if pull is not None:
-            v += vp * p + vu * u
+            v += vp * p + vu * u + (1.0 - fade) * h * h * share * share * square
             p, u = t0 * p + t1 * u, t2 * p + t3 * u
             a, q, d, p, u = _about(-share, h, square, a, q, d, p, u)
             a = max(a, 0.0)
         after = (a, q, d, v, p, u)
     return middle, after
+
+
+@compiled_within
+def _on_line(
+    half: int, rise: float, rule: Rule, middle: Moments, after: Moments
+) -> tuple[Moments, Moments]:
+    """The moments of ``_twice`` where V has its noise step by step, on a line that rises.
+
+    A stretch may be longer than V's memory, at whose end two levels of noise would be far off. What
+    V has of noise directly is exact: of 1 it is 1 - b2^k, and of i at step i it is the steps k less
+    (1 - b2^k) / (1 - b2). A level is a third of the change off the middle, a half's mean a quarter.
+    """
+    level = -math.expm1(half * rule[5])
+    line = rise * (half - level / (1.0 - rule[2]) - 0.5 * (half - 1) * level)
+    off = rise * half * level / 6.0
+    a, q, d, v, p, u = after
+    after = (a, q, d, v + (1.0 - level) * (line + off) + line - off, p, u)
+    a, q, d, v, p, u = middle
+    return (a, q, d, v + line + off, p, u), after
 
 
 @compiled_within
@@ -406,7 +441,7 @@ def adam_rest(
 @compiled
 def adam_chains(
     optimizer: tuple[float, float, float], pull: tuple[Array, Array] | None, rates: Array,
-    scales: Array, curvature: Array, deviation: Array, weight: Array, noise: Array,
+    scales: Array, scatters: Array, curvature: Array, deviation: Array, weight: Array, noise: Array,
     places: Integers, share: Array, state: Array, risks: Array,
 ) -> None:  # fmt: skip
     """Take some steps of Adam with every replica of every mode.
@@ -416,6 +451,7 @@ def adam_chains(
         pull: where weights decay, lr wd of each step, and every replica's start.
         rates: lr / (1 - beta1^t) of each step.
         scales: 1 / sqrt(1 - beta2^t) of each step.
+        scatters: what multiplies the deviation at each step.
         curvature: h.
         deviation: sqrt(c / B).
         weight: 1/2 m h.
@@ -432,11 +468,11 @@ def adam_chains(
         k, group = part // groups, part % groups
         theta, m, v = state[0, k, group], state[1, k, group], state[2, k, group]
         shares = share[k, group]
-        h, scatter = curvature[k], deviation[k]
+        h = curvature[k]
         for i in range(rates.size):
             place = places[i] + part * replicas
             drawn = noise[place : place + replicas]
-            rate, scale = rates[i], scales[i]
+            rate, scale, scatter = rates[i], scales[i], deviation[k] * scatters[i]
             total = 0.0
             for r in range(replicas):
                 g = h * theta[r] + scatter * drawn[r]
