@@ -14,10 +14,12 @@ Moments = tuple[float, float, float, float, float, float]
 Rule = tuple[float, float, float, float, float, float]
 """Learning rate, beta1, beta2, eps, and the natural logarithms of the betas."""
 
-Mode = tuple[float, float, float, float]
-"""h of one node, c / B_t as a line in t, by its value at t = 0 and its slope, and theta_0^2."""
+Mode = tuple[float, float, float]
+"""h, c / B and theta_0^2 of one node."""
 Pull = float | None
 """Learning rate times weight decay; for None, no decay, kernels are compiled without any of it."""
+Noises = tuple[float, float] | None
+"""B / B_t after t steps as a line, by its value at t = 0 and its slope; None, likewise, where 1."""
 
 SHORTEST = 16
 """Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
@@ -110,8 +112,8 @@ def _pulled(
 @compiled
 def adam_jump(
     first_step: int, length: int, optimizer: tuple[float, float, float, float],
-    line: tuple[float, float], noises: tuple[float, float], pull: Pull, curvature: Array,
-    variance: Array, square: Array, state: Array, sizes: Integers, tolerance: float,
+    line: tuple[float, float], noises: Noises, pull: Pull, curvature: Array, variance: Array,
+    square: Array, state: Array, sizes: Integers, tolerance: float,
 ) -> int:  # fmt: skip
     """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
@@ -121,7 +123,7 @@ def adam_jump(
         optimizer: learning rate, beta1, beta2, eps.
         line: what multiplies the learning rate at the first of the steps, and by how much that
             changes from step to step.
-        noises: what multiplies the variance, likewise; at least 0 at all of the steps.
+        noises: what multiplies the variance, at least 0 at all of the steps.
         pull: where weights decay.
         curvature: h of each node.
         variance: c / B of each node.
@@ -139,13 +141,13 @@ def adam_jump(
     log1 = math.log(b1) if b1 > 0.0 else -np.inf
     log2 = math.log(b2) if b2 > 0.0 else -np.inf
     rule = (learning_rate, b1, b2, eps, log1, log2)
-    done, origin = 0, noises[0] - noises[1] * first_step
+    done = 0
     for k in range(curvature.size):
-        mode = (curvature[k], origin * variance[k], noises[1] * variance[k], square[k])
+        mode = (curvature[k], variance[k], square[k])
         moments = (state[0, k], state[1, k], state[2, k], state[3, k], state[4, k], state[5, k])
         now, left, size = first_step, length, max(sizes[k], SHORTEST)
-        rate = _rate(now, rule, mode, moments)
-        trend = _trend(now, rule, mode, moments, rate)
+        rate = _rate(now, rule, noises, mode, moments)
+        trend = _trend(now, rule, noises, mode, moments, rate)
         work, counted, sum_a, sum_v, sum_p = 0, 0, 0.0, 0.0, 0.0
         while left > 0 and work < MOST_WORK:
             while size > left:
@@ -155,15 +157,16 @@ def adam_jump(
             if size < SHORTEST:
                 taken = min(left, SHORTEST)
                 moments, end = _steps(
-                    taken, now, (factor, line[1]), rule, pull, mode, moments, rate
+                    taken, now, (factor, line[1]), rule, noises, pull, mode, moments, rate
                 )
                 work += taken
                 size = SHORTEST if abs(end - rate) <= tolerance * rate else SHORTEST // 2
                 trend, rate = (end - rate) / taken, end
             else:
                 accepted, after, end = _stretch(
-                    size, now, (factor, line[1]), rule, pull, mode, moments, rate, trend, tolerance
-                )
+                    size, now, (factor, line[1]), rule, noises, pull, mode, moments, rate, trend,
+                    tolerance,
+                )  # fmt: skip
                 work += 8
                 if accepted:
                     taken, moments = size, after
@@ -191,44 +194,47 @@ def adam_jump(
 
 
 @compiled_within
-def _rate(t: int, rule: Rule, mode: Mode, moments: Moments) -> float:
+def _rate(t: int, rule: Rule, noises: Noises, mode: Mode, moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
     root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
     correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
-    v = b2 * moments[3] + (1.0 - b2) * _moment(t, mode, moments[0])
+    v = b2 * moments[3] + (1.0 - b2) * _moment(t, noises, mode, moments[0])
     below = math.sqrt(v) + eps * root
     return learning_rate * root / correction / below if below > 1e-150 else 0.0
 
 
 @compiled_within
-def _moment(t: int, mode: Mode, a: float) -> float:
+def _moment(t: int, noises: Noises, mode: Mode, a: float) -> float:
     """The second moment of the gradient of the step after t steps."""
-    h, noise, change, _ = mode
-    return h * h * a + (noise + change * t)
+    h, noise, _ = mode
+    if noises is not None:
+        # Rounding could leave the end of a line below zero.
+        noise *= max(noises[0] + noises[1] * t, 0.0)
+    return h * h * a + noise
 
 
 @compiled_within
-def _trend(t: int, rule: Rule, mode: Mode, moments: Moments, rate: float) -> float:
+def _trend(t: int, rule: Rule, noises: Noises, mode: Mode, moments: Moments, rate: float) -> float:
     """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
     a, q, d, v, p, u = moments
-    moved = b2 * v + (1.0 - b2) * _moment(t, mode, a)
-    return _rate(t + 1, rule, mode, (a, q, d, moved, p, u)) - rate
+    moved = b2 * v + (1.0 - b2) * _moment(t, noises, mode, a)
+    return _rate(t + 1, rule, noises, mode, (a, q, d, moved, p, u)) - rate
 
 
 @compiled_within
 def _steps(
-    count: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    count: int, now: int, line: tuple[float, float], rule: Rule, noises: Noises, pull: Pull,
     mode: Mode, moments: Moments, rate: float,
 ) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
-    h, _, _, square = mode
+    h, _, square = mode
     a, q, d, v, p, u = moments
     for i in range(count):
         r = (line[0] + line[1] * i) * rate
-        moment = _moment(now + i, mode, a)
+        moment = _moment(now + i, noises, mode, a)
         v = b2 * v + (1.0 - b2) * moment
         q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
         f = b1 * d + (1.0 - b1) * h * a
@@ -237,13 +243,13 @@ def _steps(
             a, f, p, u = _pulled(step, h, square, a, f, p, u)
         a = max(a - 2.0 * r * f + r * r * q, 0.0)
         d = f - r * q
-        rate = _rate(now + i + 1, rule, mode, (a, q, d, v, p, u))
+        rate = _rate(now + i + 1, rule, noises, mode, (a, q, d, v, p, u))
     return (a, q, d, v, p, u), rate
 
 
 @compiled_within
 def _stretch(
-    size: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    size: int, now: int, line: tuple[float, float], rule: Rule, noises: Noises, pull: Pull,
     mode: Mode, moments: Moments, rate: float, trend: float, tolerance: float,
 ) -> tuple[bool, Moments, float]:  # fmt: skip
     """The moments of one node after a stretch in which its rate hardly changes, if it does not.
@@ -264,12 +270,12 @@ def _stretch(
     decay = factor * mean * mode[0] * size
     if pull is not None:
         decay += factor * pull * size
-    _, noise, rise, _ = mode
-    noise += rise * (now + 0.5 * (size - 1))
-    if decay > tolerance and (
-        abs(slope) * size > tolerance * factor or abs(rise) * size > tolerance * noise
-    ):
+    if abs(slope) * size > tolerance * factor and decay > tolerance:
         return False, moments, end
+    if noises is not None:
+        noise = noises[0] + noises[1] * (now + 0.5 * (size - 1))
+        if abs(noises[1]) * size > tolerance * noise and decay > tolerance:
+            return False, moments, end
     if decay > CLOSE_BEHIND:
         tolerance *= CLOSER
     # The rate that a stretch leads to, put in again, hardly changes any more.
@@ -277,11 +283,11 @@ def _stretch(
         r = max(factor * mean + slope * change * size / 12.0, 0.0)
         turn = (factor * change + slope * size * mean) / 3.0
         shares = (factor, slope * size / 3.0)
-        middle, after = _twice(now, size // 2, r, turn, rule, pull, shares, mode, moments)
-        if rise != 0.0:
-            middle, after = _on_line(size // 2, rise, rule, middle, after)
-        half_way = _rate(now + size // 2, rule, mode, middle)
-        end = _rate(now + size, rule, mode, after)
+        middle, after = _twice(now, size // 2, r, turn, rule, noises, pull, shares, mode, moments)
+        if noises is not None:
+            middle, after = _on_line(size // 2, noises[1] * mode[1], rule, middle, after)
+        half_way = _rate(now + size // 2, rule, noises, mode, middle)
+        end = _rate(now + size, rule, noises, mode, after)
         bend = abs(2.0 * half_way - rate - end)
         if not (abs(end - rate) <= tolerance * rate and bend <= 0.25 * tolerance * rate):
             return False, moments, end
@@ -294,8 +300,8 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    now: int, half: int, r: float, turn: float, rule: Rule, pull: Pull, line: tuple[float, float],
-    mode: Mode, moments: Moments,
+    now: int, half: int, r: float, turn: float, rule: Rule, noises: Noises, pull: Pull,
+    line: tuple[float, float], mode: Mode, moments: Moments,
 ) -> tuple[Moments, Moments]:  # fmt: skip
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
@@ -309,8 +315,7 @@ def _twice(
     theta and m move by a T that w is part of, and V has a row for P and U too.
     """
     b1, b2 = rule[1], rule[2]
-    h, noise, rise, square = mode
-    noise, third = noise + rise * (now + half - 0.5), rise * half / 1.5
+    h, noise, square = mode
     gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1)
     uneven, after = abs(turn) > 1e-3 * r, moments
     if pull is not None:
@@ -352,7 +357,10 @@ def _twice(
                 t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
                 fade *= fade
                 steps *= 2
-        entering = noise - third if part == 0 else noise + third
+        entering = noise
+        if noises is not None:
+            third = half / 1.5 if part == 1 else -half / 1.5
+            entering *= noises[0] + noises[1] * (now + half - 0.5 + third)
         middle = after
         a, q, d, v, p, u = middle
         if pull is not None:

@@ -181,7 +181,7 @@ class Closure:
 
     def jump(self, moments: Moments, length: int) -> None:
         """Advance the moments by steps over which the schedule is smooth and hardly bends."""
-        line = noises = (1.0, 0.0)
+        line, noises = (1.0, 0.0), None
         if self.schedule != Constant():
             # The two nodes that make the mean exact for cubics.
             middle = moments.steps + 0.5 * (length - 1)
@@ -189,7 +189,8 @@ class Closure:
             two = np.array([middle - aside, middle + aside])
             line = _line(self.schedule.at_steps(two, self.horizon), aside, length)
             if not self.schedule.steady:
-                noises = _line(self.schedule.noise(two, self.horizon), aside, length)
+                first, slope = _line(self.schedule.noise(two, self.horizon), aside, length)
+                noises = (first - slope * moments.steps, slope)
         nodes = self.nodes
         work = adam_jump(
             moments.steps, length, self._tuple, line, noises, self._pull, nodes.curvature,
