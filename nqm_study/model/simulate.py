@@ -1,7 +1,7 @@
 """Direct simulation: the updates themselves, on drawn gradients. No moments, no compression.
 
 For each mode, with gradient g = h theta + sqrt(c / B) xi, xi ~ N(0, 1), P = h^-p, step t = 1, 2 ...
-and learning rate lr:
+and learning rate lr and batch size B as the schedule has them at the step:
 
 | optimizer | update |
 |---|---|
@@ -249,7 +249,7 @@ def simulate(
     Args:
         problem: spectrum and batch size.
         optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
-        schedule: multiplies the learning rate, as in ``steps_to_target``.
+        schedule: multiplies the learning rate, as in ``steps_to_target``, and may change the batch.
         n_steps: steps to take, >= 0.
         n_replicas: runs with noise of their own, >= 1.
         seed: seed of a ``numpy.random.SeedSequence``, >= 0.
