@@ -1,7 +1,7 @@
 """Direct simulation: the updates themselves, on drawn gradients. No moments, no compression.
 
 For each mode, with gradient g = h theta + sqrt(c / B) xi, xi ~ N(0, 1), P = h^-p, step t = 1, 2 ...
-and learning rate lr:
+and learning rate lr and batch size B as the schedule has them at the step:
 
 | optimizer | update |
 |---|---|
@@ -249,7 +249,7 @@ def simulate(
     Args:
         problem: spectrum and batch size.
         optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
-        schedule: multiplies the learning rate, as in ``steps_to_target``.
+        schedule: multiplies the learning rate, as in ``steps_to_target``, and may change the batch.
         n_steps: steps to take, >= 0.
         n_replicas: runs with noise of their own, >= 1.
         seed: seed of a ``numpy.random.SeedSequence``, >= 0.
@@ -271,7 +271,9 @@ def simulate(
     threads = os.cpu_count() or 1
     if n_jobs is not None:
         threads = require_integer("n_jobs", n_jobs, least=1)
-    factors = shape.at_steps(np.arange(n_steps, dtype=np.float64), length)
+    steps = np.arange(n_steps, dtype=np.float64)
+    factors = shape.at_steps(steps, length)
+    scatters = None if shape.steady else np.sqrt(shape.noise(steps, length))[:, None]
     starts, weights, keys = _draws(problem, n_replicas, n_steps, seed)
     sums = np.zeros((n_replicas, n_steps + 1, 2))
     # A run may diverge, which its losses tell.
@@ -280,7 +282,7 @@ def simulate(
         sums[:, 0, 0] = np.sum(first + second, axis=(1, 2))
         sums[:, 0, 1] = np.sum((first - second) ** 2, axis=(1, 2))
         updates = _updates(problem, optimizer, optimizer.learning_rate * factors)
-        _run(updates, starts, weights, keys, sums, threads)
+        _run(updates, scatters, starts, weights, keys, sums, threads)
         mean, variance = sums.mean(axis=0).T
         error = np.sqrt(variance / n_replicas) if n_replicas > 1 else np.full(n_steps + 1, np.nan)
         return Simulation(mean, error)
@@ -298,9 +300,18 @@ class _Updates(NamedTuple):
 
 
 def _run(
-    updates: _Updates, starts: Array, weights: Array, keys: Keys, sums: Array, threads: int
+    updates: _Updates,
+    scatters: Array | None,
+    starts: Array,
+    weights: Array,
+    keys: Keys,
+    sums: Array,
+    threads: int,
 ) -> None:
-    """Add up each replica's loss after each step and its variance, a block of modes at a time."""
+    """Add up each replica's loss after each step and its variance, a block of modes at a time.
+
+    The scatters multiply the noise of each step, shape (n_steps, 1).
+    """
     n_replicas, _, n_modes, pairs = starts.shape
     n_steps = sums.shape[1] - 1
     width = max(BLOCK // (2 * pairs), 1)
@@ -325,6 +336,8 @@ def _run(
                 place = (first * n_modes + block.start) * pairs
                 draw(keys[index], place, n_modes * pairs, quantiles, drawn)
                 now = slice(first, first + len(drawn))
+                if scatters is not None:
+                    drawn *= scatters[now]
                 updates.kernel(
                     *updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
                     weight, drawn, state, sums[index, 1:][now],

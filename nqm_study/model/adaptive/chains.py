@@ -215,6 +215,7 @@ def sampled_risks(
     rates = optimizer.learning_rate * factors / (1.0 - optimizer.beta1**t)
     pulls = decay * optimizer.learning_rate * factors
     scales = 1.0 / np.sqrt(1.0 - optimizer.beta2**t)
+    scatters = np.sqrt(schedule.noise(t - 1.0, n_steps)) * np.ones(n_steps)
     decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
     deviation = np.sqrt(noise / problem.batch_size)
     risks = np.empty((n_steps + 1, GROUPS))
@@ -224,8 +225,8 @@ def sampled_risks(
         now = slice(done, min(done + STEPS_AT_ONCE, n_steps))
         after = slice(now.start + 1, now.stop + 1)
         adam_chains(
-            decays, None if first is None else (pulls[now], first), rates[now], scales[now], h,
-            deviation, weight, pool, turns[now], share, state, risks[after],
+            decays, None if first is None else (pulls[now], first), rates[now], scales[now],
+            scatters[now], h, deviation, weight, pool, turns[now], share, state, risks[after],
         )  # fmt: skip
         done = now.stop
         reached = np.flatnonzero(risks[after].mean(axis=1) <= target)

@@ -5,7 +5,8 @@ do not close. Two observations give a closure that agrees with direct simulation
 so its mean serves as its value; but it follows the realised |theta_0|, so the mean is taken given
 theta_0, at the nodes of ``nodes.py``, and the risk is averaged over them.
 
-Per mode and node, with q = h^2 A + c/B (the second moment of the gradient):
+Per mode and node, with q = h^2 A + c/B (the second moment of the gradient; B is the step's own
+batch size, where a schedule changes it):
 
 | symbol | meaning | update |
 |---|---|---|

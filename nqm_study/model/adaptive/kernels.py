@@ -18,6 +18,8 @@ Mode = tuple[float, float, float]
 """h, c / B and theta_0^2 of one node."""
 Pull = float | None
 """Learning rate times weight decay; for None, no decay, kernels are compiled without any of it."""
+Noises = tuple[float, float] | None
+"""B / B_t after t steps as a line, by its value at t = 0 and its slope; None, likewise, where 1."""
 
 SHORTEST = 16
 """Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
@@ -38,14 +40,15 @@ GONE = -40.0
 @compiled
 def adam_run(
     n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
-    pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array, state: Array,
-    target: float,
+    noises: Array, pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array,
+    state: Array, target: float,
 ) -> tuple[int, float, float, int]:  # fmt: skip
     """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
     ``state`` holds A, Q, D, V, P and U of each node, shape (6, n), and is advanced in place.
     ``first_step`` is how many steps came before. ``factors`` multiply the learning rate, one for
-    each of the steps to come; an empty array stands for 1.
+    each of the steps to come; an empty array stands for 1. ``noises`` multiply the variance, one
+    for each of the steps or one for all.
 
     Returns:
         steps taken, the smallest and the largest risk seen, 1 if the target was reached.
@@ -58,11 +61,12 @@ def adam_run(
         root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
         correction = -np.expm1(t * np.log(b1)) if b1 > 0.0 else 1.0
         factor = factors[i] if factors.size > 0 else 1.0
+        noise = noises[min(i, noises.size - 1)]
         rate, small = factor * learning_rate * root / correction, eps * root
         risk = 0.0
         for k in range(n):
             h, a, q2, d = curvature[k], state[0, k], state[1, k], state[2, k]
-            q = h * h * a + variance[k]
+            q = h * h * a + noise * variance[k]
             v = b2 * state[3, k] + (1.0 - b2) * q
             # A mode that has neither signal nor noise left has nothing to move: 0 / 0 is 0 there.
             # The bound keeps r^2 finite.
@@ -108,8 +112,8 @@ def _pulled(
 @compiled
 def adam_jump(
     first_step: int, length: int, optimizer: tuple[float, float, float, float],
-    line: tuple[float, float], pull: Pull, curvature: Array, variance: Array, square: Array,
-    state: Array, sizes: Integers, tolerance: float,
+    line: tuple[float, float], noises: Noises, pull: Pull, curvature: Array, variance: Array,
+    square: Array, state: Array, sizes: Integers, tolerance: float,
 ) -> int:  # fmt: skip
     """Advance the conditional moments of closure.py by ``length`` steps in stretches, node by node.
 
@@ -119,6 +123,7 @@ def adam_jump(
         optimizer: learning rate, beta1, beta2, eps.
         line: what multiplies the learning rate at the first of the steps, and by how much that
             changes from step to step.
+        noises: what multiplies the variance, at least 0 at all of the steps.
         pull: where weights decay.
         curvature: h of each node.
         variance: c / B of each node.
@@ -141,8 +146,8 @@ def adam_jump(
         mode = (curvature[k], variance[k], square[k])
         moments = (state[0, k], state[1, k], state[2, k], state[3, k], state[4, k], state[5, k])
         now, left, size = first_step, length, max(sizes[k], SHORTEST)
-        rate = _rate(now, rule, mode, moments)
-        trend = _trend(now, rule, mode, moments, rate)
+        rate = _rate(now, rule, noises, mode, moments)
+        trend = _trend(now, rule, noises, mode, moments, rate)
         work, counted, sum_a, sum_v, sum_p = 0, 0, 0.0, 0.0, 0.0
         while left > 0 and work < MOST_WORK:
             while size > left:
@@ -152,15 +157,16 @@ def adam_jump(
             if size < SHORTEST:
                 taken = min(left, SHORTEST)
                 moments, end = _steps(
-                    taken, now, (factor, line[1]), rule, pull, mode, moments, rate
+                    taken, now, (factor, line[1]), rule, noises, pull, mode, moments, rate
                 )
                 work += taken
                 size = SHORTEST if abs(end - rate) <= tolerance * rate else SHORTEST // 2
                 trend, rate = (end - rate) / taken, end
             else:
                 accepted, after, end = _stretch(
-                    size, now, (factor, line[1]), rule, pull, mode, moments, rate, trend, tolerance
-                )
+                    size, now, (factor, line[1]), rule, noises, pull, mode, moments, rate, trend,
+                    tolerance,
+                )  # fmt: skip
                 work += 8
                 if accepted:
                     taken, moments = size, after
@@ -188,39 +194,47 @@ def adam_jump(
 
 
 @compiled_within
-def _rate(t: int, rule: Rule, mode: Mode, moments: Moments) -> float:
+def _rate(t: int, rule: Rule, noises: Noises, mode: Mode, moments: Moments) -> float:
     """The rate r of the step after t steps, without the schedule's factor."""
     learning_rate, _, b2, eps, log1, log2 = rule
-    h, noise, _ = mode
     root = math.sqrt(-math.expm1((t + 1) * log2)) if (t + 1) * log2 > GONE else 1.0
     correction = -math.expm1((t + 1) * log1) if (t + 1) * log1 > GONE else 1.0
-    v = b2 * moments[3] + (1.0 - b2) * (h * h * moments[0] + noise)
+    v = b2 * moments[3] + (1.0 - b2) * _moment(t, noises, mode, moments[0])
     below = math.sqrt(v) + eps * root
     return learning_rate * root / correction / below if below > 1e-150 else 0.0
 
 
 @compiled_within
-def _trend(t: int, rule: Rule, mode: Mode, moments: Moments, rate: float) -> float:
+def _moment(t: int, noises: Noises, mode: Mode, a: float) -> float:
+    """The second moment of the gradient of the step after t steps."""
+    h, noise, _ = mode
+    if noises is not None:
+        # Rounding could leave the end of a line below zero.
+        noise *= max(noises[0] + noises[1] * t, 0.0)
+    return h * h * a + noise
+
+
+@compiled_within
+def _trend(t: int, rule: Rule, noises: Noises, mode: Mode, moments: Moments, rate: float) -> float:
     """The change of the rate at the next step, for which only V has to move."""
     b2 = rule[2]
-    h, noise, _ = mode
     a, q, d, v, p, u = moments
-    moved = b2 * v + (1.0 - b2) * (h * h * a + noise)
-    return _rate(t + 1, rule, mode, (a, q, d, moved, p, u)) - rate
+    moved = b2 * v + (1.0 - b2) * _moment(t, noises, mode, a)
+    return _rate(t + 1, rule, noises, mode, (a, q, d, moved, p, u)) - rate
 
 
 @compiled_within
 def _steps(
-    count: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    count: int, now: int, line: tuple[float, float], rule: Rule, noises: Noises, pull: Pull,
     mode: Mode, moments: Moments, rate: float,
 ) -> tuple[Moments, float]:  # fmt: skip
     """The moments of one node after some single steps, and the rate then."""
     b1, b2 = rule[1], rule[2]
-    h, noise, square = mode
+    h, _, square = mode
     a, q, d, v, p, u = moments
     for i in range(count):
         r = (line[0] + line[1] * i) * rate
-        moment = h * h * a + noise
+        moment = _moment(now + i, noises, mode, a)
         v = b2 * v + (1.0 - b2) * moment
         q = b1 * b1 * q + 2.0 * b1 * (1.0 - b1) * h * d + (1.0 - b1) * (1.0 - b1) * moment
         f = b1 * d + (1.0 - b1) * h * a
@@ -229,13 +243,13 @@ def _steps(
             a, f, p, u = _pulled(step, h, square, a, f, p, u)
         a = max(a - 2.0 * r * f + r * r * q, 0.0)
         d = f - r * q
-        rate = _rate(now + i + 1, rule, mode, (a, q, d, v, p, u))
+        rate = _rate(now + i + 1, rule, noises, mode, (a, q, d, v, p, u))
     return (a, q, d, v, p, u), rate
 
 
 @compiled_within
 def _stretch(
-    size: int, now: int, line: tuple[float, float], rule: Rule, pull: Pull,
+    size: int, now: int, line: tuple[float, float], rule: Rule, noises: Noises, pull: Pull,
     mode: Mode, moments: Moments, rate: float, trend: float, tolerance: float,
 ) -> tuple[bool, Moments, float]:  # fmt: skip
     """The moments of one node after a stretch in which its rate hardly changes, if it does not.
@@ -251,13 +265,17 @@ def _stretch(
     slope = line[1]
     factor = line[0] + 0.5 * (size - 1) * slope
     mean, change, end = rate + 0.5 * (size - 1) * trend, size * trend, rate
-    # Where A follows the schedule, the schedule may change no more than the rate. Where A is close
+    # Where A follows the schedule, its rate and noise may change no more than r. Where A is close
     # behind, it is that of the rate at the end, which the mean of a half is a little off.
     decay = factor * mean * mode[0] * size
     if pull is not None:
         decay += factor * pull * size
     if abs(slope) * size > tolerance * factor and decay > tolerance:
         return False, moments, end
+    if noises is not None:
+        noise = noises[0] + noises[1] * (now + 0.5 * (size - 1))
+        if abs(noises[1]) * size > tolerance * noise and decay > tolerance:
+            return False, moments, end
     if decay > CLOSE_BEHIND:
         tolerance *= CLOSER
     # The rate that a stretch leads to, put in again, hardly changes any more.
@@ -265,9 +283,11 @@ def _stretch(
         r = max(factor * mean + slope * change * size / 12.0, 0.0)
         turn = (factor * change + slope * size * mean) / 3.0
         shares = (factor, slope * size / 3.0)
-        middle, after = _twice(size // 2, r, turn, rule, pull, shares, mode, moments)
-        half_way = _rate(now + size // 2, rule, mode, middle)
-        end = _rate(now + size, rule, mode, after)
+        middle, after = _twice(now, size // 2, r, turn, rule, noises, pull, shares, mode, moments)
+        if noises is not None:
+            middle, after = _on_line(size // 2, noises[1] * mode[1], rule, middle, after)
+        half_way = _rate(now + size // 2, rule, noises, mode, middle)
+        end = _rate(now + size, rule, noises, mode, after)
         bend = abs(2.0 * half_way - rate - end)
         if not (abs(end - rate) <= tolerance * rate and bend <= 0.25 * tolerance * rate):
             return False, moments, end
@@ -280,14 +300,15 @@ def _stretch(
 
 @compiled_within
 def _twice(
-    half: int, r: float, turn: float, rule: Rule, pull: Pull, line: tuple[float, float],
-    mode: Mode, moments: Moments,
+    now: int, half: int, r: float, turn: float, rule: Rule, noises: Noises, pull: Pull,
+    line: tuple[float, float], mode: Mode, moments: Moments,
 ) -> tuple[Moments, Moments]:  # fmt: skip
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
 
     At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
-    and V by an affine map: what T makes of A, D and Q, what the noise adds to them, and the row by
-    which A, D and Q of the start go into V. The map of 2 k steps is that of k steps after itself.
+    and V by an affine map: what T makes of A, D and Q, what noise of variance 1 adds to them, and
+    the row by which A, D and Q of the start go into V. The map of 2 k steps is that of k steps
+    after itself. The halves have as much less and more noise as they have of the rate.
 
     A pull, whose factor is in ``line``, with what the second half has more of it than both have on
     average, makes w = factor pull and leaves theta_0 w / (w + r h) as it is. About that point
@@ -295,7 +316,7 @@ def _twice(
     """
     b1, b2 = rule[1], rule[2]
     h, noise, square = mode
-    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1) * noise
+    gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1)
     uneven, after = abs(turn) > 1e-3 * r, moments
     if pull is not None:
         uneven = uneven or abs(line[1]) > 1e-3 * line[0]
@@ -305,13 +326,12 @@ def _twice(
             rate = max(r - turn if part == 0 else r + turn, 0.0) if uneven else r
             t0, t1, t2, t3 = 1.0 - rate * gain * h, -rate * b1, gain * h, b1
             na, nd, nq = rate * rate * e, -rate * e, e
-            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, (1.0 - b2) * noise, b2
+            va, vd, vq, vn, fade = (1.0 - b2) * h * h, 0.0, 0.0, 1.0 - b2, b2
             if pull is not None:
                 aside = (line[1] if part == 1 else -line[1]) if uneven else 0.0
                 w = max(line[0] + aside, 0.0) * pull
                 share = w / (w + rate * h) if w > 0.0 else 0.0
                 t0 -= w
-                vn += va * share * share * square
                 vp, vu = 2.0 * va * share, 0.0
             steps = 1
             while True:
@@ -337,23 +357,46 @@ def _twice(
                 t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
                 fade *= fade
                 steps *= 2
+        entering = noise
+        if noises is not None:
+            third = half / 1.5 if part == 1 else -half / 1.5
+            entering *= noises[0] + noises[1] * (now + half - 0.5 + third)
         middle = after
         a, q, d, v, p, u = middle
         if pull is not None:
             a, q, d, p, u = _about(share, h, square, a, q, d, p, u)
         a, q, d, v = (
-            max(aa * a + ad * d + aq * q + na, 0.0),
-            qa * a + qd * d + qq * q + nq,
-            da * a + dd * d + dq * q + nd,
-            fade * v + va * a + vd * d + vq * q + vn,
+            max(aa * a + ad * d + aq * q + entering * na, 0.0),
+            qa * a + qd * d + qq * q + entering * nq,
+            da * a + dd * d + dq * q + entering * nd,
+            fade * v + va * a + vd * d + vq * q + entering * vn,
         )
         if pull is not None:
-            v += vp * p + vu * u
+            v += vp * p + vu * u + (1.0 - fade) * h * h * share * share * square
             p, u = t0 * p + t1 * u, t2 * p + t3 * u
             a, q, d, p, u = _about(-share, h, square, a, q, d, p, u)
             a = max(a, 0.0)
         after = (a, q, d, v, p, u)
     return middle, after
+
+
+@compiled_within
+def _on_line(
+    half: int, rise: float, rule: Rule, middle: Moments, after: Moments
+) -> tuple[Moments, Moments]:
+    """The moments of ``_twice`` where V has its noise step by step, on a line that rises.
+
+    A stretch may be longer than V's memory, at whose end two levels of noise would be far off. What
+    V has of noise directly is exact: of 1 it is 1 - b2^k, and of i at step i it is the steps k less
+    (1 - b2^k) / (1 - b2). A level is a third of the change off the middle, a half's mean a quarter.
+    """
+    level = -math.expm1(half * rule[5])
+    line = rise * (half - level / (1.0 - rule[2]) - 0.5 * (half - 1) * level)
+    off = rise * half * level / 6.0
+    a, q, d, v, p, u = after
+    after = (a, q, d, v + (1.0 - level) * (line + off) + line - off, p, u)
+    a, q, d, v, p, u = middle
+    return (a, q, d, v + line + off, p, u), after
 
 
 @compiled_within
@@ -406,7 +449,7 @@ def adam_rest(
 @compiled
 def adam_chains(
     optimizer: tuple[float, float, float], pull: tuple[Array, Array] | None, rates: Array,
-    scales: Array, curvature: Array, deviation: Array, weight: Array, noise: Array,
+    scales: Array, scatters: Array, curvature: Array, deviation: Array, weight: Array, noise: Array,
     places: Integers, share: Array, state: Array, risks: Array,
 ) -> None:  # fmt: skip
     """Take some steps of Adam with every replica of every mode.
@@ -416,6 +459,7 @@ def adam_chains(
         pull: where weights decay, lr wd of each step, and every replica's start.
         rates: lr / (1 - beta1^t) of each step.
         scales: 1 / sqrt(1 - beta2^t) of each step.
+        scatters: what multiplies the deviation at each step.
         curvature: h.
         deviation: sqrt(c / B).
         weight: 1/2 m h.
@@ -432,11 +476,11 @@ def adam_chains(
         k, group = part // groups, part % groups
         theta, m, v = state[0, k, group], state[1, k, group], state[2, k, group]
         shares = share[k, group]
-        h, scatter = curvature[k], deviation[k]
+        h = curvature[k]
         for i in range(rates.size):
             place = places[i] + part * replicas
             drawn = noise[place : place + replicas]
-            rate, scale = rates[i], scales[i]
+            rate, scale, scatter = rates[i], scales[i], deviation[k] * scatters[i]
             total = 0.0
             for r in range(replicas):
                 g = h * theta[r] + scatter * drawn[r]

@@ -18,8 +18,8 @@ from nqm_study.model.optimizers import Adam
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import Constant, Schedule
 
-CONSTANT = np.ones(0)
-"""Factors of a constant rate, as the kernel takes them."""
+CONSTANT, STEADY = np.ones(0), np.ones(1)
+"""Factors of a constant rate, and of a constant batch's noise, as the kernel takes them."""
 
 STEPPED = 2048
 """Up to here runs are stepped through."""
@@ -164,13 +164,14 @@ class Closure:
         Returns:
             Whether it was reached, and the smallest risk seen.
         """
-        factors = CONSTANT
+        factors, noises = CONSTANT, STEADY
         if self.schedule != Constant():
             steps = np.arange(moments.steps, moments.steps + count, dtype=np.float64)
             factors = self.schedule.at_steps(steps, self.horizon)
+            noises = self.schedule.noise(steps, self.horizon)
         nodes = self.nodes
         taken, least, highest, reached = adam_run(
-            count, moments.steps, self._tuple, factors, self._pull, nodes.curvature,
+            count, moments.steps, self._tuple, factors, noises, self._pull, nodes.curvature,
             nodes.variance, nodes.second_moment, nodes.weight, moments.values, target,
         )  # fmt: skip
         self.budget.spend(taken * nodes.curvature.size)
@@ -180,18 +181,19 @@ class Closure:
 
     def jump(self, moments: Moments, length: int) -> None:
         """Advance the moments by steps over which the schedule is smooth and hardly bends."""
-        factor, slope = 1.0, 0.0
+        line, noises = (1.0, 0.0), None
         if self.schedule != Constant():
-            # The line through the two nodes that make the mean exact for cubics.
+            # The two nodes that make the mean exact for cubics.
             middle = moments.steps + 0.5 * (length - 1)
             aside = math.sqrt((length * length - 1) / 12.0)
             two = np.array([middle - aside, middle + aside])
-            low, high = self.schedule.at_steps(two, self.horizon).tolist()
-            slope = (high - low) / (2.0 * aside)
-            factor = 0.5 * (low + high) - 0.5 * (length - 1) * slope
+            line = _line(self.schedule.at_steps(two, self.horizon), aside, length)
+            if not self.schedule.steady:
+                first, slope = _line(self.schedule.noise(two, self.horizon), aside, length)
+                noises = (first - slope * moments.steps, slope)
         nodes = self.nodes
         work = adam_jump(
-            moments.steps, length, self._tuple, (factor, slope), self._pull, nodes.curvature,
+            moments.steps, length, self._tuple, line, noises, self._pull, nodes.curvature,
             nodes.variance, nodes.second_moment, moments.values, moments.sizes, CHANGE,
         )  # fmt: skip
         self.budget.spend(STRETCH_WORK * int(work))
@@ -259,7 +261,8 @@ class Closure:
         faded = b2**moments.steps
         growth = -math.log(b2) * faded / (1.0 - faded) if faded > 0.0 else 0.0
         a, v = moments.values[0], np.maximum(moments.values[3], TINY)
-        moment = nodes.curvature**2 * a + nodes.variance
+        noise = self.schedule.noise(np.array([float(moments.steps)]), self.horizon)
+        moment = nodes.curvature**2 * a + noise * nodes.variance
         change = 0.5 * np.abs(growth - (1.0 - b2) * (moment / v - 1.0))
         fitting = np.minimum(FITTING * CHANGE / np.maximum(change, TINY), length)
         if np.all(moments.sizes == SHORTEST):
@@ -301,13 +304,24 @@ class Closure:
         return float(each.learning_rate * each.weight_decay) if each.weight_decay else None
 
 
+def _line(two: Array, aside: float, length: int) -> tuple[float, float]:
+    """The line through two values, as far on each side of a jump's middle: its start and slope.
+
+    Where values change so much that it would leave its side of 0, it is as steep as it may be.
+    """
+    low, high = two.tolist()
+    mean, steepest = 0.5 * (low + high), (low + high) / (length - 1)
+    slope = min(max((high - low) / (2.0 * aside), -steepest), steepest)
+    return mean - 0.5 * (length - 1) * slope, slope
+
+
 LONG = 2**20
-"""A horizon whose last rate is that of all long ones."""
+"""A horizon whose last rate and batch are those of all long ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rest:
-    """The fixed point of the recursion at the rate that the schedule ends with.
+    """The fixed point of the recursion at the rate and the batch that the schedule ends with.
 
     Attributes:
         weight: of each node's A in the risk.
@@ -326,9 +340,10 @@ class Rest:
     @classmethod
     def of(cls, closure: Closure) -> Rest:
         """The rest that long runs of a closure end at."""
-        last = float(closure.schedule.at_steps(np.array([LONG - 1.0]), LONG)[0])
-        nodes = closure.nodes
-        return cls(nodes.weight, *stationary(nodes, closure.optimizer, last), nodes.second_moment)
+        last, nodes = np.array([LONG - 1.0]), closure.nodes
+        factor = float(closure.schedule.at_steps(last, LONG)[0])
+        nodes = replace(nodes, variance=nodes.variance * closure.schedule.noise(last, LONG))
+        return cls(nodes.weight, *stationary(nodes, closure.optimizer, factor), nodes.second_moment)
 
     @property
     def floor(self) -> float:
