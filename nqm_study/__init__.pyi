@@ -63,10 +63,15 @@ from .model.schedules import (
     WarmupStableDecay as WarmupStableDecay,
     batch_sizes as batch_sizes,
 )
+from .model.schedules.computed.batch_sizes import (
+    OptimalBatchSizes as OptimalBatchSizes,
+    optimal_batch_sizes as optimal_batch_sizes,
+)
 from .model.schedules.computed.greedy import (
     GreedySchedule as GreedySchedule,
     greedy_schedule as greedy_schedule,
 )
+from .model.schedules.computed.joint import JointOptimum as JointOptimum
 from .model.schedules.computed.optimal import (
     OptimalSchedule as OptimalSchedule,
     optimal_schedule as optimal_schedule,

@@ -185,12 +185,12 @@ def _fewest(
     """
     while True:
         try:
-            return optimal_schedule(
+            return optimal_schedule(  # type: ignore[call-overload, no-any-return]  # nesterov is a bool
                 problem,
                 target=target,
                 max_steps=min(max_steps, OPTIMAL_LONGEST),
                 pieces=pieces,
-                **options,  # type: ignore[arg-type]  # nesterov is a bool
+                **options,
             )
         except TooManyPiecesError as error:
             pieces = error.steps

@@ -384,6 +384,36 @@ class Runs:
         cheap = self._budget.share if precision <= PRECISE else self._cheap
         return steps <= STEPPED[GOOD] or steps * self.work <= cheap
 
+    def contributions(
+        self, horizon: int, firsts: Integers, count: int | None = None
+    ) -> tuple[float, Array, Array, bool]:
+        """The last risk of a run by its parts, and their mean rates.
+
+        Args:
+            horizon: steps of the run.
+            firsts: the first step of each part of the run, ascending from 0.
+            count: stretches for each smooth part of the schedule; None: every step is one.
+
+        Returns:
+            The signal's part of the risk, what the noise of each part of the run adds to it, the
+            mean rate of each, and whether all this is exact.
+        """
+        if count is None:
+            run = stepped(self._schedule, horizon)
+        else:
+            run = self._cut(horizon, count, firsts[1:].tolist())
+        rule, modes, lengths = self._rule(run), self._modes, run.lengths
+        noise, every = np.empty(lengths.size), np.array([lengths.size])
+        schedule_kernel.noise_contributions(
+            self._like, rule, modes.curvature, modes.first_noise, self._readout,
+            modes.noise_weight, lengths, noise,
+        )  # fmt: skip
+        parts = np.searchsorted(np.cumsum(lengths), firsts, side="right")
+        rates = self._rate * np.einsum("qn,qn,n->n", run.shares, run.factors, lengths)
+        mean = np.add.reduceat(rates, parts) / np.diff(firsts, append=horizon)
+        signal = self._signal(run, rule, every, 0, modes.signal_weight.size)
+        return float(signal[0]), np.add.reduceat(noise, parts), mean, run.exact
+
 
 def _digits(run: Stretches) -> int:
     """The steps and doublings that a run takes."""

@@ -5,7 +5,7 @@ recursion. Of the rule, curvature apart, some few numbers of each stretch are re
 A = drift + gain (point h)^T of each mode is formed here. Arrays are laid out component first, mode
 last. The twin is ``recursion`` in tests/model/moments.py, with rates.
 
-The loops that both kernels have stand in each: calls to shared ones cost a seventh more time.
+The loops that the kernels share stand in each: calls to shared ones cost a seventh more time.
 """
 
 from __future__ import annotations
@@ -214,6 +214,98 @@ def run_noise(  # noqa: PLR0912 (one pass: every layer of calls is compiled once
                         for j in range(len(like)):
                             for m in range(size):
                                 a[i, j, m] = square[i, j, m]
+
+
+@compiled
+def noise_contributions(  # noqa: PLR0912 (one pass: every layer of calls is compiled once more)
+    like: Like, rule: Rule, curvature: Array, first: int, readout: int, weight: Array,
+    lengths: Integers, sums: Array,
+) -> None:  # fmt: skip
+    """Write what each stretch's noise, at a share of 1, adds to the sum of w S after all of them.
+
+    It is the adjoint of ``run_noise``, with its arguments: Y, at first w at the readout, moves
+    backwards as Y <- A^T Y A, and the noise of the step before adds <Y, gain gain^T>. ``sums`` are
+    as many results as stretches.
+    """
+    drift, gain, point = rule.drift, rule.gain, rule.point
+    k = len(like)
+    h = np.empty(BLOCK)
+    both = np.empty((2, k, k, BLOCK))  # Y, and the noise of 2^i steps
+    after = np.empty((k, k, BLOCK))
+    a = np.empty((k, k, BLOCK))
+    for stretch in range(sums.size):
+        sums[stretch] = 0.0
+    for begin in range(0, weight.size, BLOCK):
+        size = min(BLOCK, weight.size - begin)
+        both[0] = 0.0
+        for m in range(size):
+            h[m] = curvature[first + begin + m]
+            both[0, readout, readout, m] = weight[begin + m]
+        for stretch in range(lengths.size - 1, -1, -1):
+            d = min(stretch, len(drift) - 1)
+            g = min(stretch, len(gain) - 1)
+            p = min(stretch, len(point) - 1)
+            left = lengths[stretch]
+            for i in range(len(like)):
+                for j in range(len(like)):
+                    slope = gain[g, i] * point[p, j]
+                    pair = gain[g, i] * gain[g, j]
+                    for m in range(size):
+                        a[i, j, m] = drift[d, i, j] + slope * h[m]
+                        both[1, i, j, m] = pair
+            while left > 0:  # by its binary digits, in any order: powers of one matrix commute
+                if left & 1:
+                    total = 0.0
+                    for i in range(len(like)):
+                        for j in range(len(like)):
+                            for m in range(size):
+                                total += both[0, i, j, m] * both[1, i, j, m]
+                    sums[stretch] += total
+                    for i in range(len(like)):
+                        for j in range(i + 1):
+                            for m in range(size):
+                                entry = 0.0
+                                for b in range(len(like)):
+                                    row = 0.0
+                                    for c in range(len(like)):
+                                        row += a[c, i, m] * both[0, c, b, m]
+                                    entry += row * a[b, j, m]
+                                after[i, j, m] = entry
+                    for i in range(len(like)):
+                        for j in range(i + 1):
+                            for m in range(size):
+                                dead = abs(after[i, j, m]) < DEAD
+                                both[0, i, j, m] = 0.0 if dead else after[i, j, m]
+                                both[0, j, i, m] = both[0, i, j, m]
+                left >>= 1
+                if left > 0:
+                    for i in range(len(like)):
+                        for j in range(i + 1):
+                            for m in range(size):
+                                entry = both[1, i, j, m]
+                                for b in range(len(like)):
+                                    row = 0.0
+                                    for c in range(len(like)):
+                                        row += a[i, c, m] * both[1, c, b, m]
+                                    entry += row * a[j, b, m]
+                                after[i, j, m] = entry
+                    for i in range(len(like)):
+                        for j in range(i + 1):
+                            for m in range(size):
+                                both[1, i, j, m] = after[i, j, m]
+                                both[1, j, i, m] = after[i, j, m]
+                    for i in range(len(like)):
+                        for j in range(len(like)):
+                            for m in range(size):
+                                entry = 0.0
+                                for c in range(len(like)):
+                                    entry += a[i, c, m] * a[c, j, m]
+                                after[i, j, m] = entry
+                    for i in range(len(like)):
+                        for j in range(len(like)):
+                            for m in range(size):
+                                dead = abs(after[i, j, m]) < DEAD
+                                a[i, j, m] = 0.0 if dead else after[i, j, m]
 
 
 @compiled

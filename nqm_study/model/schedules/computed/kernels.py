@@ -112,9 +112,9 @@ def _piece(
 @compiled_within
 def _one_step(
     like: Like, first: int, size: int, drift: Array, gain: Array, point: Array, curvature: Array,
-    rate: float, out: Array,
+    rate: float, share: float, out: Array,
 ) -> None:  # fmt: skip
-    """Write the table of one step at a rate, for the modes of a block."""
+    """Write the table of one step at a rate and a share of the noise, for the modes of a block."""
     for i in range(len(like)):
         b = gain[0, i] + rate * gain[1, i]
         for j in range(len(like)):
@@ -125,8 +125,8 @@ def _one_step(
             for m in range(size):
                 out[0, i, j, m] = base + power * curvature[first + m]
                 out[1, i, j, m] = drift[1, i, j] + slope * curvature[first + m]
-                out[2, i, j, m] = b * other
-                out[3, i, j, m] = change
+                out[2, i, j, m] = share * b * other
+                out[3, i, j, m] = share * change
 
 
 @compiled_within
@@ -223,11 +223,12 @@ def _noise(  # noqa: PLR0912 (loops over components and modes)
 def last_risk(
     like: Like, drift: Array, gain: Array, point: Array, start: Array, readout: int,
     curvature: Array, first_noise: int, signal_weight: Array, noise_weight: Array,
-    lengths: Integers, rates: Array, gradient: Array,
+    lengths: Integers, rates: Array, shares: Array, gradient: Array,
 ) -> float:  # fmt: skip
     """The risk after all pieces; its derivatives by their rates are written to ``gradient``.
 
-    ``drift`` has the shape (2, k, k), ``gain`` (2, k) and ``point`` (k,).
+    ``drift`` has the shape (2, k, k), ``gain`` (2, k) and ``point`` (k,). ``shares`` multiply the
+    variance of the noise in each piece.
     """
     k = len(like)
     pieces = rates.size
@@ -248,7 +249,7 @@ def last_risk(
             for piece in range(pieces):
                 _one_step(
                     like, first_node + first, size, drift, gain, point, curvature, rates[piece],
-                    step,
+                    shares[piece], step,
                 )  # fmt: skip
                 _piece(like, size, noisy, step, lengths[piece], tables[piece], scratch)
             part = weight[first : first + size]

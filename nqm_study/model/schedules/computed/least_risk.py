@@ -1,14 +1,16 @@
-"""The least last risk of a number of steps, over the rates of pieces: see optimal.py."""
+"""The least last risk of a number of steps, over the rates of pieces: see optimal.py, joint.py."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nqm_study.model.linear.modes import Modes
+from nqm_study.model.linear.schedule_kernel import Rule, noise_contributions, run_signal
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.optimizers import SGD
@@ -116,6 +118,33 @@ class Tables(NamedTuple):
             *Modes.of(problem, optimizer, level),
         )  # fmt: skip
 
+    def last_risk(
+        self, lengths: Integers, rates: Array, gradient: Array, shares: Array | None = None
+    ) -> float:
+        """L_T of pieces, with shares of the noise; its derivatives are written to ``gradient``."""
+        shares = np.ones(rates.size) if shares is None else shares
+        return kernels.last_risk(*self, lengths, rates, shares, gradient)
+
+    def contributions(self, lengths: Integers, rates: Array) -> tuple[float, Array]:
+        """The signal's part of L_T, and what the noise of each piece adds to it."""
+        drift = self.drift[0] + np.multiply.outer(rates, self.drift[1])
+        gain = self.gain[0] + np.multiply.outer(rates, self.gain[1])
+        rule = Rule(drift, gain, self.point[None], np.ones(1))
+        signal, noise = np.empty(1), np.empty(rates.size)
+        run_signal(
+            self.like, rule, 0, self.curvature, 0, self.start, self.readout, self.signal_weight,
+            lengths, np.array([rates.size]), signal,
+        )  # fmt: skip
+        noise_contributions(
+            self.like, rule, self.curvature, self.first_noise, self.readout, self.noise_weight,
+            lengths, noise,
+        )  # fmt: skip
+        return float(signal[0]), noise
+
+
+Measure = Callable[[Integers, Array, Array], float]
+"""A function of the lengths and rates of pieces; it writes its derivatives by the rates."""
+
 
 @dataclass(frozen=True, eq=False)
 class Runs:
@@ -131,6 +160,7 @@ class Runs:
         stable: the largest rate to start from.
         most: the most steps that count.
         work: what is left of it, in units of a compiled composition.
+        measure: what is minimised in place of the last risk, with a target of 0.
     """
 
     tables: Tables
@@ -140,6 +170,7 @@ class Runs:
     stable: float
     most: int
     work: Budget = field(default_factory=Budget)
+    measure: Measure | None = None
 
     @property
     def pieces(self) -> int:
@@ -150,12 +181,13 @@ class Runs:
         """L_T and its derivatives by the rates; inf and zeros where it overflows."""
         lengths = np.diff(edges(steps, self.cuts))
         gradient = np.zeros(rates.size)
+        measure = self.measure or self.tables.last_risk
         if steps >= self.cuts[-1]:
-            risk = kernels.last_risk(*self.tables, lengths, rates, gradient)
+            risk = measure(lengths, rates, gradient)
         else:
             own = np.flatnonzero(lengths)
             part = np.zeros(own.size)
-            risk = kernels.last_risk(*self.tables, lengths[own], rates[own], part)
+            risk = measure(lengths[own], rates[own], part)
             gradient[own] = part
         self.work.spend(self.cost(steps))
         if math.isfinite(risk) and np.all(np.isfinite(gradient)):

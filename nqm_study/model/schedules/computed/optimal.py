@@ -48,6 +48,7 @@ import csv
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -59,6 +60,8 @@ from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant
+from nqm_study.model.schedules.computed.batch_sizes import Demand
+from nqm_study.model.schedules.computed.joint import JointOptimum, joint_optimum
 from nqm_study.model.schedules.computed.least_risk import Runs, Tables, edges, equal
 from nqm_study.model.schedules.computed.pieces import (
     WORK,
@@ -169,6 +172,19 @@ class TooManyPiecesError(ValueError):
         self.steps = steps
 
 
+@overload
+def optimal_schedule(
+    problem: NoisyQuadratic, *, target: float = ..., pieces: int | None = ...,
+    momentum: float = ..., max_learning_rate: float | None = ..., nesterov: bool = ...,
+    preconditioner_power: float = ..., ema_decay: float = ..., max_steps: int = ...,
+) -> OptimalSchedule: ...  # fmt: skip
+@overload
+def optimal_schedule(
+    problem: NoisyQuadratic, *, target: float = ..., pieces: int = ..., momentum: float = ...,
+    max_learning_rate: float | None = ..., nesterov: bool = ..., preconditioner_power: float = ...,
+    ema_decay: float = ..., steps: int, batch_sizes: Literal["optimal", "constant"],
+    min_batch_size: float | None = ..., max_batch_size: float | None = ...,
+) -> JointOptimum: ...  # fmt: skip
 def optimal_schedule(
     problem: NoisyQuadratic,
     *,
@@ -180,8 +196,16 @@ def optimal_schedule(
     preconditioner_power: float = 0.0,
     ema_decay: float = 0.0,
     max_steps: int = 10**9,
-) -> OptimalSchedule:
+    steps: int | None = None,
+    batch_sizes: Literal["optimal", "constant"] | None = None,
+    min_batch_size: float | None = None,
+    max_batch_size: float | None = None,
+) -> OptimalSchedule | JointOptimum:
     """The fewest steps to a target over all schedules of some equal pieces, and their rates.
+
+    With ``steps`` and ``batch_sizes`` it is the fewest examples instead, of runs of so many steps,
+    over learning rates and batch sizes together (``joint.py``); with ``"constant"`` batch sizes one
+    batch size serves the whole run. The problem's own does not matter then, nor does max_steps.
 
     Rates are constant within a piece, and anything from 0 to the largest. Momentum and the rest
     are as in ``SGD``, and held fixed. With momentum or averaging it is the best found, no worse
@@ -201,6 +225,13 @@ def optimal_schedule(
             of the largest curvature h that counts, 2 (1 + mu) / h^(1 - p), with Nesterov's momentum
             2 (1 + mu) / (1 + 2 mu) / h^(1 - p).
         max_steps: the most steps that count.
+        steps: the length of the run, at least the pieces; together with batch_sizes.
+        batch_sizes: ``"optimal"``, each piece its own, or ``"constant"``.
+        min_batch_size: the smallest allowed, in examples, > 0. None: there is no bound.
+        max_batch_size: the largest.
+
+    Returns:
+        A ``JointOptimum`` where batch_sizes is given, else an ``OptimalSchedule``.
 
     Raises:
         TooManyPiecesError: a ValueError, if the steps needed are fewer than the pieces.
@@ -222,6 +253,16 @@ def optimal_schedule(
     largest = stable
     if max_learning_rate is not None:
         largest = require_number("max_learning_rate", max_learning_rate, above=0.0)
+    given = {
+        "steps": steps,
+        "batch_sizes": batch_sizes,
+        "min_batch_size": min_batch_size,
+        "max_batch_size": max_batch_size,
+    }
+    if any(value is not None for value in given.values()):
+        demand = _demand(problem, target, pieces, **given)
+        with _blas().limit(limits=1, user_api="blas"):
+            return joint_optimum(problem, optimizer, demand, largest, min(largest, stable))
 
     tables = functools.cache(functools.partial(Tables.of, problem, optimizer))
 
@@ -252,6 +293,39 @@ def optimal_schedule(
         error=found.error,
         pieces=int(found.cuts[-1]),
         gap=gap if pieces is None else None,
+    )
+
+
+def _demand(
+    problem: NoisyQuadratic,
+    target: float,
+    pieces: int | None,
+    steps: object,
+    batch_sizes: object,
+    min_batch_size: object,
+    max_batch_size: object,
+) -> Demand:
+    """What is asked of a joint optimum.
+
+    Raises:
+        ValueError: naming an argument that is outside its range, or missing.
+    """
+    if batch_sizes not in ("optimal", "constant"):
+        raise ValueError(
+            f"batch_sizes={batch_sizes!r}: must be 'optimal' or 'constant', with steps and bounds "
+            "of batch sizes"
+        )
+    if steps is None:
+        raise ValueError(f"steps=None: must be an integer with batch_sizes={batch_sizes!r}")
+    if pieces is None:
+        raise ValueError(f"pieces=None: must be an integer with batch_sizes={batch_sizes!r}")
+    length = require_integer("steps", steps, least=1, most=LONGEST)
+    pieces = require_integer("pieces", pieces, least=1, most=length)
+    if problem.spectrum.noise_share == 0.0:
+        raise ValueError("problem: must have gradient noise, or any batch size will do")
+    lengths = np.diff(edges(length, equal(pieces)))
+    return Demand.of(
+        target, lengths, min_batch_size, max_batch_size, alike=batch_sizes == "constant"
     )
 
 

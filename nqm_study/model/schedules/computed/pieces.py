@@ -165,7 +165,7 @@ def proved(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
         below, found = enclosed(runs, start)
         if below.steps == 0:
             return below, found
-        best = _best_of_starts(
+        best = best_of_starts(
             runs, below.steps, (0.5 * below.rates, lifted(below.rates), found.rates)
         )
         if best.risk < below.risk * (1.0 - TOLERANCE):
@@ -180,7 +180,7 @@ def proved(runs: Runs, start: Minimum) -> tuple[Minimum, Minimum]:
         start = below
 
 
-def _best_of_starts(runs: Runs, steps: int, others: tuple[Array, ...]) -> Minimum:
+def best_of_starts(runs: Runs, steps: int, others: tuple[Array, ...]) -> Minimum:
     """The least risk that is found from all starts, and some others."""
     rivals = (*runs.starts(steps), *others)
     rough = sorted((runs.minimise(steps, rates, ROUGH) for rates in rivals), key=by_risk)
@@ -197,7 +197,7 @@ def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
     if below.steps > SHORT:
         return None
     for steps in range(1, below.steps):
-        found = _best_of_starts(runs, steps, (below.rates,))
+        found = best_of_starts(runs, steps, (below.rates,))
         if found.risk <= runs.target:
             return found
     return None
