@@ -46,6 +46,7 @@ from .model.problems.spectrum import Spectrum as Spectrum
 from .model.schedules import (
     BatchConstant as BatchConstant,
     BatchCoupled as BatchCoupled,
+    BatchOptimal as BatchOptimal,
     BatchPieces as BatchPieces,
     BatchRamp as BatchRamp,
     BatchSchedule as BatchSchedule,

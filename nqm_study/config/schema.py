@@ -343,6 +343,7 @@ SETTINGS: Mapping[str, Any] = {
     "BatchRamp": Ramp,
     "BatchSteps": Batches,
     "BatchCoupled": Batches,
+    "BatchOptimal": Batches,
     "power_law": PowerLaw,
     "load_spectrum": File,
     **SAMPLERS,

@@ -16,6 +16,7 @@ from nqm_study.model.optimizers import Adam, LinearOptimizer, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import (
+    BatchOptimal,
     BatchScheduleLike,
     Constant,
     Schedule,
@@ -258,4 +259,15 @@ def require_run(
         if not isinstance(value, kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
-    return batched(as_schedule(schedule), batch_schedule, problem.batch_size)  # type: ignore[attr-defined]  # checked above
+    rates, size = as_schedule(schedule), problem.batch_size  # type: ignore[attr-defined]  # checked above
+    if not isinstance(batch_schedule, BatchOptimal):
+        return batched(rates, batch_schedule, size)
+    if not isinstance(optimizer, LinearOptimizer):
+        raise ValueError(
+            f"batch_schedule={batch_schedule!r}: must be another one with Adam, whose noise is not "
+            "additive"
+        )
+    from nqm_study.model.linear.best_batches import BestBatches
+
+    best = BestBatches(problem, optimizer, rates)  # type: ignore[arg-type]  # checked above
+    return batched(rates, batch_schedule, size, best)

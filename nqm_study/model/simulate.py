@@ -43,7 +43,7 @@ from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.optimizers import LinearOptimizer, Optimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import ScheduleLike
+from nqm_study.model.schedules import BatchScheduleLike, ScheduleLike
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
@@ -235,6 +235,7 @@ def simulate(
     seed: int = 0,
     horizon: int | None = None,
     n_jobs: int | None = None,
+    batch_schedule: BatchScheduleLike | None = None,
 ) -> Simulation:
     """Run the optimizer on drawn gradients, in several replicas side by side.
 
@@ -249,7 +250,7 @@ def simulate(
     Args:
         problem: spectrum and batch size.
         optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
-        schedule: multiplies the learning rate, as in ``steps_to_target``, and may change the batch.
+        schedule: multiplies the learning rate, as in ``steps_to_target``.
         n_steps: steps to take, >= 0.
         n_replicas: runs with noise of their own, >= 1.
         seed: seed of a ``numpy.random.SeedSequence``, >= 0.
@@ -257,11 +258,12 @@ def simulate(
             given.
         n_jobs: threads that the replicas are shared by, >= 1; as many as there are processors where
             not given. The result does not depend on it.
+        batch_schedule: as in ``steps_to_target``.
 
     Raises:
         ValueError: if a value is outside its range or of the wrong kind.
     """
-    shape = require_run(problem, optimizer, schedule)
+    shape = require_run(problem, optimizer, schedule, batch_schedule)
     require_integer("n_steps", n_steps, least=0)
     require_integer("n_replicas", n_replicas, least=1)
     require_integer("seed", seed, least=0)

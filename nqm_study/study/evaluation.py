@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from nqm_study.model.crossing import risk_curve, steps_to_target
+from nqm_study.model.crossing import require_run, risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import BatchSchedule, Schedule, as_steps, batched
+from nqm_study.model.schedules import BatchSchedule, Schedule, as_steps
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.schedules.computed.optimal import (
     LONGEST as OPTIMAL_LONGEST,
@@ -120,7 +120,7 @@ def parts_of_run(
         rows = optimizer.rows(np.ones(1))
         if any(np.any(np.isnan(each)) for each in (rows.drift, rows.gain, rows.point)):
             raise ValueError(f"{optimizer}: has coefficients that are not numbers")
-    return optimizer, batched(schedule, batches, problem.batch_size)
+    return optimizer, require_run(problem, optimizer, schedule, batches)
 
 
 def _batches(

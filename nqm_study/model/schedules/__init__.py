@@ -31,6 +31,7 @@ from nqm_study.model.schedules.batches import (
     BatchConstant,
     BatchCoupled,
     Batched,
+    BatchOptimal,
     BatchPieces,
     BatchRamp,
     BatchSchedule,
@@ -50,6 +51,7 @@ from nqm_study.model.schedules.stages import (
 __all__ = [
     "BatchConstant",
     "BatchCoupled",
+    "BatchOptimal",
     "BatchPieces",
     "BatchRamp",
     "BatchSchedule",

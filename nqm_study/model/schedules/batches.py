@@ -257,6 +257,21 @@ class BatchCoupled(BatchSchedule):
 
 
 @dataclass(frozen=True)
+class BatchOptimal(BatchSchedule):
+    """The batch sizes that bring the last risk lowest beside the rates, at the mean of the run.
+
+    They are in proportion to sqrt(N_t), with N_t what the noise of step t adds to the last risk at
+    a batch size of 1, and depend on the spectrum, the optimizer and its rates. Only of linear
+    optimizers, whose noise is additive.
+    """
+
+    @classmethod
+    def has_factors(cls) -> bool:
+        """It has: those of the run that it is beside."""
+        return True
+
+
+@dataclass(frozen=True)
 class _Coupled(Schedule):
     """The factors of ``BatchCoupled`` beside a schedule."""
 
@@ -331,11 +346,13 @@ class Batched(Schedule):
         schedule: gives the rates.
         batches: gives the batch sizes.
         batch_size: the problem's.
+        given: the factors of the batch size; None: those that the batch schedule has.
     """
 
     schedule: Schedule
     batches: BatchSchedule
     batch_size: float
+    given: Schedule | None = None
 
     @property
     def needs_horizon(self) -> bool:
@@ -350,7 +367,7 @@ class Batched(Schedule):
     @functools.cached_property
     def shape(self) -> Schedule:
         """The batch sizes before they are scaled."""
-        return self.batches.beside(self.schedule)
+        return self.given or self.batches.beside(self.schedule)
 
     @functools.cached_property
     def knots(self) -> tuple[float, ...] | None:
@@ -438,7 +455,9 @@ class Batched(Schedule):
         return {}
 
 
-def batched(schedule: Schedule, batches: object, batch_size: float) -> Schedule:
+def batched(
+    schedule: Schedule, batches: object, batch_size: float, given: Schedule | None = None
+) -> Schedule:
     """A learning-rate schedule together with a batch schedule, if that is not the constant one.
 
     Args:
@@ -446,6 +465,7 @@ def batched(schedule: Schedule, batches: object, batch_size: float) -> Schedule:
         batches: a ``BatchSchedule``, a function from the fraction of the run to the batch size, or
             None for the problem's batch size at every step.
         batch_size: the problem's, the mean of the run.
+        given: the factors of a ``BatchOptimal``.
 
     Raises:
         ValueError: if it is none of these, or its bounds exclude the mean.
@@ -460,7 +480,7 @@ def batched(schedule: Schedule, batches: object, batch_size: float) -> Schedule:
             "function from the fraction of the run to the batch size"
         )
     batches.require(batch_size)
-    return Batched(schedule, batches, batch_size)
+    return Batched(schedule, batches, batch_size, given)
 
 
 def batch_sizes(
