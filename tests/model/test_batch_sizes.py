@@ -359,7 +359,20 @@ def test_values_out_of_range_are_refused(keywords, message):
     assert "\n" not in str(refusal.value)
 
 
+@dataclasses.dataclass(frozen=True)
+class Implicit(nqm.LinearOptimizer):
+    """theta' = theta - lr (h theta' + e): its matrix needs the curvature."""
+
+    learning_rate: float
+
+    def transition(self, curvature, step=0):  # noqa: ARG002 (as the base class has it)
+        keep, one = 1.0 / (1.0 + self.learning_rate * curvature), np.ones(1)
+        return nqm.Transition(keep[None, None], -self.learning_rate * keep[None], one, one)
+
+
 def test_what_has_no_additive_noise_or_no_rule_is_refused():
+    with pytest.raises(ValueError, match="must have update"):
+        nqm.optimal_batch_sizes(PAPER, Implicit(1.0), steps=100)
     with pytest.raises(ValueError, match="Adam's noise is not additive"):
         nqm.optimal_batch_sizes(PAPER, nqm.Adam(1e-3), steps=100)
     with pytest.raises(ValueError, match="problem=3: must be NoisyQuadratic"):

@@ -32,7 +32,6 @@ from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.schedules import PiecewiseConstant
 from nqm_study.model.schedules.computed.batch_sizes import Demand, Parts
 from nqm_study.model.schedules.computed.least_risk import (
-    FULL,
     Measure,
     Minimum,
     Runs,
@@ -40,10 +39,7 @@ from nqm_study.model.schedules.computed.least_risk import (
     by_risk,
     equal,
 )
-from nqm_study.model.schedules.computed.pieces import best_of_starts
-
-REACH = FULL._replace(enough=True)
-"""A descent that ends where the target is reached."""
+from nqm_study.model.schedules.computed.pieces import REACH, best_of_starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +57,8 @@ class JointOptimum:
         risk: the last risk: the target, or below it where all batch sizes are at min_batch_size.
         residual: the largest violation of the conditions of a minimum: |d ln E / d ln r| of the
             rates inside the bounds, positive d ln E / d ln r of those at the largest, and that of
-            the batch sizes, relative.
+            the batch sizes, relative. Where hardly any rates are enough, S being next to C, E is so
+            steep that rounding leaves up to 1e-4.
         error: relative error of the risk by the compression of the spectrum.
     """
 
@@ -202,6 +199,8 @@ class _Search:
             reach = self.runs(level, self.demand.target, signal)
             ends = [reach.minimise(self.steps, rates, REACH) for rates in reach.starts(self.steps)]
             near = min(ends, key=by_risk)
-            met = [each for each in ends if each.risk < self.demand.target]
+            if near.risk >= reach.target:
+                near = reach.minimise(self.steps, near.rates)
+            met = [each for each in (*ends, near) if each.risk < reach.target]
         found = best_of_starts(runs, self.steps, tuple(each.rates for each in met))
         return found if found.risk < math.inf else near._replace(risk=math.inf)
