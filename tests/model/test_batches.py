@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,60 @@ def test_long_runs_end_where_stepping_through_them_does(name: str, optimizer: st
     assert curve[0] == pytest.approx(last, rel=2e-6)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("steps", [50, 6000])
+def test_the_best_batches_of_a_mean_are_those_of_the_fewest_examples(
+    optimizer: str, steps: int
+) -> None:
+    made = OPTIMIZERS[optimizer](0.9)
+    schedule = nqm.Linear(0.05, warmup_fraction=0.1)
+    problem = nqm.NoisyQuadratic(SMALL, 4.0)
+    given = {"steps": [steps], "horizon": steps, "batch_schedule": nqm.BatchOptimal()}
+    ends_at = nqm.risk_curve(problem, made, schedule, **given)[0]
+    best = nqm.optimal_batch_sizes(problem, made, schedule, target=ends_at, steps=steps)
+    assert best.mean_batch_size == pytest.approx(4.0, rel=1e-6 if steps < 2000 else 1e-5)
+    sizes = nqm.risk_curve(problem, made, schedule, steps=[steps], horizon=steps)
+    assert ends_at < sizes[0]
+    found = nqm.steps_to_target(
+        problem, made, schedule, target=ends_at, batch_schedule=nqm.BatchOptimal()
+    )
+    assert found.steps == pytest.approx(steps, rel=1e-3)
+
+
+def test_the_best_batches_stay_within_their_bounds_and_beat_every_ramp() -> None:
+    problem = nqm.NoisyQuadratic(SMALL, 8.0)
+    run = {"steps": [400], "horizon": 400}
+    made, schedule = nqm.HeavyBall(0.3, 0.5), nqm.Cosine(0.2)
+
+    def end(batches: Any) -> float:
+        return nqm.risk_curve(problem, made, schedule, **run, batch_schedule=batches)[0]
+
+    best, bounded = end(nqm.BatchOptimal()), end(nqm.BatchOptimal(min=6.0, max=12.0))
+    assert best < bounded < end(None)
+    rng = np.random.default_rng(0)
+    for ramp in RAMPS.values():
+        for _ in range(5):
+            assert best <= end(replace(ramp(rng), integer=False))
+    for _ in range(20):
+        inside = nqm.BatchPieces(tuple(rng.uniform(1.0, 2.0, 7)), min=3.0, max=9.0)
+        assert bounded <= end(inside)
+
+
+def test_simulated_runs_of_a_ramp_agree_with_its_risks() -> None:
+    problem = nqm.NoisyQuadratic(SMALL, 4.0)
+    for made in (nqm.HeavyBall(0.2, 0.6), nqm.Adam(0.02)):
+        for batches in (
+            nqm.BatchRamp(end=50.0, power=2.0),
+            nqm.BatchSteps(),
+            lambda u: 1.0 + 9.0 * u,
+        ):
+            given = {"schedule": nqm.Cosine(0.1), "batch_schedule": batches}
+            seen = nqm.simulate(problem, made, n_steps=150, n_replicas=64, seed=1, **given)
+            risks = nqm.risk_curve(problem, made, steps=[50, 149, 150], horizon=150, **given)
+            off = (seen.mean[[50, 149, 150]] - risks) / seen.standard_error[[50, 149, 150]]
+            assert np.all(np.abs(off) < 4.0)
+
+
 def test_equal_batches_are_the_batch_size() -> None:
     problem = nqm.NoisyQuadratic(SMALL, 8.0)
     plain = nqm.steps_to_target(problem, nqm.SGD(0.5), nqm.Cosine(), target=0.1)
@@ -171,10 +225,14 @@ def test_what_is_no_batch_schedule_is_refused_in_one_line() -> None:
     refused("min=3: must be at most max=2", lambda: nqm.BatchRamp(min=3.0, max=2.0))
     refused("end=0: must be a finite number greater than 0", lambda: nqm.BatchRamp(end=0.0))
     refused("curve='cubic': must be one of linear", lambda: nqm.BatchRamp(curve="cubic"))  # type: ignore[arg-type]
+    refused("factors=(): must have at least one", lambda: nqm.BatchPieces(()))
     refused("stages=0: must be an integer of at least 1", lambda: nqm.BatchSteps(stages=0))
     refused("stages=5000: must be fewer", lambda: nqm.BatchSteps(stages=5000))
     refused("integer='no': must be true or false", lambda: nqm.BatchRamp(integer="no"))  # type: ignore[arg-type]
     refused("factors[1]=0: must be a finite number greater", lambda: nqm.BatchPieces((1.0, 0.0)))
+    line = r"^batch_schedule=BatchOptimal\(.*\): must be another one with Adam"
+    with pytest.raises(ValueError, match=line):
+        nqm.steps_to_target(problem, nqm.Adam(0.01), batch_schedule=nqm.BatchOptimal())
     for size, said in ((0, "0"), (-3.0, "-3"), (None, "None"), (np.inf, "inf")):
         line = f"batch_schedule(0)={said}: must be a finite number greater than 0"
         refused(line, lambda size=size: lambda _: size)

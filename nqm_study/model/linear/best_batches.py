@@ -1,11 +1,11 @@
 """The batch sizes of the fewest examples beside given rates, as a schedule's factors.
 
 With N_t what the noise of step t adds to the last risk at a batch size of 1, the best batch sizes
-of a given mean are in proportion to sqrt(N_t): see ``schedules.computed.batch_sizes``. Within bounds
+of a given mean are in proportion to sqrt(N_t) (``schedules.computed.batch_sizes``). Within bounds
 they are those factors cut off, and scaled again.
 
-They depend on the length of the run, and are computed for each. In longer runs N is that of parts of
-the run, short ones towards its ends, with its logarithm linear between their middles in that of
+They depend on the length of the run, and are computed for each. In longer runs N is that of parts
+of the run, short ones towards its ends, with its logarithm linear between their middles in that of
 the steps that are left. What is missed changes a risk by the square of it, at a minimum.
 """
 
