@@ -23,8 +23,8 @@ from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
 from nqm_study.model.schedules import BatchConstant, BatchSchedule, Constant, Schedule
-from nqm_study.study.definition import Hyperparameter, Range, Searched
-from nqm_study.study.recipes import BATCH, Recipe, made, piecewise_constant, ratios, set_by_policy
+from nqm_study.study.definition import BATCH, Hyperparameter, Range, Searched
+from nqm_study.study.recipes import Recipe, made, piecewise_constant, ratios, set_by_policy
 from nqm_study.study.text import raised
 
 

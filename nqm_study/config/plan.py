@@ -42,13 +42,14 @@ from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.study.definition import (
+    BATCH,
     ONE_OBJECTIVE,
     Range,
     StudyDefinition,
     grid_points,
 )
 from nqm_study.study.options import conf_dir
-from nqm_study.study.recipes import BATCH, Recipes
+from nqm_study.study.recipes import Recipes
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.text import raised
 from nqm_study.tracking.settings import Tracking

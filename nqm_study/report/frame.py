@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from nqm_study.study.definition import Hyperparameter, Searched, StudyDefinition
-from nqm_study.study.recipes import BATCH
+from nqm_study.study.definition import BATCH, Hyperparameter, Searched, StudyDefinition
 from nqm_study.study.records import StudyRecord, TrialRecord
 
 Value = float | str

@@ -10,9 +10,8 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-from nqm_study.study.definition import Hyperparameter, Range, Searched, StudyDefinition
+from nqm_study.study.definition import BATCH, Hyperparameter, Range, Searched, StudyDefinition
 from nqm_study.study.options import option_values
-from nqm_study.study.recipes import BATCH
 
 _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""

@@ -20,6 +20,9 @@ SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
 BATCH_SIZE = "batch_size"
 """The name of the batch size among the hyperparameters, where it is searched."""
 
+BATCH = "batch_"
+"""Before the name of a batch schedule's hyperparameter among those of a study."""
+
 ONE_OBJECTIVE = ("cmaes",)
 """The samplers that know one objective only."""
 

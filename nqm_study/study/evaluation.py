@@ -24,8 +24,8 @@ from nqm_study.model.schedules.computed.optimal import (
     TooManyPiecesError,
     optimal_schedule,
 )
-from nqm_study.study.definition import BATCH_SIZE, StudyDefinition, Value
-from nqm_study.study.recipes import BATCH, Recipe, Recipes, set_by_policy
+from nqm_study.study.definition import BATCH, BATCH_SIZE, StudyDefinition, Value
+from nqm_study.study.recipes import Recipe, Recipes, set_by_policy
 from nqm_study.study.trials import Evaluate, Evaluation
 
 

@@ -172,10 +172,6 @@ def piecewise_constant(
     return PiecewiseConstant(factors, warmup_fraction=warmup_fraction)
 
 
-BATCH = "batch_"
-"""Before the name of a batch schedule's hyperparameter among those of a study."""
-
-
 def ratios(pieces: int) -> tuple[str, ...]:
     """The names of the ratios of the second, third, ... piece."""
     return tuple(f"ratio_{piece}" for piece in range(2, pieces + 1))
