@@ -42,7 +42,7 @@ class Message:
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
         examples: the fewest examples to the target so far, where there are two objectives.
-        time: the least time so far, where that is minimised; ``steps`` are those that take it.
+        beside: what is minimised in place of the steps, in words; ``steps`` are those of the best.
         risk_error: the largest relative error of the risk, where it is larger than meant.
         new: trials that this call added; None where that is not known.
         over: whether the study has ended.
@@ -55,7 +55,7 @@ class Message:
     total: int = 0
     steps: int | None = None
     examples: float | None = None
-    time: float | None = None
+    beside: str = ""
     risk_error: float | None = None
     new: int | None = 0
     over: bool = False
@@ -216,8 +216,8 @@ class Board:
         if note and message.examples is not None:
             # Two ends of a frontier, of different trials.
             note += f" or {message.examples:.3e} examples at best"
-        if note and message.time is not None:
-            note += f", time {message.time:,.6g}"
+        if note and message.beside:
+            note += f", {message.beside}"
         self._progress.update(task, completed=message.done, total=message.total, note=note)
         if message.over and message.study not in self._over:
             self._over.add(message.study)

@@ -322,7 +322,7 @@ def labels(plans: Sequence[StudyPlan]) -> dict[str, str]:
     def label(plan: StudyPlan) -> str:
         made = plan.definition
         return (
-            f"{made.optimizer_text}{_schedule(plan)} B={made.batch_text} "
+            f"{made.optimizer_text}{_schedule(plan)} {made.size_text} "
             f"C={made.target:g} seed={made.seed}"
             f"{f' {made.sampler_text}' if several else ''}"
         )

@@ -20,6 +20,7 @@ from nqm_study.app.exit_status import FAILED
 from nqm_study.app.progress import Message, orphaned, send
 from nqm_study.config.plan import StudyPlan
 from nqm_study.optimum.study import frontier_wanted, true_frontier, true_optimum, wanted
+from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import evaluation, facts
 from nqm_study.study.frontier import non_dominated
 from nqm_study.study.loop import run
@@ -84,15 +85,19 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 
         return patiently(lambda: study_record(stored))
 
-    latest = progress_of(plan, record(), 0)
+    before = record()
+    latest, fewest = progress_of(plan, before, 0), math.inf
+    if before.best is not None:
+        fewest = before.best.cost(plan.definition.objective)
     send(latest)
 
     def on_trial(trial: TrialRecord, done: int) -> None:
-        nonlocal latest
+        nonlocal latest, fewest
         latest = replace(latest, done=done, new=(latest.new or 0) + 1)
-        before = latest.steps if latest.time is None else latest.time
-        if trial.cost < (math.inf if before is None else before):
-            latest = replace(latest, steps=trial.steps, time=trial.time)
+        cost = trial.cost(plan.definition.objective)
+        if cost < fewest:
+            fewest = cost
+            latest = replace(latest, steps=trial.steps, beside=_beside(trial, plan.definition))
         if plan.definition.two_objectives and trial.steps is not None:
             least = math.inf if latest.examples is None else latest.examples
             latest = replace(latest, examples=min(trial.examples, least))
@@ -114,11 +119,18 @@ def progress_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Messag
         done=done,
         total=max(plan.n_trials, done),
         steps=record.best.steps if record.best is not None else None,
-        time=record.best.time if record.best is not None else None,
+        beside=_beside(record.best, plan.definition) if record.best is not None else "",
         examples=found[0].examples if found else None,
         risk_error=record.told_risk_error,
         new=new,
     )
+
+
+def _beside(trial: TrialRecord, definition: StudyDefinition) -> str:
+    """What a trial takes of what is minimised in place of its steps, in words."""
+    if definition.objective == "examples":
+        return f"{trial.examples:.4g} examples"
+    return "" if trial.time is None else f"time {trial.time:,.6g}"
 
 
 def open_planned(plan: StudyPlan, storage: BaseStorage) -> Study:

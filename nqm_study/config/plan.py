@@ -13,7 +13,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nqm_study.config.hyperparameters import MOST_BATCH_SIZE
 from nqm_study.config.parts import (
     batch_part,
     belongs,
@@ -265,12 +266,23 @@ def _plan(
     target, initial = config.target, problem.spectrum.initial_risk
     if target >= initial:
         raise ValueError(f"target={target:g}: must be below the initial risk, {initial:.6g}")
+    objective = _objective(config.study)
+    if config.study.steps is not None:
+        problem = _least(problem, config, batch_size)
+        batch_size = problem.batch_size
     # Of a range, the low end has the largest beta2.
     lowest = (batch_size.low or 1.0) if isinstance(batch_size, Range) else batch_size
     optimizer = optimizer_part(config.optimizer, lowest)
     schedule = schedule_part(config.schedule)
-    batches = batch_part(config.batch_schedule, lowest, problem.batch_size)
+    # Where it is what a trial finds, the batch size is inside any bounds.
+    sizes = (lowest, problem.batch_size) if config.study.steps is None else ()
+    batches = batch_part(config.batch_schedule, *sizes)
     changing = None if batches is None else batches.recipe
+    if config.study.steps is not None and schedule.recipe.computed:
+        raise ValueError(
+            f"schedule={schedule.name}: must be given by hyperparameters with "
+            "study.objective=examples"
+        )
     sampler, own = sampler_part(config.sampler)
     study = config.study
     definition = StudyDefinition(
@@ -298,7 +310,7 @@ def _plan(
         ),
         batch_schedule="" if batches is None else batches.name,
         batch_settings={} if batches is None else batches.settings,
-        **_objective(study),
+        **objective,
     )
     recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing)
     _check_sampler(definition, study.n_trials)
@@ -322,13 +334,42 @@ def _plan(
 
 def _objective(study: Study) -> dict[str, Any]:
     """The fields of a definition that say what is minimised; none for the steps."""
+    if (study.steps is None) is (study.objective == "examples"):
+        raise ValueError(
+            f"study.steps={typed(study.steps)}: must be the length of every run with "
+            "study.objective=examples, and null with the others"
+        )
     if study.objective == "steps":
         return {}
+    if study.steps is not None:
+        return {
+            "objective": study.objective,
+            "objective_settings": {"steps": float(study.steps)},
+        }
     machine = ("hardware_batch_size", "hardware_exponent")
     return {
         "objective": study.objective,
         "objective_settings": {name: float(getattr(study, name)) for name in machine},
     }
+
+
+def _least(
+    problem: NoisyQuadratic, config: Configuration, batch_size: float | Range
+) -> NoisyQuadratic:
+    """The problem with the least batch size with which any algorithm reaches the target in time.
+
+    Refuses a batch size that is searched, since each trial finds its own.
+    """
+    from nqm_study.model.problems.bounds import bayes_bound
+
+    if isinstance(batch_size, Range):
+        raise ValueError(
+            "batch_size={...}: must be no range with study.objective=examples, where each trial "
+            "has the least that reaches the target"
+        )
+    steps = config.study.steps or 1
+    examples = bayes_bound(replace(problem, batch_size=1.0), target=config.target)
+    return replace(problem, batch_size=min(examples, steps * MOST_BATCH_SIZE // 4) / steps)
 
 
 def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:

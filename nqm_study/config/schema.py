@@ -91,6 +91,9 @@ class Study:
         description="true optima beside the search: where they take seconds, or all"
     )
     objective: Objective = Field(description="what the search makes least")
+    steps: Annotated[Integer, Field(ge=1, le=MOST_STEPS)] | None = Field(
+        description="of examples: the length of every run; null with the others"
+    )
     hardware_batch_size: Annotated[Number, Field(ge=1e-6, le=MOST_BATCH_SIZE)] = Field(
         description="of time: up to this many examples a step takes 1, as it does for one"
     )

@@ -86,7 +86,7 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
 
 def _is_of_steps(definition: StudyDefinition) -> bool:
     """Whether the fewest steps are the optimum: with equal steps they take the least time too."""
-    equal = not definition.searches_batch_size and not definition.batch_schedule
+    equal = not definition.finds_batch_size and not definition.batch_schedule
     return equal or not definition.objective
 
 

@@ -41,7 +41,7 @@ class Point:
         trials: finished trials, summed over seeds.
         seeds, seeds_unreached: seeds that reached the target, and those that did not.
         bayes_bound: the fewest steps any algorithm could need; 0 where it is not known at this
-            batch size, which was searched.
+            batch size, which was found.
         hyperparameter_ranges: lowest and highest value over seeds.
         effective_rate: lr / (1 - momentum) of the best trials, median over seeds. It is what sets
             the pace: lr and momentum alone trade off.
@@ -168,7 +168,7 @@ class Curve:
         tolerance: the share by which steps may be above what another batch size allows; infinite
             where each has hyperparameters of its own, by a policy, and where the fewest steps
             need not take the least time.
-        objective: what is minimised: ``steps`` or ``time``.
+        objective: what is minimised: ``steps``, ``examples`` or ``time``.
         batch_schedule: name of the batch schedule's configuration; empty for none.
     """
 
@@ -349,8 +349,7 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
 def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
     """The point of the studies of one batch size, of which some reached the target."""
     reached = (each for each in studies if each["reached"])
-    timed = studies[0]["objective"] == "time"
-    found = sorted(reached, key=itemgetter("time_to_target" if timed else "steps_to_target"))
+    found = sorted(reached, key=itemgetter(f"{studies[0]['objective']}_to_target"))
     best = found[0]
     definition: StudyDefinition = best["definition"]
     steps, steps_range = _median_and_range(each["steps_to_target"] for each in found)
@@ -370,7 +369,7 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         hyperparameters={name: median for name, (median, _) in over_seeds.items()},
         trials=sum(each["n_trials"] for each in studies),
         seeds=len(found),
-        bayes_bound=0 if definition.searches_batch_size else best["bayes_bound"],
+        bayes_bound=0 if definition.finds_batch_size else best["bayes_bound"],
         hyperparameter_ranges={name: ends for name, (_, ends) in over_seeds.items()},
         seeds_unreached=len(studies) - len(found),
         effective_rate=rate,
@@ -381,11 +380,16 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
         at_edge=any(each["at_edge"] for each in found),
         words=_words(values),
-        summed_examples=examples if definition.batch_schedule else None,
+        summed_examples=examples if _sums_examples(definition) else None,
         time=time,
         time_low=time_range[0],
         time_high=time_range[1],
     )
+
+
+def _sums_examples(definition: StudyDefinition) -> bool:
+    """Whether examples need not be steps times batch size, or are what is minimised."""
+    return bool(definition.batch_schedule) or definition.objective == "examples"
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -399,7 +403,8 @@ def _words(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tolerance(definition: StudyDefinition) -> float:
-    if definition.optimizer_settings or (definition.objective and definition.batch_schedule):
+    timed = definition.objective == "time" and not definition.batch_schedule
+    if definition.optimizer_settings or (definition.objective and not timed):
         return math.inf
     return CLOSURE_TOLERANCE if definition.approximate else TOLERANCE
 

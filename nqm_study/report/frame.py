@@ -72,7 +72,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | seed | of the sampler |
     | max_steps | steps after which a trial has missed the target |
     | max_growth | times the first loss above which a trial is diverged; infinite for none |
-    | objective | what is made least: ``steps`` or ``time`` |
+    | objective | what is made least: ``steps``, ``examples`` or ``time`` |
     | warm_start | whether the first trials are those that a rule says |
     | dim, exponent, pieces, ... | settings of spectrum, schedule and optimizer, where there are |
 
@@ -83,7 +83,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | n_trials | finished trials |
     | reached | whether a trial reached the target |
     | diverged | whether all trials diverged |
-    | steps_to_target | fewest optimizer steps, or those of the least time; <NA>: not reached |
+    | steps_to_target | fewest optimizer steps, or those of the objective; <NA>: not reached |
     | examples_to_target | the same times the batch size, or the sum of its batch sizes |
     | time_to_target | the least time; NaN unless it is the objective |
     | learning_rate, momentum, ... | the best trial's hyperparameters, or fixed ones; NaN: unknown |
@@ -283,16 +283,15 @@ def _examples(trial: TrialRecord | None, batch_size: float) -> float:
 
 
 def _batch_size(record: StudyRecord) -> float:
-    """The batch size of a study; where it is searched for the least time, that of the best trial.
+    """The batch size of a study; where each trial has its own, that of the best.
 
-    Where none reached the target it is that of the least risk.
+    Where none reached the target it is that of the least risk, or the least that could.
     """
-    if record.definition.two_objectives:
+    definition = record.definition
+    if definition.two_objectives:
         return math.nan
-    if not record.definition.searches_batch_size:
-        return record.definition.one_batch_size
     nearest = min(record.trials, key=lambda trial: (trial.risk, trial.number))
-    return (record.best or nearest).batch_size
+    return (record.best or nearest).batch_size or definition.one_batch_size
 
 
 def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -319,6 +318,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
         definition.schedule,
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
         (definition.objective, definition.searches_batch_size),
+        tuple(definition.objective_settings.values()),
         tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
         definition.curve,
         float(definition.batch_text.partition("..")[0]),

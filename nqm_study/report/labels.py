@@ -70,7 +70,10 @@ def variant(definition: StudyDefinition) -> str:
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
     parts = [f"batch {definition.batch_schedule}"] if definition.batch_schedule else []
-    parts += [f"least {definition.objective}"] if definition.objective else []
+    parts += [f"least {definition.objective}"] if definition.objective == "time" else []
+    parts += (
+        [f"least examples, {definition.size_text}"] if definition.objective == "examples" else []
+    )
     for name, value in given.items():
         if isinstance(value, Searched):
             if optimizer and name in usual and name not in expected:

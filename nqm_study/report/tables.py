@@ -86,7 +86,7 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     if timed:
         cells[_TIME] = column(lambda p: _known(p.time, "{:,.6g}".format), _UNREACHED)
     cells["steps"] = column(lambda p: words.count(p.steps), _NONE if timed else _UNREACHED)
-    if timed or any(curve.batch_schedule for curve in curves):
+    if any(curve.objective != "steps" or curve.batch_schedule for curve in curves):
         cells[_EXAMPLES] = column(lambda point: f"{point.examples:.3e}")
     if any(point.seeds + point.seeds_unreached > 1 for point in points):
         cells[_SEEDS] = column(_over_seeds)
@@ -162,8 +162,9 @@ def _result_title(curves: Sequence[Curve]) -> str:
         "schedule": {curve.schedule for curve in curves},
     }
     parts = [f"{name} {min(found)}" for name, found in shared.items() if len(found) == 1]
-    timed = all(curve.objective == "time" for curve in curves)
-    return ", ".join(["Least time" if timed else "Fewest steps", *parts])
+    objectives = {curve.objective for curve in curves}
+    least = objectives.pop() if len(objectives) == 1 else "steps"
+    return ", ".join(["Least time" if least == "time" else f"Fewest {least}", *parts])
 
 
 def _shared_trials(curves: Sequence[Curve]) -> int | None:

@@ -26,8 +26,8 @@ BATCH_SIZE = "batch_size"
 BATCH = "batch_"
 """Before the name of a batch schedule's hyperparameter among those of a study."""
 
-Objective = Literal["steps", "time"]
-"""What a study is for: the fewest steps to the target, or the least time."""
+Objective = Literal["steps", "examples", "time"]
+"""What a study is for: the fewest steps to the target, the fewest examples, or the least time."""
 
 ONE_OBJECTIVE = ("cmaes",)
 """The samplers that know one objective only."""
@@ -244,9 +244,11 @@ class StudyDefinition:
             same batch size at every step; what of its shape is a number or a range is among the
             hyperparameters, each with ``batch_`` before its name.
         batch_settings: what of it can only be given: ``curve``, ``min``, ``max``, ``integer``.
-        objective: ``time`` where that is minimised in place of the steps, else empty.
+        objective: ``time`` or ``examples`` where that is minimised in place of the steps, else
+            empty. For ``examples`` the batch size of a trial is the least that reaches the target
+            in a given number of steps; the definition has the least that any algorithm needs.
         objective_settings: of ``time`` the machine: ``hardware_batch_size``, > 0, and
-            ``hardware_exponent``, in (0, 1].
+            ``hardware_exponent``, in (0, 1]; of ``examples`` the ``steps`` of each run.
     """
 
     optimizer: str
@@ -326,6 +328,11 @@ class StudyDefinition:
         return isinstance(self.batch_size, Range)
 
     @property
+    def finds_batch_size(self) -> bool:
+        """Whether each trial has a batch size of its own, be it searched or what it needs."""
+        return self.searches_batch_size or self.objective == "examples"
+
+    @property
     def two_objectives(self) -> bool:
         """Whether it is searched for the fewest steps and the fewest examples."""
         return self.searches_batch_size and not self.objective
@@ -354,6 +361,13 @@ class StudyDefinition:
         return f"{self.batch_size.low:.15g}..{self.batch_size.high:.15g}"
 
     @property
+    def size_text(self) -> str:
+        """What a study is at: a batch size, ``B=256``, or a number of steps, ``T=9000``."""
+        if self.objective == "examples":
+            return f"T={self.objective_settings['steps']:.15g}"
+        return f"B={self.batch_text}"
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """Names of the hyperparameters that are searched."""
         return tuple(name for name, v in self.hyperparameters.items() if isinstance(v, Searched))
@@ -374,7 +388,7 @@ class StudyDefinition:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
         others = ("beta2",) * bool(self.optimizer_settings) + (
             "batch_size",
-        ) * self.searches_batch_size
+        ) * self.finds_batch_size
         return frozenset({*self.searched, *others})
 
     @property
@@ -393,7 +407,7 @@ class StudyDefinition:
         return (
             f"{self.optimizer}-{self.spectrum}-{self.schedule}"
             f"{'-' * bool(self.batch_schedule)}{self.batch_schedule}"
-            f"{'-' * bool(self.objective)}{self.objective}-B{self.batch_text}"
+            f"{'-' * bool(self.objective)}{self.objective}-{self.size_text.replace('=', '')}"
             f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
         )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import brentq
 
 from nqm_study.model.crossing import require_run, risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
@@ -28,6 +29,12 @@ from nqm_study.study.definition import BATCH, BATCH_SIZE, StudyDefinition, Value
 from nqm_study.study.recipes import Recipe, Recipes, set_by_policy
 from nqm_study.study.trials import Evaluate, Evaluation
 
+MOST_SIZE = 2.0**53
+"""A batch size at which noise is next to none, and the largest that is looked for."""
+
+HIGH = 1e300
+"""A risk above this counts as this much."""
+
 
 def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Evaluate:
     """The function from a trial's hyperparameters to its result.
@@ -39,6 +46,8 @@ def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefin
     """
     if definition.searches_batch_size:
         return functools.partial(_of_its_size, problem, recipes, definition)
+    if definition.objective == "examples":
+        return functools.partial(_fewest_examples, problem, recipes, definition)
     if recipes.schedule.computed == "optimal":
         return functools.partial(_optimal, problem, definition)
     if recipes.schedule.computed == "greedy":
@@ -49,7 +58,8 @@ def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefin
 def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
     """Compute what a study's steps are compared with, whatever its optimizer.
 
-    Where the batch size is searched, they are those of the largest, where the fewest steps are.
+    Where the batch size is searched, they are those of the largest, where the fewest steps are;
+    where each trial has its own, of the least that any algorithm needs.
     """
     target = definition.target
     known: dict[str, float | None] = {
@@ -57,7 +67,7 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
         "bayes_bound": min(bayes_bound(problem, target=target), MOST_STEPS),
         "initial_risk": problem.spectrum.initial_risk,
     }
-    if definition.searches_batch_size:
+    if definition.finds_batch_size:
         return known
     classical = classical_bound(problem, target=target)
     optimal_steps = optimal_gap = None
@@ -84,6 +94,83 @@ def _of_its_size(
     size = others.pop(BATCH_SIZE)
     alone = replace(definition, batch_size=size)
     return evaluation(replace(problem, batch_size=size), recipes, alone)(others)
+
+
+def _fewest_examples(
+    problem: NoisyQuadratic,
+    recipes: Recipes,
+    definition: StudyDefinition,
+    values: Mapping[str, float],
+) -> Evaluation:
+    """The least batch size with which a run of given length ends at the target.
+
+    The last risk of a linear optimizer is S + N / B, so that it is B = N / (C - S) at the target C.
+    That of Adam, and of batch sizes that are bounded or rounded, is looked for; Adam's risk is its
+    closure's.
+
+    Args:
+        problem: the spectrum, and a batch size with which no algorithm gets below the target.
+        recipes: how the optimizer and the schedules are made.
+        definition: the study's.
+        values: hyperparameters in the user's units.
+    """
+    steps, target = int(definition.objective_settings["steps"]), definition.target
+    bounds = definition.batch_settings
+
+    def risk(size: float, max_growth: float | None = None) -> float:
+        each = replace(problem, batch_size=size)
+        parts = parts_of_run(each, recipes, definition, values)
+        found = risk_curve(each, *parts, steps=[steps], horizon=steps, max_growth=max_growth)
+        return float(found[0]) if math.isfinite(found[0]) else math.inf
+
+    least, most = float(bounds.get("min", 0.0)), float(bounds.get("max", MOST_SIZE))
+    low = max(least, problem.batch_size)
+    floor, size = risk(most), 0.0
+    # By a policy of beta2 a larger batch need not bring a lower risk.
+    if low <= most and (floor < target or definition.optimizer_settings):
+        first = risk(low)
+        if first <= target:
+            size = low
+        elif recipes.optimizer.adaptive or bounds.keys() & {"min", "max", "integer"}:
+            size = _crossed(risk, target, low, most)
+        else:
+            noise = (first - floor) / (1.0 / low - 1.0 / most)
+            size = noise / (target - (floor - noise / most))
+    last = risk(size or most, definition.max_growth)
+    if math.isinf(last):
+        return Evaluation(Crossing(None, "diverged", risk(size or most)))
+    if not size:
+        return Evaluation(Crossing(None, "floor_above_target", floor))
+    alone = replace(problem, batch_size=size)
+    found = {BATCH_SIZE: size, **set_by_policy(values, definition.optimizer_settings, size)}
+    _, schedule = parts_of_run(alone, recipes, definition, values)
+    examples = schedule.examples(steps) if isinstance(schedule, Batched) else steps * size
+    return Evaluation(Crossing(steps, "reached", last), found, examples=examples)
+
+
+def _crossed(risk: Callable[[float], float], target: float, low: float, most: float) -> float:
+    """The first batch size, going up, with which the risk is at the target; 0 for none.
+
+    Args:
+        risk: of a batch size.
+        target: what is to be reached.
+        low: a batch size that does not reach it.
+        most: the largest that is looked at.
+    """
+
+    def excess(logarithm: float) -> float:
+        return math.log(min(risk(math.exp(logarithm)), HIGH) / target)
+
+    high = min(4.0 * low, most)
+    while risk(high) > target:
+        if high >= most:
+            return 0.0
+        low, high = high, min(4.0 * high, most)
+    size = math.exp(brentq(excess, math.log(low), math.log(high), xtol=1e-10))
+    step = 1e-10
+    while size < high and risk(size) > target:  # rounded batch sizes jump over it
+        size, step = min(size * (1.0 + step), high), 2.0 * step
+    return min(size, high)
 
 
 def _family(

@@ -53,7 +53,8 @@ class TrialRecord:
             hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
             piece and its rate, for ``greedy`` some steps of the run.
         sampled: whether the risk was sampled, because Adam's closure was in doubt.
-        summed_examples: the sum of the batch sizes of the run where they change; None elsewhere.
+        summed_examples: the sum of the batch sizes of the run where they change, or where it is
+            minimised; None elsewhere.
         time: time to the target where that is minimised; None elsewhere, and if not reached.
     """
 
@@ -87,14 +88,15 @@ class TrialRecord:
             return math.inf
         return self.steps * batch_size if self.summed_examples is None else self.summed_examples
 
-    @property
-    def cost(self) -> float:
-        """What is minimised: the time where it is known, else the steps; infinite if not reached.
+    def cost(self, objective: str) -> float:
+        """What a study minimises, by its definition's objective; infinite if not reached.
 
-        With two objectives it is the first of them.
+        With two objectives it is the first of them, the steps.
         """
         if self.steps is None:
             return math.inf
+        if objective == "examples":
+            return self.examples
         return float(self.steps) if self.time is None else self.time
 
 
@@ -262,12 +264,15 @@ class StudyRecord:
     def best(self) -> TrialRecord | None:
         """The first trial with the fewest steps to the target; None where none reached it.
 
-        Where time is minimised it is that with the least. With two objectives it is the frontier's
-        end; of equal steps, that with the fewest examples.
+        Where time or examples are minimised it is that with the least. With two objectives it is
+        the frontier's end; of equal steps, that with the fewest examples.
         """
         reached = [trial for trial in self.trials if trial.steps is not None]
+        least = self.definition.objective
         return min(
-            reached, key=lambda trial: (trial.cost, trial.batch_size, trial.number), default=None
+            reached,
+            key=lambda trial: (trial.cost(least), trial.batch_size, trial.number),
+            default=None,
         )
 
     @property

@@ -31,7 +31,8 @@ class Evaluation:
         crossing: steps, status and risk.
         hyperparameters: values that the evaluation itself found, which join the trial's.
         rates: (step, learning rate) pairs of a schedule that was computed, ascending.
-        examples: the sum of the run's batch sizes where they change; None elsewhere.
+        examples: the sum of the run's batch sizes where they change, or are what a trial finds;
+            None elsewhere.
         time: what the run takes, where that is minimised; None elsewhere.
     """
 
@@ -118,7 +119,7 @@ class Attempts:
 def objectives(
     definition: StudyDefinition, values: Mapping[str, Any], found: Evaluation
 ) -> tuple[float, ...]:
-    """The values that Optuna stores: the steps or the time; with two objectives, examples as well.
+    """The values that Optuna stores: steps, examples or time; with two objectives, the first two.
 
     They are infinite where the target was not reached: there is no number of steps, and any finite
     one would be invented. Measured against a pruned trial, which has no value, on momentum at three
@@ -133,6 +134,8 @@ def objectives(
     steps = float(found.crossing.steps)
     if found.time is not None:
         return (found.time,)
+    if definition.objective == "examples" and found.examples is not None:
+        return (found.examples,)
     if not definition.two_objectives:
         return (steps,)
     return steps, steps * values[BATCH_SIZE] if found.examples is None else found.examples
@@ -195,7 +198,8 @@ def in_coordinates(trial: FrozenTrial) -> bool:
     """Whether a finished trial is an earlier version's, which stored coordinates and log steps."""
     found = kept(trial)
     steps = math.inf if found["steps"] is None else found["steps"]
-    return bool(trial.values) and trial.values[0] != found.get("time", steps)
+    known = (found.get("time", steps), found.get("examples"))
+    return bool(trial.values) and trial.values[0] not in known
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:

@@ -82,7 +82,9 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
         study: the stored study.
         record: the same, as a record.
     """
-    values: dict[int, float] = {t.number: t.cost for t in record.trials if t.steps}
+    values: dict[int, float] = {
+        t.number: t.cost(record.definition.objective) for t in record.trials if t.steps
+    }
     steps = len(values) > 1
     if not steps:
         values = {t.number: t.risk for t in record.trials if 0.0 < t.risk < math.inf}
@@ -173,7 +175,9 @@ def _draws(
     if len(searched) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
         made = record.definition
         ranked = {
-            t.number: ranking([t.cost or math.inf], t.risk, made.target, made.max_steps)
+            t.number: ranking(
+                [t.cost(made.objective) or math.inf], t.risk, made.target, made.max_steps
+            )
             for t in record.trials
         }
         objective = _copied(trials, ranked)

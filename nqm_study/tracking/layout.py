@@ -197,10 +197,15 @@ def title(record: StudyRecord) -> str:
     if record.name != definition.default_name:
         return record.name
     return (
-        f"{definition.optimizer_text} B={_batch_size(definition)} {definition.spectrum} "
+        f"{definition.optimizer_text} {_named_size(definition)} {definition.spectrum} "
         f"{definition.schedule_text} target={number(definition.target)} seed={definition.seed}"
         f"{' ' * bool(definition.objective)}{definition.objective}"
     )
+
+
+def _named_size(definition: StudyDefinition) -> str:
+    found = definition.objective == "examples"
+    return definition.size_text if found else f"B={_batch_size(definition)}"
 
 
 def params(record: StudyRecord) -> dict[str, str]:
@@ -253,7 +258,7 @@ def note(record: StudyRecord) -> str:
         return _frontier_note(record)
     what = definition.objective or "steps"
     text = (
-        f"{_subject(record, what)}, with batch size {_batch_size(definition)} and the schedule "
+        f"{_subject(record, what)}, with {_size_text(definition)} and the schedule "
         f"{definition.schedule_text}. {_bounds_text(record)}"
     )
     if not record.trials:
@@ -283,6 +288,12 @@ def note(record: StudyRecord) -> str:
 
 def _time_text(trial: TrialRecord) -> str:
     return "" if trial.time is None else f" and a time of {trial.time:.6g}"
+
+
+def _size_text(definition: StudyDefinition) -> str:
+    if definition.objective == "examples":
+        return f"{definition.objective_settings['steps']:.15g} steps"
+    return f"batch size {_batch_size(definition)}"
 
 
 def _subject(record: StudyRecord, what: str) -> str:
@@ -364,14 +375,22 @@ def _end_text(trial: TrialRecord) -> str:
 
 def _ratios(record: StudyRecord) -> dict[str, float]:
     best, definition = record.best, record.definition
-    if best is None or best.steps is None or (definition.searches_batch_size and best.time):
+    if (
+        best is None
+        or best.steps is None
+        or (definition.finds_batch_size and not definition.two_objectives)
+    ):
         return {}  # bounds are those of another batch size than was found
     least = zip(_COMPARED, (record.bayes_bound, record.optimal_steps), strict=True)
     return {name: best.steps / value for name, value in least if value}
 
 
 def _bounds_text(record: StudyRecord) -> str:
+    definition = record.definition
     said = [f"No algorithm can need fewer than {record.bayes_bound} steps, the Bayes bound."]
+    if definition.objective == "examples":
+        size = number(definition.one_batch_size)
+        said = [f"No algorithm can need a smaller batch size than {size}, the Bayes bound."]
     if record.classical_bound is not None:
         said.append(
             f"d / (2 C B), with d the sum of noise over curvature, is {record.classical_bound:.6g}:"

@@ -43,3 +43,21 @@ def test_studies_of_given_batch_sizes_have_their_times(tmp_path: Path) -> None:
     assert "time" in done.stdout
     assert "examples" in done.stdout
     assert set(stored(tmp_path).values()) == {3}
+
+
+def test_runs_of_one_length_are_searched_for_the_fewest_examples(tmp_path: Path) -> None:
+    given = (*TINY, "study.objective=examples", "study.steps=800", "study.n_trials=4")
+    done = run(tmp_path, *given, "batch_size=1", "batch_schedule=constant,optimal", ALONE, "-m")
+    assert "sgd T=800 C=0.05 seed=0: 800 steps, " in done.stderr
+    assert "Fewest examples, target loss 0.05" in done.stdout
+    assert sorted(stored(tmp_path).values()) == [4, 4]
+    assert mirrored(tmp_path) == stored(tmp_path)
+    found = [study.data for study in runs(tmp_path, "study")]
+    assert {(each.params["objective"], each.params["objective.steps"]) for each in found} == {
+        ("examples", "800"),
+    }
+    for each in found:
+        size = each.metrics["best_batch_size"]
+        assert abs(each.metrics["best_examples_to_target"] - 800 * size) < 1e-6 * size
+    sweep = run(tmp_path, *given, "-m", status=2)
+    assert sweep.stderr.startswith("nqm_study: batch_size=4 and batch_size=16: are the same study")

@@ -54,7 +54,7 @@ def test_a_batch_size_that_is_searched_makes_two_objectives_of_steps_and_one_of_
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("study.objective=speed", "study.objective=speed: must be one of steps, time"),
+        ("study.objective=speed", "study.objective=speed: must be one of steps, examples, time"),
         ("study.hardware_batch_size=0", "study.hardware_batch_size=0: must be a finite number of"),
         ("study.hardware_batch_size=null", "study.hardware_batch_size=null: must be a finite"),
         ("study.hardware_exponent=0", "study.hardware_exponent=0: must be a finite number greater"),
@@ -65,3 +65,36 @@ def test_what_no_objective_or_machine_can_be_is_refused(override: str, message: 
     with pytest.raises(ValueError, match=f"^{re.escape(message)}") as refusal:
         definition(override)
     assert "\n" not in str(refusal.value)
+
+
+EXAMPLES = ("study.objective=examples", "study.steps=9000")
+
+
+def test_a_study_of_examples_is_known_by_its_steps_whatever_the_batch_size() -> None:
+    found = definition(*EXAMPLES)
+    assert found.fingerprint == definition(*EXAMPLES, "batch_size=64").fingerprint
+    assert found.fingerprint != definition(EXAMPLES[0], "study.steps=9001").fingerprint
+    assert "-constant-examples-T9000-C0.01-" in found.default_name
+    assert found.objective_settings == {"steps": 9000.0}
+    assert StudyDefinition.from_json(found.to_json()) == found
+    # The least that any algorithm needs: the Bayes bound is of examples.
+    assert found.one_batch_size == pytest.approx(495_016 / 9000, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (EXAMPLES[:1], "study.steps=null: must be the length of every run with study.objective="),
+        (EXAMPLES[1:], "study.steps=9000: must be the length of every run with study.objective="),
+        ((TIME, EXAMPLES[1]), "study.steps=9000: must be the length of every run with study."),
+        ((EXAMPLES[0], "study.steps=0"), "study.steps=0: must be an integer of at least 1 and"),
+        ((*EXAMPLES, RANGE), "batch_size={...}: must be no range with study.objective=examples"),
+        (
+            (*EXAMPLES, "schedule=optimal"),
+            "schedule=optimal: must be given by hyperparameters with study.objective=examples",
+        ),
+    ],
+)
+def test_what_examples_cannot_be_of_is_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        definition(*overrides)

@@ -119,3 +119,30 @@ def test_examples_of_a_batch_schedule_are_those_of_its_batches_in_mlflow() -> No
     assert told["best_examples_to_target"] == pytest.approx(6301.0)
     points = {point.key: point.value for point in draft(ramp, "s", "p").points}
     assert points["examples_to_target"] == 6301.0
+
+
+def test_a_study_of_examples_is_at_the_batch_size_it_found() -> None:
+    given = {"objective": "examples", "objective_settings": {"steps": 900.0}, "batch_size": 2.5}
+    trials = [
+        dataclasses.replace(trial(900, number, batch_size=size), summed_examples=900.0 * size)
+        for number, size in enumerate((256.0, 64.5))
+    ]
+    record, missed = study(*trials, **given), study(trial(None), **{**given, "seed": 1})
+    frame = studies_frame([record])
+    assert frame[["batch_size", "steps_to_target", "examples_to_target"]].iloc[0].tolist() == [
+        *(64.5, 900, 58_050.0),
+    ]
+    (curve,) = curves([record])
+    assert curve.label == "sgd, least examples, T=900"
+    assert curve.points[0].examples == 58_050.0
+    table = result_frame([curve])
+    assert table[["batch size", "steps", "examples"]].iloc[0].tolist() == [
+        *("64.5", "900", "5.805e+04"),
+    ]
+    assert curves([missed])[0].unreached == (2.5,)
+    told = {point.key: point.value for point in results(record)}
+    assert (told["best_examples_to_target"], told["best_batch_size"]) == (58_050.0, 64.5)
+    assert title(record).startswith("sgd T=900 paper")
+    text = note(record)
+    assert "examples sgd needs" in text
+    assert "smaller batch size than 2.5" in text

@@ -105,7 +105,7 @@ def test_the_value_of_a_trial_is_its_time_and_the_best_has_the_least() -> None:
         if trial.steps is None:
             assert (value, trial.time) == (math.inf, None)
             continue
-        assert value == trial.time == trial.cost
+        assert value == trial.time == trial.cost("time")
         assert trial.steps <= trial.time
         assert trial.examples_at(18) == pytest.approx(18 * trial.steps)
     assert record.best is not None

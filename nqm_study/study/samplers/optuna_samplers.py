@@ -33,6 +33,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import Range, StudyDefinition, grid_points
+from nqm_study.study.evaluation import MOST_SIZE
 from nqm_study.study.recipes import Recipe, made
 from nqm_study.study.samplers.coordinates import CoordinateSampler, relative_space
 from nqm_study.study.samplers.local_search import LocalSearch, is_local, turns
@@ -91,7 +92,9 @@ def make_sampler(
     if definition.two_objectives:
         # What missed the target is behind whatever reached it in examples, too.
         most *= largest
-    elif definition.objective:
+    elif definition.objective == "examples":
+        most = definition.objective_settings["steps"] * MOST_SIZE
+    elif definition.objective == "time":
         # Steps whose batch sizes have a mean take no more than this on average.
         most *= 1.0 + float(definition.step_time(np.asarray(largest)))
     return CoordinateSampler(sampler, space, target=definition.target, max_steps=most)
