@@ -2,9 +2,10 @@
 
 Stages of fewer steps with larger batches see the same examples as stages of lower rates. For SGD
 the noise goes as rate / batch size, so that growing batches at a constant rate end where the
-falling rate does (Smith et al., arXiv:1711.00489). Adam divides by the noise's size, so that it is rate /
-sqrt(batch size), and the rate still has to fall by sqrt(2) where the batch doubles (Seesaw,
-arXiv:2510.14717). Both are limits of small rates, and Seesaw's of a gradient that is mostly noise.
+falling rate does (Smith et al., arXiv:1711.00489). Adam divides by the size of the noise, so that
+it goes as rate / sqrt(batch size), and the rate still has to fall by sqrt(2) where the batch
+doubles (Seesaw, arXiv:2510.14717). Both are limits of small rates, and Seesaw's of gradients that
+are mostly noise.
 """
 
 from __future__ import annotations
