@@ -336,7 +336,7 @@ def _settings_of(recipe: Recipe) -> tuple[str, ...]:
 def _keys(recipe: Recipe) -> tuple[str, ...]:
     """The keys of an optimizer's class, or of a schedule."""
     settings = _settings_of(recipe)
-    if recipe.computed:
+    if recipe.computed or recipe.make is BatchConstant:
         return settings
     if recipe.make is piecewise_constant:
         return (*settings, "ratio", "warmup_fraction")
