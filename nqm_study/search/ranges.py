@@ -379,7 +379,7 @@ def _start(
     if recipes.optimizer.adaptive:
         return {**first, "weight_decay": 0.0}
     decays = recipes.schedule.make is not Constant
-    small_rate = (10.0 if decays else 3.0 if scheduled else 1.0) * scales.small_rate
+    small_rate = (10.0 if decays else 1.5 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
     if isinstance(momentum, Range):
