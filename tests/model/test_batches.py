@@ -227,7 +227,9 @@ def test_what_is_no_batch_schedule_is_refused_in_one_line() -> None:
     refused("curve='cubic': must be one of geometric", lambda: nqm.BatchRamp(curve="cubic"))  # type: ignore[arg-type]
     refused("factors=(): must have at least one", lambda: nqm.BatchPieces(()))
     refused("stages=0: must be an integer of at least 1", lambda: nqm.BatchSteps(stages=0))
-    refused("stages=5000: must be fewer", lambda: nqm.BatchSteps(stages=5000))
+    refused(
+        "growth=2: must be from 0.887 to 1.13 with stages=5000", lambda: nqm.BatchSteps(stages=5000)
+    )
     refused("integer='no': must be true or false", lambda: nqm.BatchRamp(integer="no"))  # type: ignore[arg-type]
     refused("factors[1]=0: must be a finite number greater", lambda: nqm.BatchPieces((1.0, 0.0)))
     line = r"^batch_schedule=BatchOptimal\(.*\): must be another one with Adam"

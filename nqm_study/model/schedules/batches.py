@@ -46,6 +46,9 @@ STRETCHES = 2**10
 HALVINGS = 60
 """Steps of the search for a scale within bounds, which find it to rounding."""
 
+MOST_LOG = 600.0
+"""The last batch size over the first is at most e to this power, which floats still hold."""
+
 LEAST_RATE = 1e-6
 """A rate below this share of the largest counts as that share: at 0 a batch would be infinite."""
 
@@ -182,9 +185,11 @@ class BatchSteps(BatchSchedule):
         super().__post_init__()
         require_number("growth", self.growth, above=0.0)
         stages = require_integer("stages", self.stages, least=1, most=MOST_DROPS)
-        if (stages - 1) * abs(math.log(self.growth)) > math.log(1e300):
+        most = math.exp(MOST_LOG / max(stages - 1, 1))
+        if not 1.0 / most <= self.growth <= most:
             raise ValueError(
-                f"stages={stages}: must be fewer, since batches grow by {self.growth:g} in each"
+                f"growth={self.growth:g}: must be from {1.0 / most:.3g} to {most:.3g} with "
+                f"stages={stages}, since batch sizes are not finite to the computer"
             )
 
     @property
