@@ -93,11 +93,14 @@ def test_the_saved_shares_are_at_equal_steps_and_at_equal_examples(
             continue
         known += 1
         assert row.saved_steps == 1.0 - row.equal_steps / ramp.steps
-        near = nqm.optimal_schedule(
-            PROBLEM, target=TARGET, steps=round(row.equal_steps), batch_sizes="optimal", pieces=50
+        # By interpolation: the steps around them take more and fewer examples.
+        low, high = (
+            nqm.optimal_schedule(
+                PROBLEM, target=TARGET, steps=steps, batch_sizes="optimal", pieces=min(50, steps)
+            ).examples
+            for steps in (math.floor(0.97 * row.equal_steps), math.ceil(1.03 * row.equal_steps))
         )
-        # By interpolation, and with steps that are whole.
-        assert near.examples == pytest.approx(ramp.one_size, rel=0.05)
+        assert high < ramp.one_size < low
     assert known > len(found) // 2
 
 
@@ -184,7 +187,7 @@ def test_the_table_is_in_the_terminal_and_in_the_analysis(
         assert float(row[1]) == pytest.approx(ramp.one_size, rel=1e-3)
         assert float(row[2]) == pytest.approx(ramp.examples, rel=1e-3)
         saved = 100.0 * (1.0 - ramp.examples / ramp.one_size)
-        assert float(row[3].removesuffix(" %").lstrip("<")) == pytest.approx(saved, abs=0.5)
+        assert float(row[3].removesuffix(" %").lstrip("\\<")) == pytest.approx(saved, abs=0.5)
     assert "What the best batch sizes save" in (folder / "analysis.tex").read_text()
     assert {f"{name}.png" for name in FIGURES} <= {file.name for file in folder.iterdir()}
 
