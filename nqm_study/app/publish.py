@@ -21,9 +21,10 @@ from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.misses import misses
 from nqm_study.report.parallel import contents_on_all_cores
 from nqm_study.report.pareto import frontiers
+from nqm_study.report.ramps import ramps
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
-from nqm_study.report.tables import pareto_table, regret_table, result_table
+from nqm_study.report.tables import pareto_table, ramp_table, regret_table, result_table
 from nqm_study.report.write import contents_here, write_figures
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
@@ -146,6 +147,8 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
             for curve in drawn:
                 lines += [miss.sentence(curve.label) for miss in misses(curve)]
                 lines += filter(None, [words.too_few(curve.label, fit_learning_rate(curve))])
+        if not (saved := ramps(group)).empty:
+            console.print(ramp_table(saved), crop=False)
         for _, comparison in regrets(group).groupby("comparison", sort=False):
             console.print(regret_table(comparison), crop=False)
         for frontier in frontiers(group).itertuples():

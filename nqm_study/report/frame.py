@@ -49,8 +49,8 @@ _COLUMNS = {
     **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
 }
 _OBJECTS = (
-    *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "training"),
-    *("reports", "failures", "at_edge"),
+    *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),
+    *("training", "reports", "failures", "at_edge"),
 )
 _OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
 _OF_TRIAL = ("status", "risk", "risk_error", "sampled", "started", "finished")
@@ -107,8 +107,8 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
     mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
     step and learning rate), ``optimum``, ``frontier`` (pairs of batch size and fewest steps),
-    ``training`` (steps, losses and noise scales along the best run), ``reports``,
-    ``failures`` and ``at_edge``.
+    ``ramps`` (the fewest examples of SGD's runs of some lengths), ``training`` (steps, losses and
+    noise scales along the best run), ``reports``, ``failures`` and ``at_edge``.
     """
     rows = [_row(record) for record in sorted(records, key=_place) if record.trials]
     names = [name for name in _names(rows) if name not in _OBJECTS]
@@ -254,6 +254,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "rates": () if best is None else best.rates,
         "optimum": optimum,
         "frontier": record.frontier,
+        "ramps": record.ramps,
         "training": record.training,
         "reports": record.reports,
         "failures": record.failures,

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, Training
+from nqm_study.study.records import Cost, Optimum, Origin, Ramp, StudyRecord, Tracked, Training
 from nqm_study.study.space import Search
 from nqm_study.study.storage.forms import misfit
 from nqm_study.study.text import on_one_line
@@ -34,12 +34,18 @@ def _read_training(kept: Mapping[str, Any]) -> Training | None:
     return Training(kept["trial"], tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales))
 
 
+def _read_ramp(kept: Mapping[str, Any]) -> Ramp:
+    shape = {name: tuple(kept[name]) for name in ("batch_sizes", "learning_rates")}
+    return Ramp(**{**kept, **shape})
+
+
 _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "origins": ((), lambda kept: tuple(Origin(**each) for each in kept)),
     "cost": ({}, lambda kept: Cost(**kept)),
     "tracked": ("all", str),
     "optimum": ({}, lambda kept: Optimum(**kept) if kept else None),
     "frontier": ((), lambda kept: tuple((float(size), int(steps)) for size, steps in kept)),
+    "ramps": ((), lambda kept: tuple(map(_read_ramp, kept))),
     "reports": ((), tuple),
     "training": ({}, _read_training),
 }
