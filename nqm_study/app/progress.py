@@ -41,7 +41,8 @@ class Message:
         study: its name.
         done, total: finished trials and the budget.
         steps: the fewest steps to the target so far; None where it was not reached.
-        examples: the fewest examples to the target so far, where the batch size is searched.
+        examples: the fewest examples to the target so far, where there are two objectives.
+        time: the least time so far, where that is minimised; ``steps`` are those that take it.
         risk_error: the largest relative error of the risk, where it is larger than meant.
         new: trials that this call added; None where that is not known.
         over: whether the study has ended.
@@ -54,6 +55,7 @@ class Message:
     total: int = 0
     steps: int | None = None
     examples: float | None = None
+    time: float | None = None
     risk_error: float | None = None
     new: int | None = 0
     over: bool = False
@@ -214,6 +216,8 @@ class Board:
         if note and message.examples is not None:
             # Two ends of a frontier, of different trials.
             note += f" or {message.examples:.3e} examples at best"
+        if note and message.time is not None:
+            note += f", time {message.time:,.6g}"
         self._progress.update(task, completed=message.done, total=message.total, note=note)
         if message.over and message.study not in self._over:
             self._over.add(message.study)

@@ -90,11 +90,13 @@ def _run(plan: StudyPlan, stored: Study, sharing: Sharing | None) -> None:
 
     def on_trial(trial: TrialRecord, done: int) -> None:
         nonlocal latest
-        fewest = min((s for s in (latest.steps, trial.steps) if s is not None), default=None)
-        least = latest.examples
-        if trial.batch_size and trial.steps is not None:
-            least = min(trial.examples, math.inf if least is None else least)
-        latest = replace(latest, done=done, steps=fewest, examples=least, new=(latest.new or 0) + 1)
+        latest = replace(latest, done=done, new=(latest.new or 0) + 1)
+        before = latest.steps if latest.time is None else latest.time
+        if trial.cost < (math.inf if before is None else before):
+            latest = replace(latest, steps=trial.steps, time=trial.time)
+        if plan.definition.two_objectives and trial.steps is not None:
+            least = math.inf if latest.examples is None else latest.examples
+            latest = replace(latest, examples=min(trial.examples, least))
         send(latest)
         if orphaned():
             # Nobody waits for this worker any more, and it would wait for them forever.
@@ -113,6 +115,7 @@ def progress_of(plan: StudyPlan, record: StudyRecord, new: int | None) -> Messag
         done=done,
         total=max(plan.n_trials, done),
         steps=record.best.steps if record.best is not None else None,
+        time=record.best.time if record.best is not None else None,
         examples=found[0].examples if found else None,
         risk_error=record.told_risk_error,
         new=new,

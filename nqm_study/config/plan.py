@@ -35,7 +35,14 @@ from nqm_study.config.parts import (
     trained,
 )
 from nqm_study.config.refusals import LONGEST_PART, choice, listed, readable, typed, under
-from nqm_study.config.schema import Configuration, Postgresql, Untracked, group_of, parsed
+from nqm_study.config.schema import (
+    Configuration,
+    Postgresql,
+    Study,
+    Untracked,
+    group_of,
+    parsed,
+)
 from nqm_study.config.targets import TARGET, located, name_of
 from nqm_study.model.problems.files import load_spectrum, loaded
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
@@ -291,6 +298,7 @@ def _plan(
         ),
         batch_schedule="" if batches is None else batches.name,
         batch_settings={} if batches is None else batches.settings,
+        **_objective(study),
     )
     recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing)
     _check_sampler(definition, study.n_trials)
@@ -302,7 +310,7 @@ def _plan(
         recipes=recipes,
         problem=problem,
         search=_fitted(problem, recipes, definition),
-        n_trials=study.n_trials if definition.searched or definition.two_objectives else 1,
+        n_trials=study.n_trials if definition.searched or definition.searches_batch_size else 1,
         truth=study.truth,
         backend=backend,
         tracking=tracking,
@@ -310,6 +318,17 @@ def _plan(
         report=config.report.name,
         composed=None if composed is None else _without_password(composed, backend),
     )
+
+
+def _objective(study: Study) -> dict[str, Any]:
+    """The fields of a definition that say what is minimised; none for the steps."""
+    if study.objective == "steps":
+        return {}
+    machine = ("hardware_batch_size", "hardware_exponent")
+    return {
+        "objective": study.objective,
+        "objective_settings": {name: float(getattr(study, name)) for name in machine},
+    }
 
 
 def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
@@ -439,15 +458,18 @@ def _check_sampler(definition: StudyDefinition, n_trials: int) -> None:
     name = sampler["name"]
     if definition.two_objectives and name in ONE_OBJECTIVE:
         others = ", ".join(each for each in options("sampler") if each not in ONE_OBJECTIVE)
-        raise ValueError(f"sampler={name}: must be one of {others} where batch_size is searched")
+        raise ValueError(
+            f"sampler={name}: must be one of {others} where batch_size is searched, or "
+            "study.objective=time"
+        )
     if definition.two_objectives and sampler.get("finish"):
         raise ValueError(
             f"sampler.finish={sampler['finish']:g}: must be 0 where batch_size is searched, as "
-            "with sampler=tpe_alone or nsgaii"
+            "with sampler=tpe_alone or nsgaii, or study.objective=time"
         )
     if name == "gp" and importlib.util.find_spec("torch") is None:
         raise ValueError("sampler=gp: needs PyTorch, which is not installed")
-    dimensions = len(definition.searched) + definition.two_objectives
+    dimensions = len(definition.searched) + definition.searches_batch_size
     if name == "grid" and dimensions:
         held = grid_points(sampler, dimensions) ** dimensions
         if n_trials > held:

@@ -35,7 +35,7 @@ from nqm_study.config.refusals import (
     report_name,
 )
 from nqm_study.model.outcome import MOST_STEPS
-from nqm_study.study.definition import Range
+from nqm_study.study.definition import Objective, Range
 from nqm_study.study.options import conf_dir
 from nqm_study.study.records import Tracked
 
@@ -89,6 +89,13 @@ class Study:
     )
     truth: Switch | Literal["all"] = Field(
         description="true optima beside the search: where they take seconds, or all"
+    )
+    objective: Objective = Field(description="what the search makes least")
+    hardware_batch_size: Annotated[Number, Field(ge=1e-6, le=MOST_BATCH_SIZE)] = Field(
+        description="of time: up to this many examples a step takes 1, as it does for one"
+    )
+    hardware_exponent: Annotated[Number, Field(gt=0, le=1)] = Field(
+        description="of time: above, a step takes (B / hardware_batch_size)^hardware_exponent"
     )
 
 

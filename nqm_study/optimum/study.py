@@ -73,7 +73,7 @@ def pace_of(recipe: Recipe, definition: StudyDefinition) -> Pace:
 
 def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     """Whether the optimum of a study is to be computed."""
-    if not definition.searched or recipes.schedule.computed:
+    if not definition.searched or recipes.schedule.computed or not _is_of_steps(definition):
         return False
     if truth == "all":
         return can_be_found(definition)
@@ -82,6 +82,12 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     ranges = len(free) <= MOST_SEARCHED and all(isinstance(each, Range) for each in free)
     quick = truth and ranges and not recipes.schedule.code
     return quick and has_rule(recipes.optimizer, definition)
+
+
+def _is_of_steps(definition: StudyDefinition) -> bool:
+    """Whether the fewest steps are the optimum: with equal steps they take the least time too."""
+    equal = not definition.searches_batch_size and not definition.batch_schedule
+    return equal or not definition.objective
 
 
 def true_optimum(

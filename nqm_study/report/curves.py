@@ -40,7 +40,8 @@ class Point:
         hyperparameters: of the best trials, fixed ones too; median over seeds, the user's units.
         trials: finished trials, summed over seeds.
         seeds, seeds_unreached: seeds that reached the target, and those that did not.
-        bayes_bound: the fewest steps any algorithm could need.
+        bayes_bound: the fewest steps any algorithm could need; 0 where it is not known at this
+            batch size, which was searched.
         hyperparameter_ranges: lowest and highest value over seeds.
         effective_rate: lr / (1 - momentum) of the best trials, median over seeds. It is what sets
             the pace: lr and momentum alone trade off.
@@ -54,6 +55,9 @@ class Point:
         seed_rates: the effective rates of the seeds' best trials, in no order.
         at_edge: whether a best trial is at the end of a range that could go on.
         words: the hyperparameters of the best trial that are no numbers.
+        summed_examples: the sum of batch sizes, where they change; median over seeds.
+        time, time_low, time_high: median and range over seeds of the least time to the target;
+            NaN unless that is the objective.
     """
 
     batch_size: float
@@ -76,6 +80,10 @@ class Point:
     seed_rates: tuple[float, ...] = ()
     at_edge: bool = False
     words: Mapping[str, str] = field(default_factory=dict)
+    summed_examples: float | None = None
+    time: float = math.nan
+    time_low: float = math.nan
+    time_high: float = math.nan
 
     @property
     def ratio_to_bound(self) -> float:
@@ -115,11 +123,14 @@ class Point:
             effective_rate=rate,
             effective_rate_range=(rate, rate),
             seed_rates=(rate,),
+            summed_examples=None,
         )
 
     @property
     def examples(self) -> float:
-        """Examples seen until the target: steps times batch size."""
+        """Examples seen until the target: steps times batch size, or the sum of batch sizes."""
+        if self.summed_examples is not None:
+            return self.summed_examples
         return self.steps * self.batch_size
 
 
@@ -155,7 +166,10 @@ class Curve:
         variant: what was chosen by hand, beside optimizer and schedule; empty for nothing.
         optima: true optima by batch size, where they are known; also where none was reached.
         tolerance: the share by which steps may be above what another batch size allows; infinite
-            where each has hyperparameters of its own, by a policy.
+            where each has hyperparameters of its own, by a policy, and where the fewest steps
+            need not take the least time.
+        objective: what is minimised: ``steps`` or ``time``.
+        batch_schedule: name of the batch schedule's configuration; empty for none.
     """
 
     key: str
@@ -172,6 +186,8 @@ class Curve:
     variant: str = ""
     optima: tuple[tuple[float, Optimum], ...] = ()
     tolerance: float = TOLERANCE
+    objective: str = "steps"
+    batch_schedule: str = ""
 
     @property
     def unreached(self) -> tuple[float, ...]:
@@ -325,16 +341,22 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
         variant=variant(definition),
         optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
         tolerance=_tolerance(definition),
+        objective=first["objective"],
+        batch_schedule=definition.batch_schedule,
     )
 
 
 def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
     """The point of the studies of one batch size, of which some reached the target."""
     reached = (each for each in studies if each["reached"])
-    found = sorted(reached, key=itemgetter("steps_to_target"))
+    timed = studies[0]["objective"] == "time"
+    found = sorted(reached, key=itemgetter("time_to_target" if timed else "steps_to_target"))
     best = found[0]
+    definition: StudyDefinition = best["definition"]
     steps, steps_range = _median_and_range(each["steps_to_target"] for each in found)
     rate, rate_range = _median_and_range(each["effective_learning_rate"] for each in found)
+    time, time_range = _median_and_range(each["time_to_target"] for each in found)
+    examples, _ = _median_and_range(each["examples_to_target"] for each in found)
     values = best["hyperparameters"]
     over_seeds = {
         name: _median_and_range(each["hyperparameters"].get(name, math.nan) for each in found)
@@ -348,7 +370,7 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         hyperparameters={name: median for name, (median, _) in over_seeds.items()},
         trials=sum(each["n_trials"] for each in studies),
         seeds=len(found),
-        bayes_bound=best["bayes_bound"],
+        bayes_bound=0 if definition.searches_batch_size else best["bayes_bound"],
         hyperparameter_ranges={name: ends for name, (_, ends) in over_seeds.items()},
         seeds_unreached=len(studies) - len(found),
         effective_rate=rate,
@@ -359,6 +381,10 @@ def _point(batch_size: float, studies: list[dict[str, Any]]) -> Point:
         seed_rates=tuple(each["effective_learning_rate"] for each in found),
         at_edge=any(each["at_edge"] for each in found),
         words=_words(values),
+        summed_examples=examples if definition.batch_schedule else None,
+        time=time,
+        time_low=time_range[0],
+        time_high=time_range[1],
     )
 
 
@@ -373,7 +399,7 @@ def _words(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tolerance(definition: StudyDefinition) -> float:
-    if definition.optimizer_settings:
+    if definition.optimizer_settings or (definition.objective and definition.batch_schedule):
         return math.inf
     return CLOSURE_TOLERANCE if definition.approximate else TOLERANCE
 

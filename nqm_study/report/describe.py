@@ -29,8 +29,7 @@ def describe_curve(curve: Curve) -> str:
         text += f" at B = {words.count(first.batch_size)}"
         if len(curve.points) > 1:
             text += f", {words.count(last.steps)} at B = {words.count(last.batch_size)}"
-        text += f"; {_ratios(curve.points)}"
-        sentences.append("; ".join([text, *excesses(curve)]) + ".")
+        sentences.append("; ".join([text, *_ratios(curve.points), *excesses(curve)]) + ".")
     constant, fit = perfect_scaling(curve), fit_learning_rate(curve)
     if constant is not None:
         regime = small_batches(curve)
@@ -55,7 +54,7 @@ def definitions(curves: Sequence[Curve]) -> list[str]:
     sentences = [text] if (text := words.slopes(fits)) else []
     if any(fit.end is not None for fit in fits):
         sentences.append(words.ENDS)
-    if points:
+    if any(point.bayes_bound for point in points):
         sentences.append("The Bayes bound is the fewest steps any algorithm could need.")
     if any(point.classical_bound is not None for point in points):
         sentences.append(
@@ -76,10 +75,14 @@ def definitions(curves: Sequence[Curve]) -> list[str]:
     return [*sentences, *meaning(curves)]
 
 
-def _ratios(points: Sequence[Point]) -> str:
-    text = f"{_span([point.ratio_to_bound for point in points])} times the Bayes bound"
-    known = [point.ratio_to_optimal for point in points if point.optimal_steps]
-    return f"{text}, {_span(known)} times {OPTIMAL}" if known else text
+def _ratios(points: Sequence[Point]) -> list[str]:
+    """A phrase with the ratios to the bounds that are known; none where none is."""
+    ratios = {
+        "the Bayes bound": [point.ratio_to_bound for point in points if point.bayes_bound],
+        OPTIMAL: [point.ratio_to_optimal for point in points if point.optimal_steps],
+    }
+    known = [f"{_span(found)} times {name}" for name, found in ratios.items() if found]
+    return [", ".join(known)] if known else []
 
 
 def _span(ratios: Sequence[float]) -> str:

@@ -34,7 +34,7 @@ _COLUMNS = {
     **dict.fromkeys(("seed", "n_trials"), "int64"),
     **dict.fromkeys(("reached", "diverged"), "bool"),
     "steps_to_target": "Int64",
-    **dict.fromkeys(("examples_to_target", "learning_rate"), "float64"),
+    **dict.fromkeys(("examples_to_target", "time_to_target", "learning_rate"), "float64"),
     "effective_learning_rate": "float64",
     "bayes_bound": "int64",
     "classical_bound": "float64",
@@ -53,6 +53,7 @@ _OBJECTS = (
     *("training", "reports", "failures", "at_edge"),
 )
 _OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
+_COSTS = ("steps_to_target", "examples_to_target", "time_to_target")
 _OF_TRIAL = ("status", "risk", "risk_error", "sampled", "started", "finished")
 
 
@@ -67,10 +68,11 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | optimizer, spectrum, schedule | names of the configurations |
     | sampler | name of its configuration, with ``+ finish`` where a local search follows |
     | target | expected loss to reach |
-    | batch_size | examples per step; NaN where it is searched |
+    | batch_size | examples per step; NaN where it is searched for two objectives |
     | seed | of the sampler |
     | max_steps | steps after which a trial has missed the target |
     | max_growth | times the first loss above which a trial is diverged; infinite for none |
+    | objective | what is made least: ``steps`` or ``time`` |
     | warm_start | whether the first trials are those that a rule says |
     | dim, exponent, pieces, ... | settings of spectrum, schedule and optimizer, where there are |
 
@@ -81,8 +83,9 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | n_trials | finished trials |
     | reached | whether a trial reached the target |
     | diverged | whether all trials diverged |
-    | steps_to_target | fewest optimizer steps; <NA> where none reached the target |
-    | examples_to_target | the same times the batch size |
+    | steps_to_target | fewest optimizer steps, or those of the least time; <NA>: not reached |
+    | examples_to_target | the same times the batch size, or the sum of its batch sizes |
+    | time_to_target | the least time; NaN unless it is the objective |
     | learning_rate, momentum, ... | the best trial's hyperparameters, or fixed ones; NaN: unknown |
     | effective_learning_rate | the best trial's lr / (1 - momentum), which sets the pace |
 
@@ -128,7 +131,8 @@ def trials_frame(studies: DataFrame) -> DataFrame:
     | batch_size | examples per step |
     | learning_rate, momentum, ... | its hyperparameters in the user's units, fixed ones too |
     | steps_to_target | optimizer steps; <NA> where the target was not reached |
-    | examples_to_target | the same times the batch size |
+    | examples_to_target | the same times the batch size, or the sum of its batch sizes |
+    | time_to_target | what they take; NaN unless time is the objective |
     | fewest_steps | of this trial and those before; infinite where none reached the target |
     | status | ``reached``, ``floor_above_target``, ``diverged`` or ``max_steps`` |
     | risk | expected loss at the crossing, or else the smallest seen |
@@ -150,15 +154,17 @@ def trials_frame(studies: DataFrame) -> DataFrame:
                     "batch_size": trial.batch_size or study["batch_size"],
                     "steps_to_target": steps,
                     "examples_to_target": _examples(trial, study["batch_size"]),
+                    "time_to_target": trial.time,
                     "fewest_steps": fewest,
                     **{name: getattr(trial, name) for name in _OF_TRIAL},
                 }
             )
     names = _names(trial.hyperparameters for trials in studies.trials for trial in trials)
     columns = [*_OF_STUDY, "trial", "batch_size", "learning_rate", *names]
-    columns += ["steps_to_target", "examples_to_target", "fewest_steps", *_OF_TRIAL]
+    columns += [*_COSTS, "fewest_steps", *_OF_TRIAL]
     frame = DataFrame(rows, columns=list(dict.fromkeys(columns)))
-    return frame.astype({"steps_to_target": "Int64", "risk_error": "float64"})
+    types = {"steps_to_target": "Int64", "time_to_target": "float64", "risk_error": "float64"}
+    return frame.astype(types)
 
 
 def properties(definition: StudyDefinition) -> dict[str, Value]:
@@ -177,6 +183,8 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
         "max_steps": float(definition.max_steps),
         "max_growth": math.inf if definition.max_growth is None else definition.max_growth,
         "warm_start": _value(definition.warm_start),
+        "objective": definition.objective or "steps",
+        **definition.objective_settings,
         **definition.spectrum_settings,
         **definition.schedule_settings,
         **_batches(definition),
@@ -216,7 +224,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         **dict.fromkeys(definition.searched, math.nan),
         **_cells(definition.given),
     }
-    size = math.nan if definition.two_objectives else definition.one_batch_size
+    size = _batch_size(record)
     steps = None if best is None else best.steps
     at_optimum = {} if optimum is None else optimum.hyperparameters
     return {
@@ -233,6 +241,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "diverged": all(trial.status == "diverged" for trial in record.trials),
         "steps_to_target": steps,
         "examples_to_target": _examples(best, size),
+        "time_to_target": None if best is None else best.time,
         "effective_learning_rate": effective_rate(found),
         "bayes_bound": record.bayes_bound,
         "classical_bound": record.classical_bound,
@@ -271,7 +280,20 @@ def _examples(trial: TrialRecord | None, batch_size: float) -> float:
     """Examples to the target, NaN where it was not reached."""
     if trial is None or trial.steps is None:
         return math.nan
-    return trial.steps * (trial.batch_size or batch_size)
+    return trial.examples_at(trial.batch_size or batch_size)
+
+
+def _batch_size(record: StudyRecord) -> float:
+    """The batch size of a study; where it is searched for the least time, that of the best trial.
+
+    Where none reached the target it is that of the least risk.
+    """
+    if record.definition.two_objectives:
+        return math.nan
+    if not record.definition.searches_batch_size:
+        return record.definition.one_batch_size
+    nearest = min(record.trials, key=lambda trial: (trial.risk, trial.number))
+    return (record.best or nearest).batch_size
 
 
 def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -297,6 +319,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
         _rank(definition.schedule, SCHEDULES),
         definition.schedule,
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
+        (definition.objective, definition.searches_batch_size),
         tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
         definition.curve,
         float(definition.batch_text.partition("..")[0]),

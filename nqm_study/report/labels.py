@@ -70,6 +70,7 @@ def variant(definition: StudyDefinition) -> str:
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
     parts = [f"batch {definition.batch_schedule}"] if definition.batch_schedule else []
+    parts += [f"least {definition.objective}"] if definition.objective else []
     for name, value in given.items():
         if isinstance(value, Searched):
             if optimizer and name in usual and name not in expected:
@@ -297,6 +298,7 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "batch_size": _batch_size_text,
     "spectrum": str,
     "spectrum_digest": lambda digest: f"spectrum {digest[:8]}",
+    "objective": lambda least: f"least {least or 'steps'}",
     "warm_start": lambda on: "first guess" if on else "no first guess",
     "enqueued": _enqueued_text,
     "max_growth": lambda most: "any growth" if most is None else f"max_growth {most:g}",

@@ -87,7 +87,7 @@ def with_optimum(curve: Curve, *, exact: bool) -> list[Point]:
 
 def _line_of(curves: Sequence[Curve], name: str) -> Line:
     found = {(p.batch_size, getattr(p, name)) for curve in curves for p in curve.points}
-    return sorted((size, float(steps)) for size, steps in found if steps is not None)
+    return sorted((size, float(steps)) for size, steps in found if steps)
 
 
 def _is_drawn(line: Line, curve: Curve) -> bool:

@@ -26,6 +26,7 @@ _KEPT = ("learning_rate", *_DEFINING)
 _RATIO_OF = re.compile(r"ratio_\d+")  # of a piece of a schedule
 _MOST_RATIO_OFS = 3
 _TRIALS, _SEEDS, _OVER = "trials", "over seeds", "over optimum"
+_TIME, _EXAMPLES = "time", "examples"
 _BOUND, _OPTIMAL = "ratio to Bayes bound", f"ratio to {OPTIMAL}"
 _MOST_ROWS = 12
 
@@ -48,7 +49,7 @@ def result_table(curves: Sequence[Curve]) -> Sheet:
     unlike = any(point.seeds_unreached for point in points)
     judged = any(point.excess is not None for point in points)
     first = [_TRIALS] * (trials is not None) + few + [_BOUND] * judged + [_SEEDS] * (not unlike)
-    rest = [_TRIALS, _BOUND, _OPTIMAL, *reversed(headings.values()), _OVER, _SEEDS]
+    rest = [_TRIALS, _BOUND, _OPTIMAL, *reversed(headings.values()), _OVER, _SEEDS, _EXAMPLES]
     return Sheet(
         _result_title(curves),
         result_frame(curves),
@@ -82,7 +83,12 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
         if name == "optimizer" or len(set(map(read, curves))) > 1
     }
     cells["batch size"] = [words.typed(row.batch_size) for _, row in rows]
-    cells["steps"] = column(lambda point: words.count(point.steps), _UNREACHED)
+    timed = any(curve.objective == "time" for curve in curves)
+    if timed:
+        cells[_TIME] = column(lambda p: _known(p.time, "{:,.6g}".format), _UNREACHED)
+    cells["steps"] = column(lambda p: words.count(p.steps), _NONE if timed else _UNREACHED)
+    if timed or any(curve.batch_schedule for curve in curves):
+        cells[_EXAMPLES] = column(lambda point: f"{point.examples:.3e}")
     if any(point.seeds + point.seeds_unreached > 1 for point in points):
         cells[_SEEDS] = column(_over_seeds)
     if any(point.excess is not None for point in points):
@@ -90,8 +96,9 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     for name in _hyperparameter_names(curves):
         cells[_heading(name, curves)] = [_value(row, name) for _, row in rows]
     cells[_TRIALS] = [words.count(row.trials) for _, row in rows]
-    cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
-    cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
+    if any(point.bayes_bound for point in points) or not points:
+        cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
+        cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
     return DataFrame(cells)
 
 
@@ -167,7 +174,8 @@ def _result_title(curves: Sequence[Curve]) -> str:
         "schedule": {curve.schedule for curve in curves},
     }
     parts = [f"{name} {min(found)}" for name, found in shared.items() if len(found) == 1]
-    return ", ".join(["Fewest steps", *parts])
+    timed = all(curve.objective == "time" for curve in curves)
+    return ", ".join(["Least time" if timed else "Fewest steps", *parts])
 
 
 def _shared_trials(curves: Sequence[Curve]) -> int | None:

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 Scale = Literal["linear", "log", "log_one_minus"]
 SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
 
@@ -22,6 +25,9 @@ BATCH_SIZE = "batch_size"
 
 BATCH = "batch_"
 """Before the name of a batch schedule's hyperparameter among those of a study."""
+
+Objective = Literal["steps", "time"]
+"""What a study is for: the fewest steps to the target, or the least time."""
 
 ONE_OBJECTIVE = ("cmaes",)
 """The samplers that know one objective only."""
@@ -197,7 +203,7 @@ def as_float(number: float) -> float:
 
 _LEFT_OUT = (
     *("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth", "code"),
-    *("batch_schedule", "batch_settings"),
+    *("batch_schedule", "batch_settings", "objective", "objective_settings"),
 )
 """The fields that are left out of a definition's JSON values where they are empty or off."""
 
@@ -213,8 +219,9 @@ class StudyDefinition:
         spectrum_digest: hash of the spectrum's arrays.
         schedule: name of the schedule's configuration (``constant``, ``cosine``, ...); what of its
             shape is a number or a range is among the hyperparameters.
-        batch_size: examples per step; a ``Range`` where it is searched too, for two objectives: the
-            fewest steps and the fewest examples, which are steps times batch size.
+        batch_size: examples per step; a ``Range`` where it is searched too: for the least time, or
+            else for two objectives, the fewest steps and the fewest examples, which are steps times
+            batch size.
         target: expected loss to reach.
         seed: seed of the sampler.
         sampler: name and settings of the sampler.
@@ -237,6 +244,9 @@ class StudyDefinition:
             same batch size at every step; what of its shape is a number or a range is among the
             hyperparameters, each with ``batch_`` before its name.
         batch_settings: what of it can only be given: ``curve``, ``min``, ``max``, ``integer``.
+        objective: ``time`` where that is minimised in place of the steps, else empty.
+        objective_settings: of ``time`` the machine: ``hardware_batch_size``, > 0, and
+            ``hardware_exponent``, in (0, 1].
     """
 
     optimizer: str
@@ -258,6 +268,8 @@ class StudyDefinition:
     code: Mapping[str, str] = field(default_factory=dict)
     batch_schedule: str = ""
     batch_settings: Mapping[str, Value] = field(default_factory=dict)
+    objective: str = ""
+    objective_settings: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
@@ -309,9 +321,23 @@ class StudyDefinition:
         return f"{self.schedule}{batches}"
 
     @property
-    def two_objectives(self) -> bool:
-        """Whether the batch size is searched too: the fewest steps, and the fewest examples."""
+    def searches_batch_size(self) -> bool:
+        """Whether the batch size is searched too."""
         return isinstance(self.batch_size, Range)
+
+    @property
+    def two_objectives(self) -> bool:
+        """Whether it is searched for the fewest steps and the fewest examples."""
+        return self.searches_batch_size and not self.objective
+
+    def step_time(self, batch_size: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The time that a step with some batch size takes, max(1, B / B_hardware)^exponent.
+
+        Its unit is that of a step with at most B_hardware examples, which all take the same.
+        """
+        machine = self.objective_settings
+        share = np.maximum(1.0, batch_size / machine["hardware_batch_size"])
+        return np.asarray(share ** machine["hardware_exponent"])
 
     @property
     def one_batch_size(self) -> float:
@@ -346,7 +372,9 @@ class StudyDefinition:
     @property
     def varied(self) -> frozenset[str]:
         """The hyperparameters that are searched, or that differ from one batch size to the next."""
-        others = ("beta2",) * bool(self.optimizer_settings) + ("batch_size",) * self.two_objectives
+        others = ("beta2",) * bool(self.optimizer_settings) + (
+            "batch_size",
+        ) * self.searches_batch_size
         return frozenset({*self.searched, *others})
 
     @property
@@ -364,7 +392,8 @@ class StudyDefinition:
         """A readable stem and the fingerprint: the study's name unless the user gives one."""
         return (
             f"{self.optimizer}-{self.spectrum}-{self.schedule}"
-            f"{'-' * bool(self.batch_schedule)}{self.batch_schedule}-B{self.batch_text}"
+            f"{'-' * bool(self.batch_schedule)}{self.batch_schedule}"
+            f"{'-' * bool(self.objective)}{self.objective}-B{self.batch_text}"
             f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
         )
 
@@ -380,7 +409,7 @@ class StudyDefinition:
 
     def _digest_without(self, *names: str) -> str:
         """A hash of the definition less some fields and a given batch size; a range stays."""
-        without = names if self.two_objectives else (*names, "batch_size")
+        without = names if self.searches_batch_size else (*names, "batch_size")
         return _digest({k: value for k, value in self.to_json().items() if k not in without})
 
 

@@ -15,7 +15,7 @@ from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.schedules import BatchSchedule, Schedule, as_steps
+from nqm_study.model.schedules import Batched, BatchSchedule, Schedule, as_steps
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.schedules.computed.optimal import (
     LONGEST as OPTIMAL_LONGEST,
@@ -37,7 +37,7 @@ def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefin
         recipes: how its optimizer and its schedule are made.
         definition: the study's.
     """
-    if definition.two_objectives:
+    if definition.searches_batch_size:
         return functools.partial(_of_its_size, problem, recipes, definition)
     if recipes.schedule.computed == "optimal":
         return functools.partial(_optimal, problem, definition)
@@ -57,7 +57,7 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
         "bayes_bound": min(bayes_bound(problem, target=target), MOST_STEPS),
         "initial_risk": problem.spectrum.initial_risk,
     }
-    if definition.two_objectives:
+    if definition.searches_batch_size:
         return known
     classical = classical_bound(problem, target=target)
     optimal_steps = optimal_gap = None
@@ -92,15 +92,43 @@ def _family(
     definition: StudyDefinition,
     values: Mapping[str, float],
 ) -> Evaluation:
+    optimizer, schedule = parts_of_run(problem, recipes, definition, values)
     crossing = steps_to_target(
         problem,
-        *parts_of_run(problem, recipes, definition, values),
+        optimizer,
+        schedule,
         target=definition.target,
         max_steps=definition.max_steps,
         max_growth=definition.max_growth,
     )
-    settings = definition.optimizer_settings
-    return Evaluation(crossing, set_by_policy(values, settings, problem.batch_size))
+    found = set_by_policy(values, definition.optimizer_settings, problem.batch_size)
+    return _with_costs(Evaluation(crossing, found), problem, definition, schedule)
+
+
+def _with_costs(
+    found: Evaluation,
+    problem: NoisyQuadratic,
+    definition: StudyDefinition,
+    schedule: Schedule | None = None,
+) -> Evaluation:
+    """The result with what a run costs beside its steps: examples where they change, and time.
+
+    Args:
+        found: the result of a trial.
+        problem: spectrum and batch size.
+        definition: the study's.
+        schedule: that of the run, if its batch sizes may change.
+    """
+    steps = found.crossing.steps
+    if not steps:
+        return found
+    timed, time = definition.objective == "time", None
+    if isinstance(schedule, Batched):
+        time = schedule.total(steps, definition.step_time) if timed else None
+        return replace(found, examples=schedule.examples(steps), time=time)
+    if timed:
+        time = steps * float(definition.step_time(np.asarray(problem.batch_size)))
+    return replace(found, time=time)
 
 
 def parts_of_run(
@@ -159,11 +187,9 @@ def _optimal(
     )
     if math.isinf(end[0]):
         crossing = replace(crossing, steps=None, status="diverged")
-    return Evaluation(
-        crossing,
-        {"learning_rate": max(rates)},
-        tuple(zip((0, *found.boundaries.tolist()), rates, strict=True)),
-    )
+    pairs = tuple(zip((0, *found.boundaries.tolist()), rates, strict=True))
+    result = Evaluation(crossing, {"learning_rate": max(rates)}, pairs)
+    return _with_costs(result, problem, definition)
 
 
 @functools.lru_cache(maxsize=32)
@@ -207,4 +233,5 @@ def _greedy(
     )
     rates = tuple(zip(found.at_steps.tolist(), found.learning_rates.tolist(), strict=True))
     largest = {"learning_rate": max(rate for _, rate in rates)} if rates else {}
-    return Evaluation(Crossing(found.steps, found.status, found.risk, found.error), largest, rates)
+    crossing = Crossing(found.steps, found.status, found.risk, found.error)
+    return _with_costs(Evaluation(crossing, largest, rates), problem, definition)

@@ -53,6 +53,8 @@ class TrialRecord:
             hyperparameters, ascending, the first at step 0: for ``optimal`` the first step of each
             piece and its rate, for ``greedy`` some steps of the run.
         sampled: whether the risk was sampled, because Adam's closure was in doubt.
+        summed_examples: the sum of the batch sizes of the run where they change; None elsewhere.
+        time: time to the target where that is minimised; None elsewhere, and if not reached.
     """
 
     number: int
@@ -65,6 +67,8 @@ class TrialRecord:
     risk_error: float | None = None
     rates: tuple[tuple[int, float], ...] = ()
     sampled: bool = False
+    summed_examples: float | None = None
+    time: float | None = None
 
     @property
     def batch_size(self) -> float:
@@ -75,7 +79,23 @@ class TrialRecord:
     @property
     def examples(self) -> float:
         """Examples to the target where the batch size is searched; infinite if not reached."""
-        return math.inf if self.steps is None else self.steps * self.batch_size
+        return self.examples_at(self.batch_size)
+
+    def examples_at(self, batch_size: float) -> float:
+        """Examples to the target in a study of a batch size; infinite if not reached."""
+        if self.steps is None:
+            return math.inf
+        return self.steps * batch_size if self.summed_examples is None else self.summed_examples
+
+    @property
+    def cost(self) -> float:
+        """What is minimised: the time where it is known, else the steps; infinite if not reached.
+
+        With two objectives it is the first of them.
+        """
+        if self.steps is None:
+            return math.inf
+        return float(self.steps) if self.time is None else self.time
 
 
 Tracked = Literal["all", "best", "none"]
@@ -264,12 +284,12 @@ class StudyRecord:
     def best(self) -> TrialRecord | None:
         """The first trial with the fewest steps to the target; None where none reached it.
 
-        Where the batch size is searched it is the frontier's end; of equal steps, that with the
-        fewest examples.
+        Where time is minimised it is that with the least. With two objectives it is the frontier's
+        end; of equal steps, that with the fewest examples.
         """
         reached = [trial for trial in self.trials if trial.steps is not None]
         return min(
-            reached, key=lambda trial: (trial.steps, trial.batch_size, trial.number), default=None
+            reached, key=lambda trial: (trial.cost, trial.batch_size, trial.number), default=None
         )
 
     @property

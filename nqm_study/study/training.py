@@ -84,7 +84,7 @@ def keep_training(
 def lacking(record: StudyRecord) -> TrialRecord | None:
     """The trial whose run is to be stored; None where it is, or there is none to show."""
     trial = shown_trial(record)
-    if trial is None or record.definition.two_objectives:
+    if trial is None or record.definition.searches_batch_size:
         return None
     return None if record.training is not None and record.training.trial == trial.number else trial
 

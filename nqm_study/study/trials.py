@@ -31,11 +31,15 @@ class Evaluation:
         crossing: steps, status and risk.
         hyperparameters: values that the evaluation itself found, which join the trial's.
         rates: (step, learning rate) pairs of a schedule that was computed, ascending.
+        examples: the sum of the run's batch sizes where they change; None elsewhere.
+        time: what the run takes, where that is minimised; None elsewhere.
     """
 
     crossing: Crossing
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     rates: tuple[tuple[int, float], ...] = ()
+    examples: float | None = None
+    time: float | None = None
 
 
 Evaluate = Callable[[Mapping[str, Any]], Evaluation]
@@ -114,7 +118,7 @@ class Attempts:
 def objectives(
     definition: StudyDefinition, values: Mapping[str, Any], found: Evaluation
 ) -> tuple[float, ...]:
-    """The values that Optuna stores: the steps, and the examples where there are two objectives.
+    """The values that Optuna stores: the steps or the time; with two objectives, examples as well.
 
     They are infinite where the target was not reached: there is no number of steps, and any finite
     one would be invented. Measured against a pruned trial, which has no value, on momentum at three
@@ -127,7 +131,11 @@ def objectives(
     if found.crossing.steps is None:
         return (math.inf,) * len(directions(definition))
     steps = float(found.crossing.steps)
-    return (steps, steps * values[BATCH_SIZE]) if definition.two_objectives else (steps,)
+    if found.time is not None:
+        return (found.time,)
+    if not definition.two_objectives:
+        return (steps,)
+    return steps, steps * values[BATCH_SIZE] if found.examples is None else found.examples
 
 
 def ranking(
@@ -173,7 +181,8 @@ def attributes(values: Mapping[str, Any], found: Evaluation) -> dict[str, object
         written["sampled"] = True
     if found.rates:
         written["rates"] = found.rates
-    return written
+    costs = {"examples": found.examples, "time": found.time}
+    return {**written, **{name: cost for name, cost in costs.items() if cost is not None}}
 
 
 def kept(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -184,8 +193,9 @@ def kept(trial: FrozenTrial) -> Mapping[str, Any]:
 
 def in_coordinates(trial: FrozenTrial) -> bool:
     """Whether a finished trial is an earlier version's, which stored coordinates and log steps."""
-    steps = kept(trial)["steps"]
-    return bool(trial.values) and trial.values[0] != (math.inf if steps is None else steps)
+    found = kept(trial)
+    steps = math.inf if found["steps"] is None else found["steps"]
+    return bool(trial.values) and trial.values[0] != found.get("time", steps)
 
 
 def trial_record(trial: FrozenTrial) -> TrialRecord:
@@ -209,6 +219,8 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
         risk_error=found["risk_error"],
         rates=tuple((int(step), float(rate)) for step, rate in found.get("rates", ())),
         sampled=found.get("sampled", False),
+        summed_examples=found.get("examples"),
+        time=found.get("time"),
     )
 
 

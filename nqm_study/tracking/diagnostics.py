@@ -82,11 +82,12 @@ def diagnostics(study: optuna.Study, record: StudyRecord) -> Diagnostics:
         study: the stored study.
         record: the same, as a record.
     """
-    values: dict[int, float] = {t.number: float(t.steps) for t in record.trials if t.steps}
+    values: dict[int, float] = {t.number: t.cost for t in record.trials if t.steps}
     steps = len(values) > 1
     if not steps:
         values = {t.number: t.risk for t in record.trials if 0.0 < t.risk < math.inf}
-    name = "steps to the target" if steps else "lowest expected loss"
+    objective = record.definition.objective or "steps"
+    name = f"{objective} to the target" if steps else "lowest expected loss"
     figures: dict[str, Figure] = {}
     failures: list[str] = []
     files: dict[str, bytes] = {}
@@ -136,7 +137,7 @@ def _draws(
     def history() -> Figure:
         figure = visualization.plot_optimization_history(copy, target_name=name)
         figure.update_traces(name="lowest so far", selector={"mode": "lines"})
-        if record.optimum is not None and steps:
+        if record.optimum is not None and steps and not record.definition.objective:
             ends, line = (0, len(trials) - 1), {"color": "#404040", "dash": "dash", "width": 1}
             optimum = Scatter(x=ends, y=[record.optimum.steps] * 2, mode="lines", line=line)
             figure.add_trace(optimum.update(name="true optimum"))
@@ -172,7 +173,7 @@ def _draws(
     if len(searched) > 1 and len(record.trials) >= FEWEST_FOR_IMPORTANCE:
         made = record.definition
         ranked = {
-            t.number: ranking([t.steps or math.inf], t.risk, made.target, made.max_steps)
+            t.number: ranking([t.cost or math.inf], t.risk, made.target, made.max_steps)
             for t in record.trials
         }
         objective = _copied(trials, ranked)
@@ -215,7 +216,8 @@ def _page(
 ) -> str:
     """The page of the figures: which trials they show, and a note below each."""
     count = len(record.trials)
-    shown = f"Steps of the {known} of {count} trials that reached the target."
+    what = (record.definition.objective or "steps").capitalize()
+    shown = f"{what} of the {known} of {count} trials that reached the target."
     if not steps:
         shown = (
             f"Fewer than two of {count} trials reached the target, so this is the lowest expected "

@@ -42,7 +42,8 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
         "reached": float(reached),
         "risk": trial.risk,
         "steps_to_target": trial.steps,
-        "examples_to_target": trial.examples if reached and trial.batch_size else None,
+        "examples_to_target": trial.examples if reached and _counts_examples(trial) else None,
+        "time_to_target": trial.time,
         "risk_error": trial.risk_error,
         "sampled": 1.0 if trial.sampled else None,
     }
@@ -63,6 +64,11 @@ def draft(trial: TrialRecord, study: str, parent: str) -> Draft:
         started=milliseconds(trial.started),
         finished=milliseconds(trial.finished),
     )
+
+
+def _counts_examples(trial: TrialRecord) -> bool:
+    """Whether its examples are no given batch size times its steps."""
+    return bool(trial.batch_size) or trial.summed_examples is not None
 
 
 def continues(run: Run, record: StudyRecord) -> bool:
@@ -126,6 +132,9 @@ def results(record: StudyRecord) -> list[Point]:
     values: dict[str, float | None] = {"n_trials": count}
     if best is not None:
         values["best_steps_to_target"] = best.steps
+        values["best_time_to_target"] = best.time
+        if _counts_examples(best) and not record.definition.two_objectives:
+            values["best_examples_to_target"] = best.examples
         values |= _varied("best", record, best.hyperparameters) | _ratios(record)
     if record.definition.two_objectives:
         values |= _frontier(record)
@@ -190,6 +199,7 @@ def title(record: StudyRecord) -> str:
     return (
         f"{definition.optimizer_text} B={_batch_size(definition)} {definition.spectrum} "
         f"{definition.schedule_text} target={number(definition.target)} seed={definition.seed}"
+        f"{' ' * bool(definition.objective)}{definition.objective}"
     )
 
 
@@ -241,8 +251,9 @@ def note(record: StudyRecord) -> str:
     definition = record.definition
     if definition.two_objectives:
         return _frontier_note(record)
+    what = definition.objective or "steps"
     text = (
-        f"{_subject(record, 'steps')}, with batch size {_batch_size(definition)} and the schedule "
+        f"{_subject(record, what)}, with batch size {_batch_size(definition)} and the schedule "
         f"{definition.schedule_text}. {_bounds_text(record)}"
     )
     if not record.trials:
@@ -253,7 +264,7 @@ def note(record: StudyRecord) -> str:
     found = ", ".join(f"{name} {_digits(value)}" for name, value in values)
     text = (
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
-        f"in {record.best.steps} steps{_ratios_text(record)} with {found}."
+        f"in {record.best.steps} steps{_time_text(record.best)}{_ratios_text(record)} with {found}."
     )
     if record.at_edge:
         text += f" At the edge of what was searched: {'; '.join(record.at_edge)}."
@@ -268,6 +279,10 @@ def note(record: StudyRecord) -> str:
             "size, so the steps may not be exact."
         )
     return text
+
+
+def _time_text(trial: TrialRecord) -> str:
+    return "" if trial.time is None else f" and a time of {trial.time:.6g}"
 
 
 def _subject(record: StudyRecord, what: str) -> str:
@@ -348,10 +363,11 @@ def _end_text(trial: TrialRecord) -> str:
 
 
 def _ratios(record: StudyRecord) -> dict[str, float]:
-    if record.best is None or record.best.steps is None:
-        return {}
+    best, definition = record.best, record.definition
+    if best is None or best.steps is None or (definition.searches_batch_size and best.time):
+        return {}  # bounds are those of another batch size than was found
     least = zip(_COMPARED, (record.bayes_bound, record.optimal_steps), strict=True)
-    return {name: record.best.steps / value for name, value in least if value}
+    return {name: best.steps / value for name, value in least if value}
 
 
 def _bounds_text(record: StudyRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
             ("spectrum", definition.spectrum_settings),
             ("schedule", definition.schedule_settings),
             ("batch_schedule", definition.batch_settings),
+            ("objective", definition.objective_settings),
         )
         for name, value in found.items()
     }
@@ -53,6 +55,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
         params={
             **_naming(curve),
             "sampler": str(definition.sampler["name"]),
+            **({"objective": definition.objective} if definition.objective else {}),
             **({"sampler.finish": str(finish)} if finish else {}),
             **{
                 name: value if isinstance(value, str) else f"{value:.15g}"
@@ -157,6 +160,8 @@ def _overlaid(point: Point, *, exact: bool) -> dict[str, float]:
     if exact:
         # Of Adam there is no such rate.
         values["effective_learning_rate"] = point.effective_rate
+    if not math.isnan(point.time):
+        values["time_to_target"] = point.time
     if point.optimum is not None:
         values["optimum_steps"] = float(point.optimum.steps)
     return values

@@ -12,6 +12,7 @@ import pytest
 from moments import rule_recursion
 
 import nqm_study as nqm
+from nqm_study.model.schedules.batches import Batched, batched
 
 SMALL = nqm.power_law(40)
 
@@ -238,3 +239,18 @@ def test_what_is_no_batch_schedule_is_refused_in_one_line() -> None:
     for size, said in ((0, "0"), (-3.0, "-3"), (None, "None"), (np.inf, "inf")):
         line = f"batch_schedule(0)={said}: must be a finite number greater than 0"
         refused(line, lambda size=size: lambda _: size)
+
+
+@pytest.mark.parametrize("name", [*RAMPS, "function"])
+def test_what_a_run_costs_is_the_sum_over_its_steps(name: str) -> None:
+    ramp: Any = (lambda u: 5.0 + 6.0 * u) if name == "function" else None
+    for seed in range(3):
+        given = ramp or RAMPS[name](np.random.default_rng(seed))
+        for steps in (1, 7, 4321, 100_000):
+            found = batched(nqm.Cosine(0.1), given, 8.0)
+            assert isinstance(found, Batched)
+            sizes = nqm.batch_sizes(given, steps, 8.0, nqm.Cosine(0.1))
+            time = float(np.sum(np.maximum(1.0, sizes / 8.0) ** 0.7))
+            cost = found.total(steps, lambda size: np.maximum(1.0, size / 8.0) ** 0.7)
+            assert cost == pytest.approx(time, rel=1e-12 if steps < 10**5 else 1e-5)
+            assert found.examples(steps) == pytest.approx(sizes.sum(), rel=1e-5)

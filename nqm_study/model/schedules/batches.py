@@ -56,8 +56,8 @@ SAMPLES = 1024
 """Fractions of a run among which the largest rate is looked for."""
 
 LONG = 2**20
-"""A horizon at which the shape of any schedule shows, and up to which the batch sizes of one are
-added up whose smooth parts are unknown."""
+"""A horizon at which the shape of any schedule shows, and up to which batch sizes are added up one
+by one that are rounded, or whose smooth parts are unknown."""
 
 CONSTANT = Constant()
 
@@ -415,9 +415,21 @@ class Batched(Schedule):
         """The sum of all batch sizes of a run of some steps."""
         if not (self.batches.integer or isinstance(self.batches, BatchSizes)):
             return horizon * self.batch_size
+        return self.total(horizon, lambda sizes: sizes)
+
+    def total(self, horizon: int, cost: Callable[[Array], Array]) -> float:
+        """The sum of what the steps of a run cost.
+
+        Args:
+            horizon: the length of the run, >= 1.
+            cost: batch sizes -> what a step with each of them costs.
+        """
+        if self.batches.integer and horizon <= LONG:
+            # Where they are rounded is at any step.
+            return float(np.sum(cost(self.sizes(np.arange(float(horizon)), horizon))))
         scale = 1.0 if isinstance(self.batches, BatchSizes) else self._scale(horizon)
         counts, factors = self._counted(horizon)
-        return float(counts @ self._rounded(self._within(scale * factors)))
+        return float(counts @ cost(self._rounded(self._within(scale * factors))))
 
     def _positive(self, steps: Array, horizon: float | Array) -> Array:
         factors = self.shape.at_steps(steps, horizon)

@@ -86,9 +86,14 @@ def make_sampler(
 
     sampler = StudySampler(anew, Search(space, tuple(starts)), share, seed)
     most: Any = definition.max_steps
-    if isinstance(definition.batch_size, Range):
+    sizes: Any = definition.batch_size
+    largest = sizes.high if isinstance(sizes, Range) else sizes
+    if definition.two_objectives:
         # What missed the target is behind whatever reached it in examples, too.
-        most *= definition.batch_size.high
+        most *= largest
+    elif definition.objective:
+        # Steps whose batch sizes have a mean take no more than this on average.
+        most *= 1.0 + float(definition.step_time(np.asarray(largest)))
     return CoordinateSampler(sampler, space, target=definition.target, max_steps=most)
 
 

@@ -285,7 +285,7 @@ def _record(name: str, kept: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
     definition = StudyDefinition.from_json(facts["definition"])
     space = Search.from_json(facts["search"]).space
     names = ["bayes_bound", "initial_risk"]
-    if not definition.two_objectives:
+    if not definition.searches_batch_size:
         names += ["classical_bound", "optimal_steps", "optimal_gap"]
     record = StudyRecord(
         name,
