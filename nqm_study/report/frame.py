@@ -318,6 +318,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
         definition.optimizer,
         _rank(definition.schedule, SCHEDULES),
         definition.schedule,
+        definition.batch_schedule,  # none comes first
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
         (definition.objective, definition.searches_batch_size),
         tuple(sorted((name, _size(v)) for name, v in definition.hyperparameters.items())),
