@@ -57,6 +57,10 @@ class Published:
     summaries: tuple[Summary, ...] = ()
 
 
+_ROUNDED = ("study", "steps_to_target", "training")
+"""What says how many steps rounding costs."""
+
+
 def stored_records(
     root: Path,
     others: Iterable[Backend] = (),
@@ -157,6 +161,13 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
         f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
         if edges
+    ]
+    rounded = zip(*(published.chosen[each] for each in _ROUNDED), strict=True)
+    lines += [
+        f"{name}: the best trial takes {steps:,} steps with batch sizes of whole numbers, and "
+        f"{training.unrounded_steps:,} without rounding"
+        for name, steps, training in rounded
+        if training is not None and training.unrounded_steps is not None
     ]
     lines += [
         f"{name}: {len(failures)} trials failed and do not count, the last one by {failures[-1]}"

@@ -186,12 +186,15 @@ class Training:
             its closure's.
         noise_scales: tr(Sigma) / E |G|^2 after so many steps, in examples; infinite where the
             gradient is 0.
+        unrounded_steps: the steps to the target of the same hyperparameters with batch sizes that
+            are not rounded; None where they are not, or do not reach it.
     """
 
     trial: int
     steps: tuple[int, ...]
     risks: tuple[float, ...]
     noise_scales: tuple[float, ...]
+    unrounded_steps: int | None = None
 
 
 @dataclass(frozen=True)

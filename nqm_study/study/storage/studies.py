@@ -31,7 +31,8 @@ def _read_training(kept: Mapping[str, Any]) -> Training | None:
         return None
     # JSON has no infinity.
     scales = (math.inf if value is None else value for value in kept["noise_scales"])
-    return Training(kept["trial"], tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales))
+    arrays = tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales)
+    return Training(kept["trial"], *arrays, kept.get("unrounded_steps"))
 
 
 def _read_ramp(kept: Mapping[str, Any]) -> Ramp:
