@@ -21,9 +21,10 @@ from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.misses import misses
 from nqm_study.report.parallel import contents_on_all_cores
 from nqm_study.report.pareto import frontiers
+from nqm_study.report.ramps import ramps
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
-from nqm_study.report.tables import pareto_table, regret_table, result_table
+from nqm_study.report.tables import pareto_table, ramp_table, regret_table, result_table
 from nqm_study.report.write import contents_here, write_figures
 from nqm_study.study.records import StudyRecord
 from nqm_study.study.storage.backends import Backend, embedded
@@ -54,6 +55,10 @@ class Published:
     drawn: int = 0
     folders: tuple[Path, ...] = ()
     summaries: tuple[Summary, ...] = ()
+
+
+_ROUNDED = ("study", "steps_to_target", "training")
+"""What says how many steps rounding costs."""
 
 
 def stored_records(
@@ -146,6 +151,8 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
             for curve in drawn:
                 lines += [miss.sentence(curve.label) for miss in misses(curve)]
                 lines += filter(None, [words.too_few(curve.label, fit_learning_rate(curve))])
+        if not (saved := ramps(group)).empty:
+            console.print(ramp_table(saved), crop=False)
         for _, comparison in regrets(group).groupby("comparison", sort=False):
             console.print(regret_table(comparison), crop=False)
         for frontier in frontiers(group).itertuples():
@@ -154,6 +161,13 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
         f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
         if edges
+    ]
+    rounded = zip(*(published.chosen[each] for each in _ROUNDED), strict=True)
+    lines += [
+        f"{name}: the best trial takes {steps:,} steps with batch sizes of whole numbers, and "
+        f"{training.unrounded_steps:,} without rounding"
+        for name, steps, training in rounded
+        if training is not None and training.unrounded_steps is not None
     ]
     lines += [
         f"{name}: {len(failures)} trials failed and do not count, the last one by {failures[-1]}"

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from nqm_study.app.exit_status import FAILED
 from nqm_study.app.progress import Message, orphaned, send
 from nqm_study.config.plan import StudyPlan
+from nqm_study.optimum.ramps import ramps_wanted, true_ramps
 from nqm_study.optimum.study import frontier_wanted, true_frontier, true_optimum, wanted
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import evaluation, facts
@@ -164,7 +165,10 @@ def _compared(plan: StudyPlan) -> dict[str, Callable[..., object]]:
     asked = plan.truth, plan.recipes, plan.definition
     if plan.definition.two_objectives:
         return {"frontier": true_frontier} if frontier_wanted(*asked) else {}
-    return {"optimum": true_optimum} if wanted(*asked) else {}
+    found: dict[str, Callable[..., object]] = {"optimum": true_optimum} if wanted(*asked) else {}
+    if ramps_wanted(plan.truth, plan.definition):
+        found["ramps"] = true_ramps
+    return found
 
 
 def finished(

@@ -22,7 +22,7 @@ from nqm_study.config.schema import SAMPLERS, SETTINGS, given_settings, group_of
 from nqm_study.config.targets import TARGET, code_of, located, name_of
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import SGD, Adam, LinearOptimizer, Update
-from nqm_study.model.schedules import BatchConstant, BatchSchedule, Constant, Schedule
+from nqm_study.model.schedules import BatchConstant, BatchOptimal, BatchSchedule, Constant, Schedule
 from nqm_study.study.definition import BATCH, Hyperparameter, Range, Searched
 from nqm_study.study.recipes import Recipe, made, piecewise_constant, ratios, set_by_policy
 from nqm_study.study.text import raised
@@ -182,6 +182,11 @@ def trained(
             hyperparameter of one name.
     """
     own, name = dict(optimizer.hyperparameters), schedule.name
+    if batches is not None and batches.recipe.make is BatchOptimal and optimizer.recipe.adaptive:
+        raise ValueError(
+            f"batch_schedule={batches.name}: must be another one with optimizer={optimizer.name}, "
+            "whose noise is not additive"
+        )
     if not schedule.recipe.computed:
         for key in schedule.hyperparameters:
             if key in optimizer.recipe.names:
@@ -331,7 +336,7 @@ def _settings_of(recipe: Recipe) -> tuple[str, ...]:
 def _keys(recipe: Recipe) -> tuple[str, ...]:
     """The keys of an optimizer's class, or of a schedule."""
     settings = _settings_of(recipe)
-    if recipe.computed:
+    if recipe.computed or recipe.make is BatchConstant:
         return settings
     if recipe.make is piecewise_constant:
         return (*settings, "ratio", "warmup_fraction")

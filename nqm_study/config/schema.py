@@ -329,7 +329,7 @@ class Batches:
 class Ramp(Batches):
     """How batches grow, and their bounds."""
 
-    curve: Literal["linear", "geometric"] = Field(default="linear", description="the way up")
+    curve: Literal["geometric", "linear"] = Field(default="geometric", description="the way up")
 
 
 SAMPLERS: Mapping[str, Any] = {

@@ -49,8 +49,8 @@ _COLUMNS = {
     **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
 }
 _OBJECTS = (
-    *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "training"),
-    *("reports", "failures", "at_edge"),
+    *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),
+    *("training", "reports", "failures", "at_edge"),
 )
 _OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
 _COSTS = ("steps_to_target", "examples_to_target", "time_to_target")
@@ -110,8 +110,8 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
     mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
     step and learning rate), ``optimum``, ``frontier`` (pairs of batch size and fewest steps),
-    ``training`` (steps, losses and noise scales along the best run), ``reports``,
-    ``failures`` and ``at_edge``.
+    ``ramps`` (the fewest examples of SGD's runs of some lengths), ``training`` (steps, losses and
+    noise scales along the best run), ``reports``, ``failures`` and ``at_edge``.
     """
     rows = [_row(record) for record in sorted(records, key=_place) if record.trials]
     names = [name for name in _names(rows) if name not in _OBJECTS]
@@ -263,6 +263,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "rates": () if best is None else best.rates,
         "optimum": optimum,
         "frontier": record.frontier,
+        "ramps": record.ramps,
         "training": record.training,
         "reports": record.reports,
         "failures": record.failures,
@@ -316,6 +317,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
         definition.optimizer,
         _rank(definition.schedule, SCHEDULES),
         definition.schedule,
+        definition.batch_schedule,  # none comes first
         definition.optimizer_text,  # a policy of beta2 comes after the plain one
         (definition.objective, definition.searches_batch_size),
         tuple(definition.objective_settings.values()),

@@ -59,14 +59,15 @@ def variant(definition: StudyDefinition) -> str:
     """
     optimizer, schedule = (_in_file(definition, group) for group in ("optimizer", "schedule"))
     batches = _in_file(definition, "batch_schedule")
-    in_files = {**optimizer, **schedule, **{f"{BATCH}{name}": v for name, v in batches.items()}}
+    of_batches = {f"{BATCH}{name}": _switch(v) for name, v in batches.items()}
+    in_files = {**optimizer, **schedule, **of_batches}
     expected = {name for name, value in in_files.items() if isinstance(value, Mapping)}
     usual = {**_USUAL, **{name: v for name, v in in_files.items() if name not in expected}}
     usual.pop(_ALL_NAMED.get(definition.optimizer, ""), None)
     given = {
         **definition.hyperparameters,
         **definition.schedule_settings,
-        **{f"{BATCH}{name}": v for name, v in definition.batch_settings.items()},
+        **{f"{BATCH}{name}": _switch(v) for name, v in definition.batch_settings.items()},
         **{k: v for k, v in definition.optimizer_settings.items() if k == "beta2_policy"},
     }
     parts = [f"batch {definition.batch_schedule}"] if definition.batch_schedule else []
@@ -92,6 +93,11 @@ def variant(definition: StudyDefinition) -> str:
     if definition.sampler["name"] not in ("tpe", "none", ""):
         parts.append(definition.sampler_text)
     return ", ".join(parts)
+
+
+def _switch(value: Any) -> Any:
+    """A switch as a user would type it; other values as they are."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _in_file(definition: StudyDefinition, group: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from pandas import DataFrame
 from nqm_study.report import words
 from nqm_study.report.curves import Curve, Missed, Point, scheduled
 from nqm_study.report.pareto import pareto_sentence, spread
+from nqm_study.report.ramps import TITLE, ramp_frame
 from nqm_study.report.regret import checkpoints
 from nqm_study.report.sheet import Sheet
 from nqm_study.study.records import OPTIMAL
@@ -151,6 +152,17 @@ def pareto_table(frontier: Any) -> Sheet:
     title = f"Frontier of steps and examples, {frontier.label}"
     spare = [heading for heading in reversed(cells) if heading not in ("batch size", "steps")]
     return Sheet(title, DataFrame(cells), spare, note=pareto_sentence(frontier), narrow=False)
+
+
+def ramp_table(found: DataFrame) -> Sheet:
+    """What changing batch sizes save, of the rows of ``ramps``: a row for each stored run."""
+    stored = found[found.batch_sizes.map(len) > 0]
+    cells = ramp_frame(stored if len(stored) else found)
+    note = (
+        "E: SGD's fewest examples in T steps, with one batch size B, and where B changes. T at "
+        "equal E: by interpolation. All lengths: analysis.md, examples_frontier.csv."
+    )
+    return Sheet(TITLE, cells, [*reversed(list(cells)[4:])], note=note)
 
 
 def _result_title(curves: Sequence[Curve]) -> str:

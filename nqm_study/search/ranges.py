@@ -40,6 +40,7 @@ from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.small_batch import joined
+from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
 from nqm_study.search.scales import Scales, scales_of
 from nqm_study.study.definition import (
@@ -60,8 +61,18 @@ WIDE = 30.0
 """Rates are searched within this factor of the first trial's."""
 
 SHAPES: tuple[Mapping[str, float], ...] = (
-    {"decay_fraction": 0.9, "warmup_fraction": 0.005, "ratio": 0.4},
     {
+        "decay_fraction": 0.9,
+        "warmup_fraction": 0.005,
+        "ratio": 0.4,
+        "batch_end": 5.0,
+        "batch_power": 1.5,
+        "batch_growth": 1.4,
+    },
+    {
+        "batch_end": 25.0,
+        "batch_power": 1.5,
+        "batch_growth": 1.9,
         "decay_fraction": 0.4,
         "warmup_fraction": 0.02,
         "final_fraction": 0.07,
@@ -69,6 +80,9 @@ SHAPES: tuple[Mapping[str, float], ...] = (
         "ratio": 0.7,
     },
     {
+        "batch_end": 50.0,
+        "batch_power": 2.0,
+        "batch_growth": 2.2,
         "decay_fraction": 0.07,
         "warmup_fraction": 0.005,
         "final_fraction": 0.9,
@@ -364,7 +378,8 @@ def _start(
     first = {"learning_rate": scales.rate, "timescale": scales.steps}
     if recipes.optimizer.adaptive:
         return {**first, "weight_decay": 0.0}
-    small_rate = (10.0 if scheduled else 1.0) * scales.small_rate
+    decays = recipes.schedule.make is not Constant
+    small_rate = (10.0 if decays else 1.5 if scheduled else 1.0) * scales.small_rate
     momentum = given.get("momentum", 0.0)
     gap = 1.0 if isinstance(momentum, Range) else 1.0 - momentum
     if isinstance(momentum, Range):

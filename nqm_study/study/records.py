@@ -188,12 +188,34 @@ class Training:
             its closure's.
         noise_scales: tr(Sigma) / E |G|^2 after so many steps, in examples; infinite where the
             gradient is 0.
+        unrounded_steps: the steps to the target of the same hyperparameters with batch sizes that
+            are not rounded; None where they are not, or do not reach it.
     """
 
     trial: int
     steps: tuple[int, ...]
     risks: tuple[float, ...]
     noise_scales: tuple[float, ...]
+    unrounded_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """What changing batch sizes are worth to SGD in runs of one length.
+
+    Attributes:
+        steps: the length T of the runs.
+        one_size: the fewest examples to the target with one batch size, under the best rates.
+        examples: the same with the best batch size for each of some equal pieces of the run.
+        batch_sizes: these batch sizes, examples; empty where they are not stored.
+        learning_rates: the rates beside them, of the same pieces.
+    """
+
+    steps: int
+    one_size: float
+    examples: float
+    batch_sizes: tuple[float, ...] = ()
+    learning_rates: tuple[float, ...] = ()
 
 
 OPTIMAL = "SGD's optimal schedule, rate <= 2/h_1"
@@ -226,6 +248,8 @@ class StudyRecord:
         frontier: where the batch size is searched, the fewest steps that any of the searched
             hyperparameters can reach, as (batch size, steps), ascending; empty where it was not
             computed.
+        ramps: the fewest examples of SGD's runs of some lengths on the same problem, the shortest
+            first; empty where they were not computed, as without a batch schedule.
         reports: names of the reports that the study belongs to.
         training: the run of its best trial; None where it is not stored, or all diverged.
     """
@@ -246,6 +270,7 @@ class StudyRecord:
     failures: tuple[str, ...] = ()
     at_edge: tuple[str, ...] = ()
     frontier: tuple[tuple[float, int], ...] = ()
+    ramps: tuple[Ramp, ...] = ()
     reports: tuple[str, ...] = ()
     training: Training | None = None
 

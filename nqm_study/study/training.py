@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from optuna.study import Study
 
-from nqm_study.model.crossing import risk_curve
+from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.noise_scale import gradient_noise_scale
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.optimizers import Optimizer
@@ -129,12 +129,21 @@ def training_of(
     scales = gradient_noise_scale(
         problem, optimizer, schedule, steps=steps, horizon=horizon, **ACCURACY
     )
-    return _training(trial, steps, risks[:kept], scales)
+    found = _training(trial, steps, risks[:kept], scales)
+    if trial.steps is None or not definition.batch_settings.get("integer"):
+        return found
+    settings = {**definition.batch_settings, "integer": False}
+    real = replace(definition, batch_settings=settings, optimizer_settings={})
+    parts = parts_of_run(problem, recipes, real, trial.hyperparameters)
+    crossing = steps_to_target(
+        problem, *parts, target=real.target, max_steps=real.max_steps, max_growth=real.max_growth
+    )
+    return replace(found, unrounded_steps=crossing.steps)
 
 
 def _training(trial: TrialRecord, steps: Integers, risks: Array, scales: Array) -> Training:
-    arrays = (tuple(each.tolist()) for each in (steps, risks, scales))
-    return Training(trial.number, *arrays)
+    first, second, third = (tuple(each.tolist()) for each in (steps, risks, scales))
+    return Training(trial.number, first, second, third)
 
 
 def _run(

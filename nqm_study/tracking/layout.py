@@ -271,6 +271,9 @@ def note(record: StudyRecord) -> str:
         f"{text} The best of {len(record.trials)} trials, number {record.best.number}, reached it "
         f"in {record.best.steps} steps{_time_text(record.best)}{_ratios_text(record)} with {found}."
     )
+    if record.training is not None and record.training.unrounded_steps is not None:
+        real = record.training.unrounded_steps
+        text += f" With batch sizes that are not whole numbers it takes {real} steps."
     if record.at_edge:
         text += f" At the edge of what was searched: {'; '.join(record.at_edge)}."
     if record.best.sampled:

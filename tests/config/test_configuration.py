@@ -154,15 +154,15 @@ def test_without_a_batch_schedule_a_definition_is_what_it_was() -> None:
         (["=ramp", "+.growth=2"], "batch_schedule.growth=2: ramp has only "),
         (["=steps", ".stages=1.5"], "batch_schedule.stages=1.5: must be a whole number"),
         (["=coupled", ".integer=2"], "batch_schedule.integer=2: must be true or false"),
+        (["+.integer=true"], "batch_schedule.integer=true: constant has no keys"),
+        (["=optimal", "optimizer=adam"], "batch_schedule=optimal: must be another one with opt"),
         (["=ramp", "schedule=optimal"], "batch_schedule=ramp: must be constant with schedule="),
         (["._target_=nqm_study.Cosine"], "batch_schedule._target_=nqm_study"),
     ],
 )
 def test_a_wrong_batch_schedule_is_one_line(overrides: list[str], line: str) -> None:
     given = [
-        each
-        if each.startswith("schedule")
-        else f"{'+' * (each[0] == '+')}batch_schedule{each.lstrip('+')}"
+        f"{'+' * (each[0] == '+')}batch_schedule{each.lstrip('+')}" if each[0] in "=.+" else each
         for each in overrides
     ]
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):

@@ -1,11 +1,16 @@
 """A study asked for in Python goes the way of the command line: the same checks and values."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 from composing import composed
 from hydra import compose, initialize_config_dir
 
 import nqm_study as nqm
 from nqm_study.config.plan import python_plan, study_plan
+from nqm_study.model.schedules import Batched
+from nqm_study.study.evaluation import parts_of_run
 from nqm_study.study.options import conf_dir
 
 PROBLEM = nqm.NoisyQuadratic(nqm.power_law(10_000), batch_size=256)
@@ -44,6 +49,42 @@ def test_both_make_the_same_definition_but_for_the_spectrums_name(
     assert {k: v for k, v in python.items() if k not in names} == {
         k: v for k, v in command_line.items() if k not in names
     }
+
+
+@dataclass(frozen=True)
+class Late(nqm.BatchSchedule):
+    """One batch size, and a larger one in the last part of the run."""
+
+    share: float = 0.9
+    times: float = 10.0
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        return (self.share,)
+
+    def factor(self, fraction: np.ndarray) -> np.ndarray:
+        return np.where(fraction < self.share, 1.0, self.times)
+
+
+def test_a_batch_schedule_of_ones_own_is_searched_by_its_hyperparameters() -> None:
+    free = {"batch_times": {"low": 1.0, "high": 50.0, "scale": "log"}}
+    plan = python_plan(PROBLEM, "sgd", batch_schedule=Late, hyperparameters=free)
+    assert plan.definition.batch_schedule == "late"
+    assert plan.definition.searched == ("learning_rate", "batch_times")
+    assert plan.definition.hyperparameters["batch_share"] == 0.9
+    assert plan.definition.code["batch_schedule"].startswith(f"{Late.__module__}.Late ")
+    values = {**plan.search.space.values(plan.search.starts[0])}
+    _, schedule = parts_of_run(PROBLEM, plan.recipes, plan.definition, values)
+    assert isinstance(schedule, Batched)
+    assert schedule.batches == Late(0.9, values["batch_times"])
+    for wrong, line in (
+        ({"batch_end": 2.0}, r"^batch_schedule\.end=2\.0: late has only "),
+        ({"batch_share": None}, r"^batch_schedule\.share"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            python_plan(PROBLEM, "sgd", batch_schedule=Late, hyperparameters=wrong)
+    with pytest.raises(ValueError, match=r"^batch_schedule=bump: must be one of constant, "):
+        python_plan(PROBLEM, "sgd", batch_schedule="bump")
 
 
 def test_a_study_in_python_leaves_a_running_hydra_as_it_is() -> None:

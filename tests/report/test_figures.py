@@ -398,7 +398,7 @@ def test_a_figure_is_found_by_its_file_and_shown_in_notebooks() -> None:
     figure = nqm.plot.steps_to_target(nqm.studies_frame(sgd([4, 16])))
     assert figure is not None
     assert figure._repr_png_()[:4] == b"\x89PNG"
-    with pytest.raises(AttributeError, match="must be one of learning_rate, "):
+    with pytest.raises(AttributeError, match="must be one of batch_ramps, "):
         _ = nqm.plot.steps
 
 

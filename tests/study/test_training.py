@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_beta2_made_by_a_policy_is_taken_as_it_was_used() -> None:
     assert best.hyperparameters["beta2"] == pytest.approx(0.99**4)
     risks = nqm.risk_curve(PROBLEM, nqm.Adam(**best.hyperparameters), steps=run.steps)
     np.testing.assert_allclose(run.risks, risks, rtol=1e-9)
+
+
+def test_rounded_batch_sizes_say_what_they_cost() -> None:
+    given = {"batch_power": 2.0, "batch_end": 30.0, "batch_integer": True}
+    record = record_of("sgd", batch_schedule="ramp", hyperparameters=given)
+    run, best = record.training, record.best
+    assert run is not None
+    assert best is not None
+    real = nqm.BatchRamp(end=30.0, power=2.0)
+    rate = nqm.SGD(best.hyperparameters["learning_rate"])
+    for batches, steps in ((replace(real, integer=True), best.steps), (real, run.unrounded_steps)):
+        found = nqm.steps_to_target(PROBLEM, rate, target=0.2, batch_schedule=batches)
+        assert found.steps == steps
+    assert record_of("sgd", batch_schedule="ramp").training.unrounded_steps is None
 
 
 def test_where_the_target_is_missed_it_is_the_least_risk_down_to_its_floor() -> None:

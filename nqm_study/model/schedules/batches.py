@@ -32,19 +32,22 @@ from nqm_study.model.schedules.base import Constant, Schedule, ScheduleLike, as_
 from nqm_study.model.schedules.stages import MOST_DROPS, PiecewiseConstant
 from nqm_study.model.schedules.stretches import stretched
 
-Curve = Literal["linear", "geometric"]
+Curve = Literal["geometric", "linear"]
 
-CURVES: tuple[Curve, ...] = ("linear", "geometric")
+CURVES: tuple[Curve, ...] = ("geometric", "linear")
 """How a ramp goes from its first to its last batch size."""
 
-SUMMED = 2**16
+SUMMED = 2**13
 """Runs of up to so many steps have their batch sizes added up; of longer ones stretches are."""
 
-STRETCHES = 2**12
+STRETCHES = 2**10
 """Stretches for each smooth part of a longer run: the mean of its batch sizes is off by 1e-9."""
 
 HALVINGS = 60
 """Steps of the search for a scale within bounds, which find it to rounding."""
+
+MOST_LOG = 600.0
+"""The last batch size over the first is at most e to this power, which floats still hold."""
 
 LEAST_RATE = 1e-6
 """A rate below this share of the largest counts as that share: at 0 a batch would be infinite."""
@@ -130,7 +133,7 @@ class BatchRamp(BatchSchedule):
 
     With v = u^power at the fraction u of the run it is
 
-        start + (end - start) v, linear, or start (end / start)^v, geometric.
+        start (end / start)^v, geometric, or start + (end - start) v, linear.
 
     Only the ratio of end and start matters, since the mean is the problem's batch size.
 
@@ -138,13 +141,13 @@ class BatchRamp(BatchSchedule):
         start: the first batch size beside ``end``, > 0.
         end: the last one, > 0.
         power: > 0; above 1 most of the growth is towards the end.
-        curve: ``linear`` or ``geometric``.
+        curve: ``geometric`` or ``linear``.
     """
 
     start: float = 1.0
     end: float = 10.0
     power: float = 1.0
-    curve: Curve = "linear"
+    curve: Curve = "geometric"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,9 +185,11 @@ class BatchSteps(BatchSchedule):
         super().__post_init__()
         require_number("growth", self.growth, above=0.0)
         stages = require_integer("stages", self.stages, least=1, most=MOST_DROPS)
-        if (stages - 1) * abs(math.log(self.growth)) > math.log(1e300):
+        most = math.exp(MOST_LOG / max(stages - 1, 1))
+        if not 1.0 / most <= self.growth <= most:
             raise ValueError(
-                f"stages={stages}: must be fewer, since batches grow by {self.growth:g} in each"
+                f"growth={self.growth:g}: must be from {1.0 / most:.3g} to {most:.3g} with "
+                f"stages={stages}, since batch sizes are not finite to the computer"
             )
 
     @property
@@ -397,9 +402,14 @@ class Batched(Schedule):
         """
         sizes = self._positive(steps, horizon)
         if not isinstance(self.batches, BatchSizes):
-            lengths, place = np.unique(np.asarray(horizon), return_inverse=True)
-            sizes = np.array([self._scale(int(each)) for each in lengths])[place] * sizes
+            sizes = self._scales_of(horizon) * sizes
         return self._rounded(self._within(sizes))
+
+    def _scales_of(self, horizon: float | Array) -> float | Array:
+        if np.ndim(horizon) == 0:
+            return self._scale(int(horizon))
+        lengths, place = np.unique(np.asarray(horizon), return_inverse=True)
+        return np.array([self._scale(int(each)) for each in lengths])[place]
 
     def examples(self, horizon: int) -> float:
         """The sum of all batch sizes of a run of some steps."""

@@ -13,6 +13,7 @@ from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.analysis.tables import (
     CRITICAL,
+    Part,
     analysis_frame,
     products_frame,
     sides,
@@ -42,14 +43,19 @@ UNITS = {
 }
 
 
-def analysis_files(analyses: Sequence[Analysis]) -> dict[str, bytes]:
-    """Write the files of analyses: contents by name, none without analyses."""
+def analysis_files(analyses: Sequence[Analysis], others: Sequence[Part] = ()) -> dict[str, bytes]:
+    """Write the files of analyses: contents by name, none without analyses.
+
+    Args:
+        analyses: of all curves.
+        others: tables for people that stand below theirs.
+    """
     if not analyses:
         return {}
     numbers, products = analysis_frame(analyses), products_frame(analyses)
     texts = {
-        "analysis.tex": analysis_latex(analyses),
-        "analysis.md": analysis_markdown(analyses),
+        "analysis.tex": analysis_latex(analyses, others),
+        "analysis.md": analysis_markdown(analyses, others),
         "analysis.json": analysis_json(analyses),
     }
     return {
@@ -131,27 +137,27 @@ def _object(value: Any) -> dict[str, Any]:
     }
 
 
-def analysis_markdown(analyses: Sequence[Analysis]) -> str:
+def analysis_markdown(analyses: Sequence[Analysis], others: Sequence[Part] = ()) -> str:
     """Write the tables in Markdown, each with a heading and what it shows."""
     parts = [f"# Scaling analysis\n\n{markdown(caption([a.curve for a in analyses]))}\n"]
     notes = [miss.sentence(each.curve.label) for each in analyses for miss in each.misses]
     notes += [text for each in analyses if (text := words.too_few(each.curve.label, each.fit))]
     parts += [f"{markdown(text)}\n" for text in dict.fromkeys([*notes, *CRITICAL])]
-    for section, frame in text_frames(analyses):
+    for section, frame in (*text_frames(analyses), *others):
         table = frame.map(markdown).rename(columns=markdown)
         lines = table.to_markdown(index=False, colalign=sides(frame), disable_numparse=True)
         parts.append(f"## {section.title}\n\n{markdown(section.note)}\n\n{lines}\n")
     return "\n".join(parts)
 
 
-def analysis_latex(analyses: Sequence[Analysis]) -> str:
+def analysis_latex(analyses: Sequence[Analysis], others: Sequence[Part] = ()) -> str:
     r"""Write the tables in LaTeX, each a ``table`` with caption and label, for ``\input``.
 
     They need the package booktabs, and an engine that reads UTF-8.
     """
     shared = caption([analysis.curve for analysis in analyses])
     parts = ["% Needs \\usepackage{booktabs}.\n"]
-    for section, frame in text_frames(analyses):
+    for section, frame in (*text_frames(analyses), *others):
         table = frame.map(latex_text).rename(columns=latex_text)
         title, text = section.title, f"{section.title}. {shared} {section.note}"
         latex = table.style.hide(axis="index").to_latex(

@@ -17,6 +17,7 @@ from rich.text import Text
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.estimate import Estimate
+from nqm_study.report.ramps import NOTE, TITLE, ramp_frame
 from nqm_study.report.sheet import NAMING, Sheet
 
 NONE = "-"
@@ -111,6 +112,9 @@ class Section(NamedTuple):
     columns: tuple[Column, ...] = ()
 
 
+Part = tuple[Section, DataFrame]
+"""A table for people, in texts."""
+
 _NAMES = (
     Column("curve", "curve", "name", "curve.label", str),
     Column("source", "from", "name", "source", SOURCES.__getitem__),
@@ -200,6 +204,8 @@ PRODUCTS = Section(
     "however sharp the knee is.",
 )
 
+RAMPS = Section("ramps", TITLE, "", NOTE)
+
 
 def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
     """Make the table of numbers, in full: one row for each analysis.
@@ -234,7 +240,7 @@ def products_frame(analyses: Sequence[Analysis]) -> DataFrame:
     return concat(frames, axis=1).sort_index().rename_axis("batch_size").reset_index()
 
 
-def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]:
+def text_frames(analyses: Sequence[Analysis]) -> list[Part]:
     """Make the tables that people read, in texts; the last has a row for each batch size."""
     found = [
         (
@@ -255,6 +261,11 @@ def text_frames(analyses: Sequence[Analysis]) -> list[tuple[Section, DataFrame]]
     }
     frame = DataFrame({"batch size": [words.typed(size) for size in sizes], **products})
     return [*found, (PRODUCTS, frame)]
+
+
+def ramp_part(saved: DataFrame) -> list[Part]:
+    """Make the table that people read of the rows of ``ramps``; none without rows."""
+    return [] if saved.empty else [(RAMPS, ramp_frame(saved))]
 
 
 def sides(frame: DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import Cost, Optimum, Origin, StudyRecord, Tracked, Training
+from nqm_study.study.records import Cost, Optimum, Origin, Ramp, StudyRecord, Tracked, Training
 from nqm_study.study.space import Search
 from nqm_study.study.storage.forms import misfit
 from nqm_study.study.text import on_one_line
@@ -31,7 +31,13 @@ def _read_training(kept: Mapping[str, Any]) -> Training | None:
         return None
     # JSON has no infinity.
     scales = (math.inf if value is None else value for value in kept["noise_scales"])
-    return Training(kept["trial"], tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales))
+    arrays = tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales)
+    return Training(kept["trial"], *arrays, kept.get("unrounded_steps"))
+
+
+def _read_ramp(kept: Mapping[str, Any]) -> Ramp:
+    shape = {name: tuple(kept[name]) for name in ("batch_sizes", "learning_rates")}
+    return Ramp(**{**kept, **shape})
 
 
 _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
@@ -40,6 +46,7 @@ _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "tracked": ("all", str),
     "optimum": ({}, lambda kept: Optimum(**kept) if kept else None),
     "frontier": ((), lambda kept: tuple((float(size), int(steps)) for size, steps in kept)),
+    "ramps": ((), lambda kept: tuple(map(_read_ramp, kept))),
     "reports": ((), tuple),
     "training": ({}, _read_training),
 }
