@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _Typed = tuple[str, ...]
 """Overrides, one value for each key."""
 
+_OBJECTIVE = "study.objective"
+"""The key of what is minimised."""
+
 
 @dataclass
 class Call:
@@ -88,6 +91,9 @@ class Planner(Callback):
             # Of a key that is given twice, the last one counts.
             values = {each.get_key_element(): _values(each) for each in parsed}
             _require_once(parsed, values)
+            typed = {each.get_key_element() for each in parsed[len(swept) :]}
+            if "batch_size" not in typed and values.get(_OBJECTIVE) == [f"{_OBJECTIVE}=examples"]:
+                values.pop("batch_size", None)  # which is found, not given
             overrides = list(itertools.product(*values.values()))
             compose = Composer(loader)
             jobs = [compose(config, job) for job in overrides]

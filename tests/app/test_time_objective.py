@@ -47,7 +47,7 @@ def test_studies_of_given_batch_sizes_have_their_times(tmp_path: Path) -> None:
 
 def test_runs_of_one_length_are_searched_for_the_fewest_examples(tmp_path: Path) -> None:
     given = (*TINY, "study.objective=examples", "study.steps=800", "study.n_trials=4")
-    done = run(tmp_path, *given, "batch_size=1", "batch_schedule=constant,optimal", ALONE, "-m")
+    done = run(tmp_path, *given, "batch_schedule=constant,optimal", ALONE, "-m")
     assert "sgd T=800 C=0.05 seed=0: 800 steps, " in done.stderr
     assert "Fewest examples, target loss 0.05" in done.stdout
     assert sorted(stored(tmp_path).values()) == [4, 4]
