@@ -59,5 +59,5 @@ def test_runs_of_one_length_are_searched_for_the_fewest_examples(tmp_path: Path)
     for each in found:
         size = each.metrics["best_batch_size"]
         assert abs(each.metrics["best_examples_to_target"] - 800 * size) < 1e-6 * size
-    sweep = run(tmp_path, *given, "-m", status=2)
+    sweep = run(tmp_path, *given, "batch_size=4,16", "-m", status=2)
     assert sweep.stderr.startswith("nqm_study: batch_size=4 and batch_size=16: are the same study")
