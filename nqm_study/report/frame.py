@@ -46,7 +46,7 @@ _COLUMNS = {
     "max_steps": "int64",
     "max_growth": "float64",
     **dict.fromkeys(("warm_start", "two_objectives", "fixed"), "bool"),
-    **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint"), "str"),
+    **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint", "objective"), "str"),
 }
 _OBJECTS = (
     *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),

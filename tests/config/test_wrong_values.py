@@ -41,7 +41,7 @@ WRONG = (
     *({"low": math.nan, "high": math.inf}, {"low": HUGE, "high": 10 * HUGE}),
 )
 
-FOREIGN = re.compile("invalid literal|unsupported|Input should|object|argument|Errno|secret")
+FOREIGN = re.compile("invalid literal|unsupported|Input should|object\\b|argument|Errno|secret")
 """Words of Python, of libraries and of a password."""
 
 
