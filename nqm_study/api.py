@@ -32,6 +32,7 @@ from nqm_study.model.schedules import BatchSchedule, Schedule, ScheduleLike
 from nqm_study.optimum.dense_search import MOST_EVALUATIONS
 from nqm_study.optimum.study import Truth, can_be_found, true_optimum
 from nqm_study.optimum.tuned import ShapeFamily, Tuned, optimum, under_shape
+from nqm_study.study.definition import Objective
 from nqm_study.study.evaluation import evaluation, parts_of_run
 from nqm_study.study.records import Optimum, StudyRecord, regret
 from nqm_study.study.space import SearchSpace
@@ -64,6 +65,8 @@ def run_study(
     enqueue: Sequence[Mapping[str, float]] = (),
     truth: Truth = False,
     max_growth: float | None = MAX_GROWTH,
+    objective: Objective = "steps",
+    **cost: float,
 ) -> Study:
     """Tune an optimizer on a problem for the fewest steps to a target.
 
@@ -96,10 +99,15 @@ def run_study(
             Adam, classes of your own, and more than four values at once too.
         max_growth: as in ``steps_to_target``: a trial whose loss rises above this many times the
             first one is ``diverged``.
+        objective: ``steps``; ``examples``, of runs of a given number of ``steps``, whatever the
+            problem's batch size; or ``time``, where a step with B examples takes
+            max(1, B / hardware_batch_size)^hardware_exponent.
+        **cost: ``steps``, ``hardware_batch_size`` and ``hardware_exponent``, as in the
+            configuration's group ``study``.
 
     Returns:
-        The Optuna study, with the searched hyperparameters in PyTorch's units and the steps as the
-        value, infinite where the target was not reached. A trial's user attributes hold all its
+        The Optuna study, with the searched hyperparameters in PyTorch's units and the objective as
+        the value, infinite where the target was not reached. A trial's user attributes hold all its
         hyperparameters, its steps (None where not reached), status and risk.
 
     Raises:
@@ -125,6 +133,8 @@ def run_study(
         enqueue=enqueue,
         truth=truth,
         max_growth=max_growth,
+        objective=objective,
+        **cost,
     )
     if path is None:
         return _run(plan, optuna.storages.get_storage(storage))  # type: ignore[arg-type]

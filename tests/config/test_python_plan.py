@@ -87,6 +87,25 @@ def test_a_batch_schedule_of_ones_own_is_searched_by_its_hyperparameters() -> No
         python_plan(PROBLEM, "sgd", batch_schedule="bump")
 
 
+def test_a_study_in_python_has_the_objectives_of_the_command_line() -> None:
+    given = {"n_trials": 3, "hyperparameters": {"learning_rate": 1.0}}
+    steps = nqm.run_study(PROBLEM, "sgd", target=0.05, **given).best_value
+    machine = {"hardware_batch_size": 16.0, "hardware_exponent": 0.5}
+    time = nqm.run_study(PROBLEM, "sgd", target=0.05, objective="time", **machine, **given)
+    assert time.best_value == pytest.approx(4.0 * steps)
+    fewest = nqm.run_study(PROBLEM, "sgd", target=0.05, objective="examples", steps=20_000, **given)
+    best = nqm.NoisyQuadratic(PROBLEM.spectrum, fewest.best_value / 20_000)
+    ends = nqm.risk_curve(best, nqm.SGD(1.0), steps=[20_000])
+    assert ends[0] == pytest.approx(0.05, rel=1e-9)
+    for wrong, line in (
+        ({"objective": "speed"}, "^objective=speed: must be one of "),
+        ({"objective": "examples"}, r"^study\.steps=null: must be the length of every run"),
+        ({"sped": 3}, "^sped=3: "),
+    ):
+        with pytest.raises(ValueError, match=line):
+            nqm.run_study(PROBLEM, "sgd", **wrong)
+
+
 def test_a_study_in_python_leaves_a_running_hydra_as_it_is() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         before = compose("config", ["optimizer=ema"])
