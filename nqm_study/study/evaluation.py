@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import brentq
 
 from nqm_study.model.crossing import require_run, risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
@@ -31,6 +30,9 @@ from nqm_study.study.trials import Evaluate, Evaluation
 
 MOST_SIZE = 2.0**53
 """A batch size at which noise is next to none, and the largest that is looked for."""
+
+BOUNDS = ("min", "max", "integer")
+"""What makes factors of batch sizes depend on their mean."""
 
 HIGH = 1e300
 """A risk above this counts as this much."""
@@ -131,7 +133,7 @@ def _fewest_examples(
         first = risk(low)
         if first <= target:
             size = low
-        elif recipes.optimizer.adaptive or bounds.keys() & {"min", "max", "integer"}:
+        elif recipes.optimizer.adaptive or any(bounds.get(name) for name in BOUNDS):
             size = _crossed(risk, target, low, most)
         else:
             noise = (first - floor) / (1.0 / low - 1.0 / most)
@@ -157,6 +159,7 @@ def _crossed(risk: Callable[[float], float], target: float, low: float, most: fl
         low: a batch size that does not reach it.
         most: the largest that is looked at.
     """
+    from scipy.optimize import brentq
 
     def excess(logarithm: float) -> float:
         return math.log(min(risk(math.exp(logarithm)), HIGH) / target)
