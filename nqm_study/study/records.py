@@ -316,7 +316,7 @@ class StudyRecord:
         small = SMALL_SCHEDULED_ERROR
         if self.definition.approximate:
             small = SMALL_CLOSURE_ERROR
-        elif self.definition.schedule in EXACT_SCHEDULES:
+        elif self.definition.schedule in EXACT_SCHEDULES and not self.definition.batch_schedule:
             small = SMALL_RISK_ERROR
         error = self.risk_error
         return error if error is not None and error > small else None

@@ -179,13 +179,16 @@ def test_the_error_of_a_study_is_the_largest_that_decided_a_count() -> None:
         # Extrapolated, so that this is nothing unusual.
         ("cosine", 3e-8, None),
         ("cosine", 1e-5, 1e-5),
+        ("constant, batch ramp", 3e-8, None),
+        ("constant, batch ramp", 1e-5, 1e-5),
     ],
 )
 def test_an_error_is_told_where_it_is_larger_than_meant(
     schedule: str, error: float | None, told: float | None
 ) -> None:
     trial = TrialRecord(0, {}, 3, "", 0.1, NOON, NOON, error)
-    made = replace(definition(), schedule=schedule)
+    name, _, batches = schedule.partition(", batch ")
+    made = replace(definition(), schedule=name, batch_schedule=batches)
     assert StudyRecord("study", made, 1, 1.0, (trial,)).told_risk_error == told
 
 
