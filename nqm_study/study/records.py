@@ -304,9 +304,10 @@ class StudyRecord:
     def risk_error(self) -> float | None:
         """The largest relative error of the risk of trials that reached the target, if measured.
 
-        For Adam it is the best trial's: the others may be from where the closure is further off.
+        For Adam it is the best trial's: the others may be from where the closure is further off. So
+        it is where batch sizes change: the others may be of runs far from the best.
         """
-        if self.definition.approximate:
+        if self.definition.approximate or self.definition.batch_schedule:
             return self.best.risk_error if self.best is not None else None
         return largest_risk_error(self.trials)
 

@@ -206,6 +206,16 @@ def test_of_adam_the_error_is_that_of_the_best_trial_and_told_from_3_percent_on(
     assert (record.risk_error, record.told_risk_error) == (error, told)
 
 
+def test_where_batch_sizes_change_the_error_is_that_of_the_best_trial() -> None:
+    made = replace(definition(), batch_schedule="optimal")
+    trials = tuple(
+        TrialRecord(i, {}, steps, "", 0.1, NOON, NOON, each)
+        for i, (steps, each) in enumerate([(30, 2.0), (12, 3e-11), (None, 1.0)])
+    )
+    record = StudyRecord("study", made, 1, 1.0, trials)
+    assert (record.risk_error, record.told_risk_error) == (3e-11, None)
+
+
 def test_a_sampled_trial_is_stored_as_one(tmp_path: Path) -> None:
     def computed(values: Mapping[str, float]) -> Evaluation:
         sampled = values["learning_rate"] > 0.1
