@@ -14,9 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 Scale = Literal["linear", "log", "log_one_minus"]
 SCALES: tuple[Scale, ...] = ("linear", "log", "log_one_minus")
 
@@ -336,15 +333,6 @@ class StudyDefinition:
     def two_objectives(self) -> bool:
         """Whether it is searched for the fewest steps and the fewest examples."""
         return self.searches_batch_size and not self.objective
-
-    def step_time(self, batch_size: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The time that a step with some batch size takes, max(1, B / B_hardware)^exponent.
-
-        Its unit is that of a step with at most B_hardware examples, which all take the same.
-        """
-        machine = self.objective_settings
-        share = np.maximum(1.0, batch_size / machine["hardware_batch_size"])
-        return np.asarray(share ** machine["hardware_exponent"])
 
     @property
     def one_batch_size(self) -> float:

@@ -25,6 +25,7 @@ from nqm_study.model.schedules.computed.optimal import (
     optimal_schedule,
 )
 from nqm_study.study.definition import BATCH, BATCH_SIZE, StudyDefinition, Value
+from nqm_study.study.machine import step_time
 from nqm_study.study.recipes import Recipe, Recipes, set_by_policy
 from nqm_study.study.trials import Evaluate, Evaluation
 
@@ -214,10 +215,10 @@ def _with_costs(
         return found
     timed, time = definition.objective == "time", None
     if isinstance(schedule, Batched):
-        time = schedule.total(steps, definition.step_time) if timed else None
+        time = schedule.total(steps, functools.partial(step_time, definition)) if timed else None
         return replace(found, examples=schedule.examples(steps), time=time)
     if timed:
-        time = steps * float(definition.step_time(np.asarray(problem.batch_size)))
+        time = steps * float(step_time(definition, np.asarray(problem.batch_size)))
     return replace(found, time=time)
 
 

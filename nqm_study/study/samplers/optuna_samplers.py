@@ -34,6 +34,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import Range, StudyDefinition, grid_points
 from nqm_study.study.evaluation import MOST_SIZE
+from nqm_study.study.machine import step_time
 from nqm_study.study.recipes import Recipe, made
 from nqm_study.study.samplers.coordinates import CoordinateSampler, relative_space
 from nqm_study.study.samplers.local_search import LocalSearch, is_local, turns
@@ -96,7 +97,7 @@ def make_sampler(
         most = definition.objective_settings["steps"] * MOST_SIZE
     elif definition.objective == "time":
         # Steps whose batch sizes have a mean take no more than this on average.
-        most *= 1.0 + float(definition.step_time(np.asarray(largest)))
+        most *= 1.0 + float(step_time(definition, np.asarray(largest)))
     return CoordinateSampler(sampler, space, target=definition.target, max_steps=most)
 
 
