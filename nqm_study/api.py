@@ -27,6 +27,7 @@ from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import MAX_GROWTH
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import BatchSchedule, Schedule, ScheduleLike
 from nqm_study.optimum.dense_search import MOST_EVALUATIONS
@@ -50,7 +51,7 @@ Source = str | Path | BaseStorage | Iterable[StudyRecord]
 
 
 def run_study(
-    problem: NoisyQuadratic,
+    problem: Problem,
     family: str | type[Optimizer],
     *,
     target: float = 0.01,
@@ -159,7 +160,7 @@ def _run(plan: StudyPlan, storage: BaseStorage) -> Study:
 
 
 def tuned(
-    problem: NoisyQuadratic,
+    problem: Problem,
     family: str | type[Optimizer],
     *,
     schedule: str | type[Schedule] | ScheduleLike | ShapeFamily = "constant",
@@ -200,8 +201,8 @@ def tuned(
     Raises:
         ValueError: if a value is outside its range or of the wrong kind.
     """
-    if not isinstance(problem, NoisyQuadratic):
-        raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem={problem!r}: must be NoisyQuadratic or LeastSquares")
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
     most_evaluations = require_integer("most_evaluations", most_evaluations, least=1)
@@ -314,7 +315,7 @@ class Benchmark:
 
     def __init__(
         self,
-        problem: NoisyQuadratic | str | type[Optimizer] | None = None,
+        problem: Problem | str | type[Optimizer] | None = None,
         family: str | type[Optimizer] | float | None = None,
         *,
         batch_size: float | None = None,

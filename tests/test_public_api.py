@@ -187,7 +187,7 @@ def test_a_benchmark_takes_a_problem_as_every_other_function_does(arguments, key
     [
         ((SMALL, "sgd"), {"batch_size": 3}, "^batch_size, spectrum: must be left out"),
         ((SMALL, 3), {}, "^family=3: must be one of"),
-        ((3,), {}, "^problem=3: must be a NoisyQuadratic"),
+        ((3,), {}, "^problem=3: must be NoisyQuadratic or LeastSquares"),
         (("sgd", "sgd"), {}, "^batch_size='sgd': must be a finite number"),
     ],
 )

@@ -48,6 +48,7 @@ from nqm_study.config.targets import TARGET, located, name_of
 from nqm_study.model.problems.files import load_spectrum, loaded
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.study.definition import (
     BATCH,
@@ -91,7 +92,7 @@ class StudyPlan:
     name: str
     definition: StudyDefinition
     recipes: Recipes
-    problem: NoisyQuadratic
+    problem: Problem
     search: Search
     n_trials: int
     truth: Truth
@@ -124,7 +125,7 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
 
 
 def python_plan(
-    problem: NoisyQuadratic,
+    problem: Problem,
     family: str | type,
     *,
     schedule: str | type = "constant",
@@ -152,8 +153,8 @@ def python_plan(
     Raises:
         ValueError: naming argument, value and what is allowed.
     """
-    if not isinstance(problem, NoisyQuadratic):
-        raise ValueError(f"problem={problem!r}: must be a NoisyQuadratic")
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem={problem!r}: must be NoisyQuadratic or LeastSquares")
     chosen = {"optimizer": family, "schedule": schedule, "batch_schedule": batch_schedule}
     chosen |= {"sampler": sampler}
     for group, option in chosen.items():
@@ -247,7 +248,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 def _plan(
     config: Configuration,
-    problem: NoisyQuadratic,
+    problem: Problem,
     spectrum: str,
     spectrum_settings: Mapping[str, float | str],
     batch_size: float | Range,
@@ -353,9 +354,7 @@ def _objective(study: Study) -> dict[str, Any]:
     }
 
 
-def _least(
-    problem: NoisyQuadratic, config: Configuration, batch_size: float | Range
-) -> NoisyQuadratic:
+def _least(problem: Problem, config: Configuration, batch_size: float | Range) -> Problem:
     """The problem with the least batch size with which any algorithm reaches the target in time.
 
     Refuses a batch size that is searched, since each trial finds its own.
@@ -372,7 +371,7 @@ def _least(
     return replace(problem, batch_size=min(examples, steps * MOST_BATCH_SIZE // 4) / steps)
 
 
-def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
+def _fitted(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Search:
     """The search that fits the problem; what a user's code raises meanwhile is a refusal."""
     from nqm_study.search.ranges import fit
 
@@ -387,7 +386,7 @@ def _fitted(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefiniti
         raise ValueError(f"{mine}: failed, {raised(error)}") from error
 
 
-def _problem(section: Mapping[str, Any]) -> Callable[..., NoisyQuadratic]:
+def _problem(section: Mapping[str, Any]) -> Callable[..., Problem]:
     """The class of the problem."""
     make = located("problem", section)
     if make is not NoisyQuadratic:

@@ -14,7 +14,7 @@ from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import Adam, LinearOptimizer, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import (
     BatchOptimal,
     BatchScheduleLike,
@@ -36,7 +36,7 @@ two shows, which stretches blur."""
 
 
 def steps_to_target(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Optimizer,
     schedule: ScheduleLike = CONSTANT,
     *,
@@ -123,7 +123,7 @@ def steps_to_target(
 
 
 def risk_curve(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Optimizer,
     schedule: ScheduleLike = CONSTANT,
     *,
@@ -197,9 +197,7 @@ def risk_curve(
     return np.asarray(risks[position])
 
 
-def last_risk(
-    problem: NoisyQuadratic, optimizer: Optimizer, schedule: Schedule, steps: int
-) -> float:
+def last_risk(problem: Problem, optimizer: Optimizer, schedule: Schedule, steps: int) -> float:
     """The expected loss after all steps of a run, quickly, smoothly, and to about a percent.
 
     It is what a search descends along. The error (compression of the spectrum, stretches of a
@@ -252,12 +250,11 @@ def require_run(
     Raises:
         ValueError: naming the part that is of another kind, or outside its bounds.
     """
-    for name, value, kinds in (
-        ("problem", problem, (NoisyQuadratic,)),
-        ("optimizer", optimizer, (LinearOptimizer, Adam)),
+    for name, value, kinds, names in (
+        ("problem", problem, Problem, "NoisyQuadratic or LeastSquares"),
+        ("optimizer", optimizer, (LinearOptimizer, Adam), "LinearOptimizer or Adam"),
     ):
         if not isinstance(value, kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{name}={value!r}: must be {names}")
     rates, size = as_schedule(schedule), problem.batch_size  # type: ignore[attr-defined]  # checked above
     if not isinstance(batch_schedule, BatchOptimal):

@@ -17,6 +17,7 @@ Source: McCandlish, Kaplan, Amodei 2018, arXiv:1812.06162, equations 2.8 and 2.9
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,7 +29,7 @@ from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.optimizers import Optimizer
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem, require_additive
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import ScheduleLike
 
@@ -39,7 +40,7 @@ WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 
 def gradient_noise_scale(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Optimizer,
     schedule: ScheduleLike = CONSTANT,
     *,
@@ -80,11 +81,12 @@ def gradient_noise_scale(
     Source: McCandlish et al. 2018, arXiv:1812.06162, equations 2.8 and 2.9.
     """
     require_run(problem, optimizer, schedule)
+    require_additive(problem, "the gradient noise scale")
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting={weighting!r}: must be one of {', '.join(WEIGHTINGS)}")
     power = 1 + WEIGHTINGS.index(weighting)
     spectrum = problem.spectrum
-    weighted = NoisyQuadratic(spectrum.weighted(power), problem.batch_size)
+    weighted = replace(problem, spectrum=spectrum.weighted(power))
     risk = risk_curve(
         weighted,
         optimizer,

@@ -42,7 +42,7 @@ from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
 from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.optimizers import LinearOptimizer, Optimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import BatchScheduleLike, ScheduleLike
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -226,7 +226,7 @@ class Simulation:
 
 
 def simulate(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Optimizer,
     schedule: ScheduleLike = CONSTANT,
     *,
@@ -355,9 +355,7 @@ def _run(
             raise
 
 
-def _draws(
-    problem: NoisyQuadratic, n_replicas: int, n_steps: int, seed: int
-) -> tuple[Array, Array, Keys]:
+def _draws(problem: Problem, n_replicas: int, n_steps: int, seed: int) -> tuple[Array, Array, Keys]:
     """The chains' starts, what their theta^2 count in a replica's loss, and the replicas' keys.
 
     Starts and weights have the shape (replicas, 2, modes, pairs), twins along the second axis. A
@@ -404,7 +402,7 @@ def _quantiles() -> Array:
     return np.asarray(values / values.std())
 
 
-def _updates(problem: NoisyQuadratic, optimizer: Optimizer, rates: Array) -> _Updates:
+def _updates(problem: Problem, optimizer: Optimizer, rates: Array) -> _Updates:
     h = problem.spectrum.curvature
     deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
     if isinstance(optimizer, LinearOptimizer):

@@ -12,7 +12,7 @@ import functools
 from dataclasses import replace
 from typing import Literal
 
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules.computed.joint import JointOptimum
 from nqm_study.model.schedules.computed.optimal import optimal_schedule
 from nqm_study.optimum.study import Truth
@@ -45,7 +45,7 @@ def ramps_wanted(truth: Truth, definition: StudyDefinition) -> bool:
 
 
 def true_ramps(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,  # noqa: ARG001 (SGD's, whatever the study's optimizer is)
     definition: StudyDefinition,
 ) -> tuple[Ramp, ...]:
@@ -57,7 +57,7 @@ def true_ramps(
 
 
 @functools.cache
-def _ramps(problem: NoisyQuadratic, target: float, max_steps: int) -> tuple[Ramp, ...]:
+def _ramps(problem: Problem, target: float, max_steps: int) -> tuple[Ramp, ...]:
     """The same; studies of one problem share it."""
     try:
         quiet = replace(problem, batch_size=NOISELESS)
@@ -71,7 +71,7 @@ def _ramps(problem: NoisyQuadratic, target: float, max_steps: int) -> tuple[Ramp
     )
 
 
-def _ramp(problem: NoisyQuadratic, target: float, steps: int, *, kept: bool) -> Ramp:
+def _ramp(problem: Problem, target: float, steps: int, *, kept: bool) -> Ramp:
     def find(batch_sizes: Literal["constant", "optimal"]) -> JointOptimum:
         return optimal_schedule(
             problem,

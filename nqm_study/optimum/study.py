@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.study.definition import Range, Searched, StudyDefinition
 from nqm_study.study.recipes import Recipe, Recipes
 from nqm_study.study.records import Optimum
@@ -90,9 +90,7 @@ def _is_of_steps(definition: StudyDefinition) -> bool:
     return equal or not definition.objective
 
 
-def true_optimum(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition
-) -> Optimum | None:
+def true_optimum(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Optimum | None:
     """The fewest steps over all values of what a study searches; None where none reach the target.
 
     Studies that differ in their seeds or samplers share it. ``nqm.tuned`` is the same search. What
@@ -117,7 +115,7 @@ def true_optimum(
     return _FOUND[key]
 
 
-_FOUND: dict[tuple[NoisyQuadratic, str], Optimum | None] = {}
+_FOUND: dict[tuple[Problem, str], Optimum | None] = {}
 
 
 def frontier_wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
@@ -126,7 +124,7 @@ def frontier_wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition)
 
 
 def true_frontier(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition
+    problem: Problem, recipes: Recipes, definition: StudyDefinition
 ) -> tuple[tuple[float, int], ...]:
     """The fewest steps at batch sizes across a range, as (batch size, steps).
 

@@ -35,7 +35,7 @@ from nqm_study.model.linear.members import Family
 from nqm_study.model.linear.runs import largest_factor
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import Crossing
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Constant, Schedule, ScheduleLike, as_schedule
 from nqm_study.optimum.dense_search import (
     MOST_EVALUATIONS,
@@ -145,7 +145,7 @@ def under_shape(
 
 
 def optimum(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     *,
@@ -199,7 +199,7 @@ def _of_each_choice(definition: StudyDefinition) -> list[StudyDefinition]:
     return found
 
 
-def _exact(problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition) -> Tuned | None:
+def _exact(problem: Problem, recipe: Recipe, definition: StudyDefinition) -> Tuned | None:
     """The optimum of a linear family.
 
     None where the loss grows too much on the way to it, and where a class of the user's refuses
@@ -229,7 +229,7 @@ def _exact(problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition)
 
 
 def dense_optimum(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     factor: float = 1.0,
@@ -271,6 +271,6 @@ def dense_optimum(
     return Tuned(found.steps, *run(found.values), False, work, found.complete, values)
 
 
-def _search(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
+def _search(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Search:
     """The study's search space, and the first trials in it, whatever its sampler."""
     return fit(problem, recipes, replace(definition, warm_start=True, sampler={"name": "random"}))

@@ -38,7 +38,7 @@ from typing import Any
 
 from nqm_study.model.linear.stability import BELOW_LIMIT
 from nqm_study.model.optimizers import LinearOptimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import joined
 from nqm_study.model.schedules import Constant
 from nqm_study.search.pace import Pace
@@ -115,7 +115,7 @@ LEAST_GAP = 1e-12
 """1 - decay stays above this, where a decay still differs from 1 in four digits of it."""
 
 
-def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Search:
+def fit(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Search:
     """Fit the search space of a study to its problem, and choose the first trials.
 
     Where the batch size is searched, a hyperparameter without bounds is searched as a multiple of
@@ -172,7 +172,7 @@ def fit(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) 
 
 
 def _by_class(
-    problem: NoisyQuadratic, recipe: Recipe, definition: StudyDefinition
+    problem: Problem, recipe: Recipe, definition: StudyDefinition
 ) -> tuple[StudyDefinition, dict[str, float]]:
     """The definition with the ranges that classes fit themselves, and their first guess."""
     hyperparameters, guess = dict(definition.hyperparameters), {}
@@ -281,7 +281,7 @@ def _with_starts(
 
 
 def _fit_sizes(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, sizes: Range
+    problem: Problem, recipes: Recipes, definition: StudyDefinition, sizes: Range
 ) -> Search:
     """The search of a study whose batch size is searched in a range."""
     for name, each in definition.hyperparameters.items():
@@ -325,9 +325,7 @@ def sizes_across(sizes: Range) -> list[int]:
     return sorted({low, *(power for power in powers if low < power < high), high})
 
 
-def _fit_one(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, size: int
-) -> Search:
+def _fit_one(problem: Problem, recipes: Recipes, definition: StudyDefinition, size: int) -> Search:
     """The search that fits one batch size, with the rule's point as its first trial."""
     alone = replace(
         definition,
@@ -568,7 +566,7 @@ def _cap(scales: Scales, recipes: Recipes, definition: StudyDefinition) -> float
 
 
 def _require_run(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],

@@ -12,7 +12,7 @@ import numpy as np
 from nqm_study.model.adaptive.run import largest_decay
 from nqm_study.model.linear.fewest_steps import largest_rate
 from nqm_study.model.linear.members import Family
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import SmallBatch, joined, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.search.pace import Pace
@@ -49,14 +49,14 @@ class Scales:
     decay: float = math.inf
 
 
-def scales_of(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:
+def scales_of(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Scales:
     """The scales of a study's problem, for linear optimizers or for Adam."""
     if recipes.optimizer.adaptive:
         return _adam(problem, definition)
     return _sgd(problem, recipes, definition)
 
 
-def _sgd(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Scales:
+def _sgd(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Scales:
     # A power that is searched: that of its low end has the lowest rates, and all have one limit.
     power = Pace(recipes.optimizer, definition.hyperparameters).power
     known = _small_batch(problem.spectrum, power, definition.target)
@@ -79,7 +79,7 @@ def _sgd(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition)
     )
 
 
-def _largest(problem: NoisyQuadratic, target: float, known: SmallBatch) -> tuple[float, float]:
+def _largest(problem: Problem, target: float, known: SmallBatch) -> tuple[float, float]:
     """Rates of SGD that are nearly as large as can be, without noise and with it.
 
     After T steps the fastest mode's share of the initial risk L_0 is (x - 1)^(2 T), which has to be
@@ -97,7 +97,7 @@ def _largest(problem: NoisyQuadratic, target: float, known: SmallBatch) -> tuple
     return x / known.speed, max(x - kept, 1.0) / known.speed
 
 
-def _adam(problem: NoisyQuadratic, definition: StudyDefinition) -> Scales:
+def _adam(problem: Problem, definition: StudyDefinition) -> Scales:
     spread = math.sqrt(float(np.max(problem.spectrum.second_moment)))
     known = _small_batch(problem.spectrum, "adam", definition.target)
     known = known or _without_noise(1.0 / spread)

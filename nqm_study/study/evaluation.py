@@ -14,7 +14,7 @@ from nqm_study.model.crossing import require_run, risk_curve, steps_to_target
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Batched, BatchSchedule, Schedule, as_steps
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
 from nqm_study.model.schedules.computed.optimal import (
@@ -39,7 +39,7 @@ HIGH = 1e300
 """A risk above this counts as this much."""
 
 
-def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition) -> Evaluate:
+def evaluation(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Evaluate:
     """The function from a trial's hyperparameters to its result.
 
     Args:
@@ -58,7 +58,7 @@ def evaluation(problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefin
     return functools.partial(_family, problem, recipes, definition)
 
 
-def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, float | None]:
+def facts(problem: Problem, definition: StudyDefinition) -> dict[str, float | None]:
     """Compute what a study's steps are compared with, whatever its optimizer.
 
     Where the batch size is searched, they are those of the largest, where the fewest steps are;
@@ -87,7 +87,7 @@ def facts(problem: NoisyQuadratic, definition: StudyDefinition) -> dict[str, flo
 
 
 def _of_its_size(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
@@ -100,7 +100,7 @@ def _of_its_size(
 
 
 def _fewest_examples(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
@@ -178,7 +178,7 @@ def _crossed(risk: Callable[[float], float], target: float, low: float, most: fl
 
 
 def _family(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
@@ -198,7 +198,7 @@ def _family(
 
 def _with_costs(
     found: Evaluation,
-    problem: NoisyQuadratic,
+    problem: Problem,
     definition: StudyDefinition,
     schedule: Schedule | None = None,
 ) -> Evaluation:
@@ -223,7 +223,7 @@ def _with_costs(
 
 
 def parts_of_run(
-    problem: NoisyQuadratic,
+    problem: Problem,
     recipes: Recipes,
     definition: StudyDefinition,
     values: Mapping[str, float],
@@ -254,7 +254,7 @@ def _batches(
 
 
 def _optimal(
-    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+    problem: Problem, definition: StudyDefinition, values: Mapping[str, float]
 ) -> Evaluation:
     try:
         found = _fewest(
@@ -285,7 +285,7 @@ def _optimal(
 
 @functools.lru_cache(maxsize=32)
 def _fewest(
-    problem: NoisyQuadratic,
+    problem: Problem,
     *,
     target: float,
     max_steps: int,
@@ -314,7 +314,7 @@ def _fewest(
 
 
 def _greedy(
-    problem: NoisyQuadratic, definition: StudyDefinition, values: Mapping[str, float]
+    problem: Problem, definition: StudyDefinition, values: Mapping[str, float]
 ) -> Evaluation:
     found = greedy_schedule(
         problem,

@@ -14,7 +14,7 @@ from nqm_study.model.crossing import risk_curve, steps_to_target
 from nqm_study.model.noise_scale import gradient_noise_scale
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.optimizers import Optimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import PiecewiseConstant, Schedule
 from nqm_study.model.schedules.computed.greedy import greedy_curve
 from nqm_study.study.definition import StudyDefinition
@@ -57,7 +57,7 @@ ACCURACY: dict[str, Any] = {"tolerance": 1e-6, "precision": 1e-3}
 
 
 def keep_training(
-    study: Study, problem: NoisyQuadratic, recipes: Recipes, turn: AbstractContextManager[Any]
+    study: Study, problem: Problem, recipes: Recipes, turn: AbstractContextManager[Any]
 ) -> None:
     """Store the run of a study's best trial, unless the study has it or searches the batch size.
 
@@ -108,7 +108,7 @@ def shown_trial(record: StudyRecord) -> TrialRecord | None:
 
 
 def training_of(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
+    problem: Problem, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
 ) -> Training:
     """The run of a trial.
 
@@ -147,7 +147,7 @@ def _training(trial: TrialRecord, steps: Integers, risks: Array, scales: Array) 
 
 
 def _run(
-    problem: NoisyQuadratic, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
+    problem: Problem, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
 ) -> tuple[Optimizer, Schedule, int]:
     """Optimizer and schedule of a trial's run, and the steps it is shown for."""
     # A trial's beta2 is the one that the policy made.
@@ -164,7 +164,7 @@ def _run(
     return optimizer, schedule, trial.steps * (1 if schedule.needs_horizon else BEYOND)
 
 
-def _greedy(problem: NoisyQuadratic, trial: TrialRecord) -> Training:
+def _greedy(problem: Problem, trial: TrialRecord) -> Training:
     """The run of a greedy schedule, whose rates are computed again as it goes."""
     steps = _spread(trial.steps or trial.rates[-1][0] + 1, None)
     power = trial.hyperparameters.get("preconditioner_power", 0.0)

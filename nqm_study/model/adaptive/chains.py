@@ -30,7 +30,7 @@ from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.horizon import Look, Search, counted
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import Crossing, Status
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Schedule
 
 REPLICAS = 2**15
@@ -80,7 +80,7 @@ class Sampled:
 
 
 def sampled_crossing(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Adam,
     schedule: Schedule,
     target: float,
@@ -193,7 +193,7 @@ def _at(sampled: Sampled, step: int, status: Status) -> Crossing:
 
 
 def sampled_risks(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Adam,
     schedule: Schedule,
     *,

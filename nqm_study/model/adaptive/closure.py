@@ -51,7 +51,7 @@ from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import EVERY, GOOD, ROUGH, THOROUGH, Look, Search, counted
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.outcome import MOST_STEPS, Crossing, Status
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Schedule
 
 ALIKE = 2e-3
@@ -83,7 +83,7 @@ SAMPLED = 0.01
 
 
 def adam_crossing(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Adam,
     target: float,
     max_steps: int,
@@ -123,7 +123,7 @@ def adam_crossing(
 class _Case:
     """One search by the closure: the problem, the optimizer, the schedule and the target."""
 
-    problem: NoisyQuadratic
+    problem: Problem
     optimizer: Adam
     schedule: Schedule
     level: int | None
@@ -221,7 +221,7 @@ def memory_error(optimizer: Adam, steps: float) -> float:
 
 
 def adam_risks(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: Adam,
     ordered: Integers,
     schedule: Schedule,

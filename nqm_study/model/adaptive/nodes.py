@@ -21,7 +21,7 @@ import numpy as np
 
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.quadrature import rules_of_measures
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 COMPRESSION_LEVEL = 0
 """Level of the spectrum's compression; its error is far below the closure's own."""
@@ -70,7 +70,7 @@ class Nodes:
     @classmethod
     @functools.lru_cache(maxsize=8)
     def of(
-        cls, problem: NoisyQuadratic, level: int | None = COMPRESSION_LEVEL, refinement: int = USUAL
+        cls, problem: Problem, level: int | None = COMPRESSION_LEVEL, refinement: int = USUAL
     ) -> Nodes:
         """The nodes of a problem; kept, since a study asks for the same ones at each trial.
 
@@ -112,7 +112,7 @@ def _count(usual: int, refinement: int) -> int:
     return usual if usual == FEWEST else round(REFINEMENTS[refinement] * usual)
 
 
-def modes(problem: NoisyQuadratic, level: int | None) -> tuple[Array, Array, Array, Array, Array]:
+def modes(problem: Problem, level: int | None) -> tuple[Array, Array, Array, Array, Array]:
     """Curvature, 1/2 m h, c, mean and variance of the start, of modes or compressed ones."""
     spectrum = problem.spectrum
     noise_ratio = spectrum.noise / spectrum.curvature

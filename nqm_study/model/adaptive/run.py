@@ -15,7 +15,7 @@ from nqm_study.model.adaptive.nodes import TINY, USUAL, Nodes
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.optimizers import Adam
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Constant, Schedule
 
 CONSTANT, STEADY = np.ones(0), np.ones(1)
@@ -128,7 +128,7 @@ class Closure:
     @classmethod
     def of(
         cls,
-        problem: NoisyQuadratic,
+        problem: Problem,
         optimizer: Adam,
         schedule: Schedule,
         level: int | None,
@@ -394,7 +394,7 @@ def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Arra
 
 
 @functools.lru_cache(maxsize=32)
-def largest_decay(problem: NoisyQuadratic, target: float, eps: float) -> float:
+def largest_decay(problem: Problem, target: float, eps: float) -> float:
     """About the weight decay with which small rates come to rest at a target; with more none do."""
     nodes = Nodes.of(problem, refinement=USUAL - 1)
     unit = 1.0 / math.sqrt(float(nodes.second_moment.max()))

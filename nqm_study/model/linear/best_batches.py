@@ -19,7 +19,7 @@ import numpy as np
 from nqm_study.model.linear.runs import Runs
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.optimizers import LinearOptimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Schedule
 
 EACH = 2048
@@ -45,7 +45,7 @@ class BestBatches(Schedule):
         schedule: that of its rate.
     """
 
-    problem: NoisyQuadratic
+    problem: Problem
     optimizer: LinearOptimizer
     schedule: Schedule
 

@@ -11,7 +11,7 @@ import numpy as np
 from nqm_study.model.linear import kernels
 from nqm_study.model.linear.members import LEAST_LOG_GAP, OVERFLOW, RANKED, Family, Members, Point
 from nqm_study.model.linear.risks import Found, search
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 RATE = math.log(1.12)
 """Distance of neighbouring rates of the grid."""
@@ -57,7 +57,7 @@ class Tuning:
     """One search for a family's fewest steps: its grid, and the best member so far."""
 
     def __init__(
-        self, problem: NoisyQuadratic, family: Family, target: float, max_steps: int = LONGEST
+        self, problem: Problem, family: Family, target: float, max_steps: int = LONGEST
     ) -> None:
         self.problem, self.family, self.target = problem, family, target
         self.max_steps = max_steps
@@ -255,7 +255,7 @@ def _between(
     return min(max(math.ceil(crossing), failed + 1), steps - 1)
 
 
-def largest_rate(problem: NoisyQuadratic, family: Family, target: float) -> float:
+def largest_rate(problem: Problem, family: Family, target: float) -> float:
     """A rate above which no member can reach the target, of plain SGD with this preconditioner.
 
     A mode at x = lr P h > 2 grows, by (1 - x)^2 in the first step: with weight w in the signal

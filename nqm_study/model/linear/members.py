@@ -24,7 +24,7 @@ from nqm_study.model.numerics.compiled import compiled
 from nqm_study.model.numerics.refine import SAFETY, TOLERANCE, agreeing
 from nqm_study.model.optimizers import SGD, LinearOptimizer, Update
 from nqm_study.model.outcome import MOST_STEPS
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 Point = tuple[float, float]
 """log(effective rate) and log(1 - decay)."""
@@ -213,7 +213,7 @@ FREE = {None: NO_DECAY, "momentum": MOMENTUM, "ema_decay": EMA_DECAY}
 class Members:
     """A family's members on a problem, by their points."""
 
-    def __init__(self, problem: NoisyQuadratic, family: Family, target: float) -> None:
+    def __init__(self, problem: Problem, family: Family, target: float) -> None:
         self._problem, self._family, self._target = problem, family, target
         self._held = family.optimizer((0.0, 0.0))
         self.last_level = problem.spectrum.last_level

@@ -8,7 +8,7 @@ import numpy as np
 
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.optimizers import LinearOptimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 
 class Modes(NamedTuple):
@@ -29,7 +29,7 @@ class Modes(NamedTuple):
     noise_weight: Array
 
     @classmethod
-    def of(cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int) -> Modes:
+    def of(cls, problem: Problem, optimizer: LinearOptimizer, level: int) -> Modes:
         """The nodes at a level of compression; without a rule, P stands in the transition."""
         nodes = problem.spectrum.nodes(level)
         with np.errstate(over="ignore"):

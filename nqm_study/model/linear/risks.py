@@ -37,7 +37,7 @@ from nqm_study.model.numerics.refine import (
 )
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.outcome import Crossing, Status
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 
 HORIZON = 10**9
@@ -108,7 +108,7 @@ class Engine(NamedTuple):
 
     @classmethod
     def build(
-        cls, problem: NoisyQuadratic, optimizer: LinearOptimizer, level: int, most_steps: int
+        cls, problem: Problem, optimizer: LinearOptimizer, level: int, most_steps: int
     ) -> Engine:
         """Tables for jumps of up to most_steps steps, at a level of compression."""
         modes, rows = (
@@ -198,7 +198,7 @@ class Engine(NamedTuple):
 
 
 def linear_crossing(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     target: float,
     max_steps: int,
@@ -216,14 +216,14 @@ def linear_crossing(
     return Crossing(steps, status, found.risk, found.error, False, found.proved, found.tie)
 
 
-def _grows(problem: NoisyQuadratic, optimizer: LinearOptimizer, found: Answer, most: float) -> bool:
+def _grows(problem: Problem, optimizer: LinearOptimizer, found: Answer, most: float) -> bool:
     """Whether the risk rises above ``most`` times the first one before a crossing."""
     run = Engine.build(problem, optimizer, found.level, found.step)
     return run.rises_above(most * problem.spectrum.initial_risk, found.step)
 
 
 def _status(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     target: float,
     max_steps: int,
@@ -274,7 +274,7 @@ class Runner(Protocol):
 
 
 def search(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     target: float,
     max_steps: int,
@@ -342,7 +342,7 @@ def refined(
 
 
 def linear_risks(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     ordered: Integers,
     tolerance: float,
@@ -366,7 +366,7 @@ def linear_risks(
 
 
 def converged(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     steps: Integers,
     tolerance: float = TOLERANCE,

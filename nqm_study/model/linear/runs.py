@@ -32,7 +32,7 @@ from nqm_study.model.numerics.horizon import FAIR, GOOD, ROUGH, Look
 from nqm_study.model.numerics.refine import rounding
 from nqm_study.model.optimizers import LinearOptimizer, Update
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Schedule
 from nqm_study.model.schedules.stretches import (
     Stretches,
@@ -105,7 +105,7 @@ class Runs:
 
     def __init__(
         self,
-        problem: NoisyQuadratic,
+        problem: Problem,
         optimizer: LinearOptimizer,
         schedule: Schedule,
         level: int,

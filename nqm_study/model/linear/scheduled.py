@@ -45,7 +45,7 @@ from nqm_study.model.numerics.horizon import (
 from nqm_study.model.numerics.refine import SAFETY, agreeing, difference, require_met, rounding
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.outcome import PRECISE, Crossing, Status
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Schedule
 
 WORK, THOROUGH_WORK = 2**19, 2**25
@@ -86,7 +86,7 @@ MOST_JITTER = 30
 
 
 def scheduled_crossing(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     schedule: Schedule,
     target: float,
@@ -138,7 +138,7 @@ class _Looked(NamedTuple):
 class _Case:
     """One search for the fewest steps: its target, and the runs on each compression."""
 
-    problem: NoisyQuadratic
+    problem: Problem
     optimizer: LinearOptimizer
     schedule: Schedule
     target: float
@@ -448,7 +448,7 @@ def _shows(schedule: Schedule) -> int:
 
 
 def scheduled_risks(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     schedule: Schedule,
     ordered: Integers,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from nqm_study.model.optimizers import LinearOptimizer
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 BELOW_LIMIT = 0.9998
 """The largest rate of a schedule, as a share of the limit of stability: the choice of the paper,
 2 / (h_1 + h_d + 1e-4), to its digits."""
 
 
-def stability_limit(problem: NoisyQuadratic, optimizer: LinearOptimizer) -> float:
+def stability_limit(problem: Problem, optimizer: LinearOptimizer) -> float:
     """The rate at which the steepest mode that has signal or noise is no longer stable.
 
     Of SGD it is 2 (1 + mu) / h^(1-p), with Nesterov's momentum 2 (1 + mu) / (1 + 2 mu) / h^(1-p), h
@@ -21,6 +21,6 @@ def stability_limit(problem: NoisyQuadratic, optimizer: LinearOptimizer) -> floa
     return optimizer.stability_limit(steepest)
 
 
-def largest_peak(problem: NoisyQuadratic, optimizer: LinearOptimizer) -> float:
+def largest_peak(problem: Problem, optimizer: LinearOptimizer) -> float:
     """The largest rate that a schedule one would train with has."""
     return BELOW_LIMIT * stability_limit(problem, optimizer)

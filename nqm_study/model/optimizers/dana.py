@@ -12,7 +12,7 @@ from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers.guide import Guide
 from nqm_study.model.optimizers.linear import LATE, LinearOptimizer, Update
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import joined
 
 WIDE = 30.0
@@ -89,7 +89,7 @@ class DANA(LinearOptimizer):
 
     @classmethod
     def coordinates(
-        cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
+        cls, problem: Problem, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, tuple[float, float, str]]:
         """Ranges around the first guess, up to where steep modes are unstable at once."""
         guess = cls.first_guess(problem, target, given)
@@ -102,7 +102,7 @@ class DANA(LinearOptimizer):
 
     @classmethod
     def first_guess(
-        cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
+        cls, problem: Problem, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
         """At small batches g2 ~ B and g3 ~ B^(2 - power); at large ones g3 h is 1.7."""
         guide, g1 = Guide.of(problem, target), given.get("g1", 1.0)

@@ -14,7 +14,7 @@ import functools
 import math
 from dataclasses import dataclass
 
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import SmallBatch, joined, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
 
@@ -36,7 +36,7 @@ class Guide:
     large_gap: float
 
     @classmethod
-    def of(cls, problem: NoisyQuadratic, target: float, power: float = 0.0) -> Guide:
+    def of(cls, problem: Problem, target: float, power: float = 0.0) -> Guide:
         """The scales of reaching a target."""
         known = _small_batch(problem.spectrum, power, target)
         if known is None or not known.examples > 0.0:

@@ -31,7 +31,7 @@ import numpy.typing as npt
 from nqm_study.model.numerics.arrays import Array, Integers
 
 if TYPE_CHECKING:
-    from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+    from nqm_study.model.problems.problem import Problem
 
 LATE = 10**9
 """A step at which coefficients that change with it have nearly come to rest."""
@@ -168,7 +168,7 @@ class LinearOptimizer(ABC):
     @classmethod
     def coordinates(
         cls,
-        problem: NoisyQuadratic,  # noqa: ARG003 (it is overridden)
+        problem: Problem,  # noqa: ARG003 (it is overridden)
         target: float,  # noqa: ARG003
         given: Mapping[str, Any],  # noqa: ARG003
     ) -> Mapping[str, tuple[float, float, str]]:
@@ -188,7 +188,7 @@ class LinearOptimizer(ABC):
     @classmethod
     def first_guess(
         cls,
-        problem: NoisyQuadratic,  # noqa: ARG003 (it is overridden)
+        problem: Problem,  # noqa: ARG003 (it is overridden)
         target: float,  # noqa: ARG003
         given: Mapping[str, Any],  # noqa: ARG003
     ) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers.guide import Guide
 from nqm_study.model.optimizers.sgd import Buffered
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import joined
 
 LEAST_GAP, LEAST_PLAIN = 1e-12, 5e-3
@@ -48,7 +48,7 @@ class QHM(Buffered):
 
     @classmethod
     def first_guess(
-        cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
+        cls, problem: Problem, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
         """Heavy ball's memory; at small batches twice SGD's pace and a plain share of 0.18."""
         guide = Guide.of(problem, target, given.get("power", 0.0))

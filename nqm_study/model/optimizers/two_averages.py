@@ -12,7 +12,7 @@ from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers.guide import Guide
 from nqm_study.model.optimizers.linear import LinearOptimizer, Update
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.small_batch import joined
 
 LEAST_GAP = 1e-12
@@ -79,7 +79,7 @@ class TwoAverages(LinearOptimizer):
 
     @classmethod
     def first_guess(
-        cls, problem: NoisyQuadratic, target: float, given: Mapping[str, Any]
+        cls, problem: Problem, target: float, given: Mapping[str, Any]
     ) -> Mapping[str, float]:
         """The slow average has heavy ball's memory, and slow modes move twice as fast as SGD's."""
         guide = Guide.of(problem, target, given.get("power", 0.0))

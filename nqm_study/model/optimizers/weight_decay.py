@@ -15,7 +15,7 @@ from nqm_study.model.optimizers.linear import LinearOptimizer, Update
 from nqm_study.model.optimizers.wrappers import Wrapper
 
 if TYPE_CHECKING:
-    from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+    from nqm_study.model.problems.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class WeightDecayed(Wrapper):
     @classmethod
     def coordinates(
         cls,
-        problem: NoisyQuadratic,
+        problem: Problem,
         target: float,
         given: Mapping[str, Any],  # noqa: ARG003 (whatever they are)
     ) -> Mapping[str, tuple[float, float, str]]:
@@ -97,7 +97,7 @@ class WeightDecayed(Wrapper):
     @classmethod
     def first_guess(
         cls,
-        problem: NoisyQuadratic,  # noqa: ARG003 (whatever it is)
+        problem: Problem,  # noqa: ARG003 (whatever it is)
         target: float,  # noqa: ARG003
         given: Mapping[str, Any],  # noqa: ARG003
     ) -> Mapping[str, float]:

@@ -8,13 +8,13 @@ import numpy as np
 
 from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.require import require_number
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 
 MOST_BITS = 2**13
 """No bound has more binary digits: seven floats, of 1074 each at most, are multiplied for it."""
 
 
-def bayes_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> int:
+def bayes_bound(problem: Problem, *, target: float = 0.01) -> int:
     """The smallest number of steps after which any algorithm could have reached the target.
 
     T gradients of batch size B measure each mode's start with precision T B h^2 / c beside the
@@ -55,7 +55,7 @@ def bayes_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> int:
     return steps[bisect_left(steps, True, key=reached)]
 
 
-def classical_bound(problem: NoisyQuadratic, *, target: float = 0.01) -> float:
+def classical_bound(problem: Problem, *, target: float = 0.01) -> float:
     """The steps that averaging needs where nothing is known of the start: sum m c/h / (2 C B).
 
     T gradients of batch size B measure each mode's start with variance c / (T B h^2) at best

@@ -43,7 +43,7 @@ from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import Adam, LinearOptimizer
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import ScheduleLike
 from nqm_study.model.schedules.computed.least_risk import edges, equal
@@ -265,7 +265,7 @@ class OptimalBatchSizes:
 
 
 def optimal_batch_sizes(
-    problem: NoisyQuadratic,
+    problem: Problem,
     optimizer: LinearOptimizer,
     schedule: ScheduleLike = CONSTANT,
     *,

@@ -40,7 +40,7 @@ from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules.computed.kernels import RECORD_GROWTH, greedy_advance
 
 ORDER = 4
@@ -102,7 +102,7 @@ class GreedySchedule:
 
 
 def greedy_schedule(
-    problem: NoisyQuadratic,
+    problem: Problem,
     *,
     target: float = 0.01,
     max_steps: int = 10**9,
@@ -174,7 +174,7 @@ def greedy_schedule(
 
 
 def greedy_curve(
-    problem: NoisyQuadratic, steps: Sequence[int], *, preconditioner_power: float = 0.0
+    problem: Problem, steps: Sequence[int], *, preconditioner_power: float = 0.0
 ) -> tuple[Array, Array]:
     """The expected loss and the gradient noise scale along a run with greedy learning rates.
 
@@ -224,7 +224,7 @@ class _Nodes(NamedTuple):
     eigenvalue: Array
 
     @classmethod
-    def of(cls, problem: NoisyQuadratic, power: float, level: int) -> _Nodes:
+    def of(cls, problem: Problem, power: float, level: int) -> _Nodes:
         """The nodes at a level of compression."""
         nodes = problem.spectrum.nodes(level)
         n_signal = nodes.signal_weight.size

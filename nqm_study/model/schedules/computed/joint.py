@@ -28,7 +28,7 @@ import numpy as np
 
 from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import PiecewiseConstant
 from nqm_study.model.schedules.computed.batch_sizes import Demand, Parts
 from nqm_study.model.schedules.computed.least_risk import (
@@ -94,7 +94,7 @@ class JointOptimum:
 
 
 def joint_optimum(
-    problem: NoisyQuadratic, optimizer: SGD, demand: Demand, largest: float, stable: float
+    problem: Problem, optimizer: SGD, demand: Demand, largest: float, stable: float
 ) -> JointOptimum:
     """The fewest examples that are found, over rates and batch sizes of equal pieces.
 

@@ -14,7 +14,7 @@ from nqm_study.model.linear.schedule_kernel import Rule, noise_contributions, ru
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules.computed import kernels
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Tables(NamedTuple):
     noise_weight: Array
 
     @classmethod
-    def of(cls, problem: NoisyQuadratic, optimizer: SGD, level: int) -> Tables:
+    def of(cls, problem: Problem, optimizer: SGD, level: int) -> Tables:
         """Those of an optimizer, whatever its own rate, at a level of compression."""
         made = optimizer.rule(np.zeros(2, dtype=np.int64), np.array([0.0, 1.0]))
         drift, gain = (np.stack((part[0], part[-1] - part[0])) for part in (made.drift, made.gain))

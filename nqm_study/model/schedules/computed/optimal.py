@@ -58,7 +58,7 @@ from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import PiecewiseConstant
 from nqm_study.model.schedules.computed.batch_sizes import Demand
 from nqm_study.model.schedules.computed.joint import JointOptimum, joint_optimum
@@ -174,19 +174,19 @@ class TooManyPiecesError(ValueError):
 
 @overload
 def optimal_schedule(
-    problem: NoisyQuadratic, *, target: float = ..., pieces: int | None = ...,
+    problem: Problem, *, target: float = ..., pieces: int | None = ...,
     momentum: float = ..., max_learning_rate: float | None = ..., nesterov: bool = ...,
     preconditioner_power: float = ..., ema_decay: float = ..., max_steps: int = ...,
 ) -> OptimalSchedule: ...  # fmt: skip
 @overload
 def optimal_schedule(
-    problem: NoisyQuadratic, *, target: float = ..., pieces: int = ..., momentum: float = ...,
+    problem: Problem, *, target: float = ..., pieces: int = ..., momentum: float = ...,
     max_learning_rate: float | None = ..., nesterov: bool = ..., preconditioner_power: float = ...,
     ema_decay: float = ..., steps: int, batch_sizes: Literal["optimal", "constant"],
     min_batch_size: float | None = ..., max_batch_size: float | None = ...,
 ) -> JointOptimum: ...  # fmt: skip
 def optimal_schedule(
-    problem: NoisyQuadratic,
+    problem: Problem,
     *,
     target: float = 0.01,
     pieces: int | None = 50,
@@ -238,7 +238,7 @@ def optimal_schedule(
         NotReachedError: a ValueError, if the target cannot be reached within max_steps.
         ValueError: if a value is outside its range or of the wrong kind.
     """
-    if not isinstance(problem, NoisyQuadratic):
+    if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
     initial = problem.spectrum.initial_risk
     target = require_number("target", target, above=0.0)
@@ -297,7 +297,7 @@ def optimal_schedule(
 
 
 def _demand(
-    problem: NoisyQuadratic,
+    problem: Problem,
     target: float,
     pieces: int | None,
     steps: object,
@@ -330,7 +330,7 @@ def _demand(
 
 
 def _without_memory(
-    problem: NoisyQuadratic, make: Make, pieces: int, *, refine: bool
+    problem: Problem, make: Make, pieces: int, *, refine: bool
 ) -> tuple[Settled, float]:
     level, cuts, work = problem.spectrum.first_level, equal(pieces), Budget()
     guess = first(make(level, equal(min(pieces, FEW)), work))
@@ -344,7 +344,7 @@ def _without_memory(
 
 
 def _with_memory(
-    optimizer: SGD, problem: NoisyQuadratic, make: Make, pieces: int, *, refine: bool
+    optimizer: SGD, problem: Problem, make: Make, pieces: int, *, refine: bool
 ) -> tuple[Settled, float]:
     found, gap = nested(problem, optimizer, make, pieces), 0.0
     if refine:

@@ -18,7 +18,7 @@ from nqm_study.model.numerics.bracket import height, meeting, narrow
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, SAFETY, TOLERANCE
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules.computed.least_risk import (
     FULL,
     ROUGH,
@@ -204,7 +204,7 @@ def _sooner(runs: Runs, below: Minimum) -> Minimum | None:
 
 
 def settled(
-    problem: NoisyQuadratic,
+    problem: Problem,
     make: Make,
     runs: Runs,
     level: int,
@@ -236,7 +236,7 @@ def settled(
 
 
 def _certainty(
-    problem: NoisyQuadratic, make: Make, runs: Runs, level: int, below: Minimum, found: Minimum
+    problem: Problem, make: Make, runs: Runs, level: int, below: Minimum, found: Minimum
 ) -> tuple[float, bool]:
     """The error of two risks by the compression, and whether no finer one can tell any more."""
     last = problem.spectrum.last_level
@@ -338,7 +338,7 @@ REACH = Effort(1e-6, 150, progress=1e-7, enough=True)
 POLISH = Effort(1e-8, 300, progress=1e-10)
 
 
-def nested(problem: NoisyQuadratic, optimizer: SGD, make: Make, pieces: int) -> Settled:
+def nested(problem: Problem, optimizer: SGD, make: Make, pieces: int) -> Settled:
     """The fewest steps found for a number of pieces, or for fewer that take as many steps.
 
     Raises:
@@ -383,7 +383,7 @@ def _numbers(pieces: int) -> list[int]:
     return numbers[::-1]
 
 
-def _constant(problem: NoisyQuadratic, optimizer: SGD, runs: Runs) -> Minimum | None:
+def _constant(problem: Problem, optimizer: SGD, runs: Runs) -> Minimum | None:
     """The best constant rate up to the largest, and its first crossing, if any is in time."""
     family = Family({name: getattr(optimizer, name) for name in FIXABLE})
     best = Tuning(problem, family, runs.target).best()

@@ -1,0 +1,47 @@
+"""Least squares in one pass: gradient noise that falls with the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nqm_study.model.numerics.require import require_number
+from nqm_study.model.problems.problem import Problem
+
+
+@dataclass(frozen=True)
+class LeastSquares(Problem):
+    """Linear regression on fresh examples: inputs x ~ N(0, H), targets y = x . w* + e.
+
+    With theta = w - w* the risk is L = 1/2 sum m h E theta^2, the expected loss above that of w*,
+    label_noise / 2. The gradient of a batch is the mean of x (x . theta - e) over its examples. In
+    the basis of H its second moment in a mode is, exactly (Isserlis),
+
+        E g^2 = h^2 E theta^2 (1 + 1/B) + (c / B) (2 L + label_noise),    c = h by default,
+
+    so that all modes are coupled by the one number L, and the second moments close.
+
+    Args:
+        spectrum: the modes: curvatures are the eigenvalues of the inputs' covariance H, and theta_0
+            is w_0 - w*. Its noise c other than the curvature stands in for inputs that are none.
+        batch_size: examples per step, a real number > 0.
+        label_noise: the variance of e, >= 0. With 0 there is no floor: every stable rate reaches
+            every target.
+
+    Raises:
+        ValueError: if a value is outside its range.
+    """
+
+    batch_size: float = 16
+    label_noise: float = 1.0
+
+    follows_loss: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("label_noise", self.label_noise, least=0.0)
+
+    @property
+    def steady_noise(self) -> float:
+        """The label noise."""
+        return float(self.label_noise)
