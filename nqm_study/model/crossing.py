@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.linear.risks import converged, linear_crossing, linear_risks
+from nqm_study.model.linear.risks import converged, is_tabled, linear_crossing, linear_risks
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.horizon import FAIR, GOOD
 from nqm_study.model.numerics.refine import TOLERANCE
@@ -112,7 +112,7 @@ def steps_to_target(
         return adam_crossing(
             problem, optimizer, target, max_steps, shape, level, max_growth, thorough=thorough
         )
-    if shape == CONSTANT and optimizer.constant:
+    if shape == CONSTANT and is_tabled(problem, optimizer, tolerance):
         return linear_crossing(problem, optimizer, target, max_steps, tolerance, max_growth)
 
     from nqm_study.model.linear.scheduled import scheduled_crossing
@@ -186,7 +186,7 @@ def risk_curve(
 
         level = _adam_level(tolerance)
         risks = adam_risks(problem, optimizer, ordered, shape, end, level, max_growth)
-    elif shape == CONSTANT and optimizer.constant:
+    elif shape == CONSTANT and is_tabled(problem, optimizer, tolerance):
         risks = linear_risks(problem, optimizer, ordered, tolerance, max_growth)
     else:
         from nqm_study.model.linear.scheduled import scheduled_risks
@@ -220,7 +220,7 @@ def last_risk(problem: Problem, optimizer: Optimizer, schedule: Schedule, steps:
 
             closure = Closure.of(problem, optimizer, schedule, COMPRESSION_LEVEL, USUAL)
             return closure.within(steps, roughly=True).risk_after(steps)
-        if schedule == CONSTANT and optimizer.constant:
+        if schedule == CONSTANT and is_tabled(problem, optimizer):
             ends = np.array((steps,))
             return float(converged(problem, optimizer, ends)[0].risks(ends)[0])
 
@@ -256,6 +256,11 @@ def require_run(
     ):
         if not isinstance(value, kinds):
             raise ValueError(f"{name}={value!r}: must be {names}")
+    if isinstance(optimizer, LinearOptimizer) and not optimizer.by_rule and problem.follows_loss:  # type: ignore[attr-defined]  # checked above
+        raise ValueError(
+            f"optimizer={optimizer!r}: must have update() on LeastSquares, whose noise is known at "
+            "the point of the gradient only; transition() serves NoisyQuadratic"
+        )
     rates, size = as_schedule(schedule), problem.batch_size  # type: ignore[attr-defined]  # checked above
     if not isinstance(batch_schedule, BatchOptimal):
         return batched(rates, batch_schedule, size)

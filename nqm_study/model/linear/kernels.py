@@ -330,7 +330,8 @@ def risks_at(
 
 
 @compiled_within
-def _keep_nearest(step: int, risk: float, nearest_step: Integers, nearest_risk: Array) -> None:
+def keep_nearest(step: int, risk: float, nearest_step: Integers, nearest_risk: Array) -> None:
+    """Keep the step of an octave that came nearest to the target."""
     octave = 0
     while step >> (octave + 1) > 0:
         octave += 1
@@ -449,7 +450,7 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
                 # Where the risk stays close above the target, each step is one of these.
                 window = 0
             else:
-                _keep_nearest(step + least + 1, coming[least] + noise, nearest_step, nearest_risk)
+                keep_nearest(step + least + 1, coming[least] + noise, nearest_step, nearest_risk)
                 window = min(window + 1, LONGEST_SCAN)
         elif not hurried:
             closest = min(closest, total + noise)
@@ -470,7 +471,7 @@ def first_crossing(  # noqa: PLR0912, PLR0915 (one loop: every layer of calls is
         if risk <= target:
             return REACHED, step, risk, step, work, closest
         closest = min(closest, risk)
-        _keep_nearest(step, risk, nearest_step, nearest_risk)
+        keep_nearest(step, risk, nearest_step, nearest_risk)
         if risk < best:
             best, best_step = risk, step
         if noise > target:

@@ -26,6 +26,7 @@ import numpy as np
 
 from nqm_study.model.linear import kernels
 from nqm_study.model.linear.modes import Modes
+from nqm_study.model.linear.stability import is_stable
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.refine import (
     SAFETY,
@@ -46,6 +47,10 @@ HORIZON = 10**9
 MOST_WORK = 2**28
 """Steps of a mode, times the squared number of its components, that a search may scan, over all
 compressions: half a second. Beyond, it only jumps, and its answer is not proved the first."""
+
+
+MOST_COUPLED = 2**10
+"""Nodes whose tables of jumps are held where noise couples them: 8 MB a level."""
 
 
 class Found(NamedTuple):
@@ -218,7 +223,7 @@ def linear_crossing(
 
 def _grows(problem: Problem, optimizer: LinearOptimizer, found: Answer, most: float) -> bool:
     """Whether the risk rises above ``most`` times the first one before a crossing."""
-    run = Engine.build(problem, optimizer, found.level, found.step)
+    run = tabled(problem, optimizer, found.level, found.step)
     return run.rises_above(most * problem.spectrum.initial_risk, found.step)
 
 
@@ -230,9 +235,7 @@ def _status(
     found: Answer,
 ) -> Status:
     """Why a search found no crossing."""
-    # Modes with neither signal nor noise never move, whatever their transition.
-    moving = (problem.spectrum.signal, problem.spectrum.gradient_noise)
-    if not all(optimizer.is_stable(measure.curvature) for measure in moving):
+    if not is_stable(problem, optimizer):
         # Cut short, an unstable run may still be on its way to a crossing before the growth wins.
         if found.reason == kernels.MAX_STEPS and max_steps < HORIZON:
             later = search(problem, optimizer, target, HORIZON)
@@ -273,6 +276,40 @@ class Runner(Protocol):
         """The risk after each of some ascending numbers of steps."""
 
 
+class Tabled(Runner, Protocol):
+    """One whose jumps over many steps are in tables: ``Engine``, or ``spectral.Spectral``."""
+
+    def rises_above(self, limit: float, steps: int) -> bool:
+        """Whether the risk is above a limit after any number of steps up to ``steps``."""
+
+
+def is_tabled(problem: Problem, optimizer: LinearOptimizer, tolerance: float = TOLERANCE) -> bool:
+    """Whether runs at a constant rate are known by tables of jumps; else they are stepped."""
+    if not problem.follows_loss or not optimizer.constant:
+        return optimizer.constant
+    every = tolerance == 0.0 and _finest(problem) < problem.spectrum.last_level
+    return optimizer.rows(np.ones(1)).start.size == 1 and not every
+
+
+def _finest(problem: Problem) -> int:
+    """The finest level of compression whose tables can be held."""
+    level, last = problem.spectrum.first_level, problem.spectrum.last_level
+    if not problem.follows_loss:
+        return last
+    while level < last and problem.spectrum.nodes(level + 1).curvature.size <= MOST_COUPLED:
+        level += 1
+    return level
+
+
+def tabled(problem: Problem, optimizer: LinearOptimizer, level: int, most_steps: int) -> Tabled:
+    """The tables of a compression for jumps of up to ``most_steps``."""
+    if not problem.follows_loss:
+        return Engine.build(problem, optimizer, level, most_steps)
+    from nqm_study.model.linear.spectral import Spectral
+
+    return Spectral.build(problem, optimizer, level, most_steps)
+
+
 def search(
     problem: Problem,
     optimizer: LinearOptimizer,
@@ -283,10 +320,10 @@ def search(
     """The first crossing at a constant rate, on a compression refined as far as needed."""
 
     @functools.cache
-    def engine(level: int) -> Engine:
-        return Engine.build(problem, optimizer, level, max_steps)
+    def engine(level: int) -> Tabled:
+        return tabled(problem, optimizer, level, max_steps)
 
-    return refined(problem.spectrum, engine, target, max_steps, tolerance)
+    return refined(problem.spectrum, engine, target, max_steps, tolerance, _finest(problem))
 
 
 def refined(
@@ -370,17 +407,18 @@ def converged(
     optimizer: LinearOptimizer,
     steps: Integers,
     tolerance: float = TOLERANCE,
-) -> tuple[Engine, int, float]:
+) -> tuple[Tabled, int, float]:
     """An engine that is fine enough at some ascending steps, its level, and its error."""
 
     @functools.cache
-    def engine(level: int) -> Engine:
-        return Engine.build(problem, optimizer, level, int(steps[-1]))
+    def engine(level: int) -> Tabled:
+        return tabled(problem, optimizer, level, int(steps[-1]))
 
     def risks(level: int) -> Array:
         return engine(level).risks(steps)
 
-    level, _, error = fine_enough(problem.spectrum, risks, tolerance)
+    finest = _finest(problem)
+    level, _, error = fine_enough(problem.spectrum, risks, tolerance, lambda level: level <= finest)
     return engine(level), level, error
 
 

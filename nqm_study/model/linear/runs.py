@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nqm_study.model.linear import schedule_kernel
+from nqm_study.model.linear.coupled import Coupled
 from nqm_study.model.linear.modes import Modes
 from nqm_study.model.linear.schedule_kernel import Rule
 from nqm_study.model.numerics.arrays import Array, Integers
@@ -117,19 +118,26 @@ class Runs:
         factors = _sampled(schedule)
         self._factors, self._largest_factor = factors, float(factors.max())
         self._optimizer, self._changes = optimizer, not optimizer.constant
-        self._cheap = CHEAP_CHANGING if self._changes else CHEAP
         self._bends = (0, *sorted(knot for knot in optimizer.knots if knot > 0))
         made = self._update(np.zeros(1, dtype=np.int64), self._largest_factor * np.ones(1))
         self._start, self._readout = made.start, made.component
         self.components = made.start.size
         self._like = (0.0,) * self.components
         self._modes = Modes.of(problem, optimizer, level)
+        self._coupled = None
+        if problem.follows_loss:
+            self._coupled = Coupled.of(problem, self._modes, self._start, self._readout)
+        # What is slow is smooth in the logarithm of the step.
+        self._grows = self._changes or problem.follows_loss
+        self._cheap = CHEAP_CHANGING if self._grows else CHEAP
         self._nodes = problem.spectrum.nodes(level).curvature
         self._steepest = float(problem.spectrum.curvature.max())
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
+        if self._coupled is not None:
+            self.work = max(self._coupled.work, 1)
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
@@ -162,7 +170,7 @@ class Runs:
 
     def _cut(self, horizon: int, count: int, ends: Sequence[int] = ()) -> Stretches:
         """A run in up to ``count`` stretches for each smooth part."""
-        if self._changes:
+        if self._grows:
             return changing(self._schedule, horizon, count, self._bends, ends)
         return stretched(self._schedule, horizon, count, ends)
 
@@ -225,7 +233,7 @@ class Runs:
         """About the work of a run in ``count`` stretches for each smooth part."""
         digits = (horizon // count).bit_length()
         stretches = count * (1 + len(self._schedule.knots or ()))
-        if self._changes:
+        if self._grows:
             stretches += count * len(self._bends) * digits // 2
         return min(stretches, horizon) * digits * self.work
 
@@ -252,7 +260,12 @@ class Runs:
         """The risks after the stretches that are marked: swinging and other signal, and noise."""
         self._budget.spend(self.work * _digits(run))
         rule, with_signal = self._rule(run), self._modes.signal_weight.size
-        swinging = self._signal(run, rule, marks, 0, self._swinging)
+        swinging = np.zeros(marks.size)
+        if self._swinging > 0:
+            swinging = self._signal(run, rule, marks, 0, self._swinging)
+        if self._coupled is not None:
+            signal, noise = self._coupled.parts(rule, run.lengths, marks)
+            return swinging, signal - swinging, noise
         steady = self._signal(run, rule, marks, self._swinging, with_signal)
         modes, noise = self._modes, np.empty(marks.size)
         schedule_kernel.run_noise(
@@ -334,11 +347,16 @@ class Runs:
         steps = np.arange(ends[-1]) - np.repeat(ends - horizons, horizons)
         where = steps.astype(np.float64), np.repeat(horizons, horizons).astype(np.float64)
         single = singles(steps, self._schedule.at_steps(*where), self._schedule.noise(*where))
-        index, work = schedule_kernel.first_horizon(
-            self._like, self._rule(single), *self._modes, self._start, self._readout, horizons,
-            enough, most_work // self.components**2,
-        )  # fmt: skip
-        work *= self.components**2
+        rule = self._rule(single)
+        if self._coupled is not None:
+            index, work = self._coupled.first_horizon(rule, horizons, enough, most_work)
+        else:
+            unit = self.components**2
+            index, work = schedule_kernel.first_horizon(
+                self._like, rule, *self._modes, self._start, self._readout, horizons, enough,
+                most_work // unit,
+            )  # fmt: skip
+            work *= unit
         if index < 0:
             return None, last, work
         here = int(horizons[index])
@@ -373,6 +391,23 @@ class Runs:
                 if not error > precision or count >= MOST_OF_CURVE or dear:
                     return looks
             count *= 2
+
+    def gathered(self, steps: Integers, *, exact: bool = False) -> Array:
+        """The risks of a run that starts with no loss, after some ascending numbers of steps.
+
+        Where the rule is the same at all steps they never fall, and no risk after so many steps or
+        more is below: a run is the sum of that one and of what the start leaves.
+        """
+        if self._coupled is None:
+            raise ValueError("gathered: must be asked where the noise follows the loss")
+        last = int(steps[-1])
+        if exact:
+            run = stepped(self._schedule, last)
+        else:
+            run = self._cut(last, 2 * FAIRLY, steps.tolist())
+        marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
+        self._budget.spend(self.work * _digits(run))
+        return self._coupled.at_rest.parts(self._rule(run), run.lengths, marks)[1]
 
     def least_work(self, steps: int) -> int:
         """About the least work of the risks along a run of ``steps``."""

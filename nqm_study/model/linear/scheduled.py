@@ -26,8 +26,9 @@ import numpy as np
 
 from nqm_study.model.linear import kernels
 from nqm_study.model.linear.risks import Found, fine_enough, refined
-from nqm_study.model.linear.runs import CHEAP, MOST_WORK, STEPPED, Runs
+from nqm_study.model.linear.runs import CERTAINLY, CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
+from nqm_study.model.linear.stability import is_stable
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import (
@@ -35,7 +36,9 @@ from nqm_study.model.numerics.horizon import (
     FAIR,
     GOOD,
     LARGEST,
+    MARGIN,
     MOST,
+    PER_OCTAVE,
     THOROUGH,
     Along,
     Horizon,
@@ -60,6 +63,9 @@ STEPPER_WORK = 2**25
 
 CHANGING_WORK = 2**21
 """The same where coefficients change with the step, and no thorough search is asked for: 30 ms."""
+
+COUPLED_WORK = 2**23
+"""The same where the noise follows the loss: 0.2 s."""
 
 DIVERGES = 4.0
 """A risk above the first one that grows by this in the second half of a run diverges: noise that
@@ -174,8 +180,8 @@ class _Case:
 
     @property
     def changes(self) -> bool:
-        """Whether coefficients change with the step."""
-        return not self.optimizer.constant
+        """Whether coefficients, or the noise, change with the step."""
+        return not self.optimizer.constant or self.problem.follows_loss
 
     @property
     def along(self) -> bool:
@@ -192,8 +198,11 @@ class _Case:
         work = self.runs(self.first_level).work
         longest = max(STEPPED[GOOD], CHEAP // work)
         if self.changes:
-            longest = self.affordable(STEPPER_WORK if thorough else CHANGING_WORK)
+            usual = COUPLED_WORK if self.problem.follows_loss else CHANGING_WORK
+            longest = self.affordable(STEPPER_WORK if thorough else usual)
         most = min(self.max_steps, longest)
+        if self.problem.follows_loss and not thorough:
+            most = self._worth_stepping(most)
         stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
         finest = self.first_level
         while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
@@ -202,6 +211,13 @@ class _Case:
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
         if found.reason != kernels.REACHED:
+            if self._stays_above(most):
+                return _Looked(
+                    most, found.tie,
+                    Crossing(
+                        None, "floor_above_target", found.risk, found.error, False, True, found.tie
+                    ),
+                )  # fmt: skip
             middle, last = stepper(found.level).risks(np.array([most // 2, most]))
             if not self.changes or (most < self.max_steps and last < LARGEST):
                 return _Looked(most, found.tie)
@@ -217,6 +233,33 @@ class _Case:
         else:
             crossing = Crossing(found.step, "reached", found.risk, found.error, tie=found.tie)
         return _Looked(most, found.tie, crossing)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the noise follows the loss by one rule, so that what it gathers is a bound."""
+        return self.problem.follows_loss and self.optimizer.constant and self.schedule.steady
+
+    def _worth_stepping(self, most: int) -> int:
+        """The steps of a run that are worth stepping through where the noise follows the loss.
+
+        That is up to where stretches say that the risk comes near the target, or noise alone takes
+        it above for good. If that is beyond ``most``, it is the first ones.
+        """
+        if most <= STEPPED[GOOD]:
+            return most
+        runs = self.runs(self.first_level)
+        steps = np.unique(np.geomspace(1, most, most.bit_length() * PER_OCTAVE).astype(np.int64))
+        near = np.array([look.risk for look in runs.along(steps, FAIR)]) <= MARGIN * self.target
+        if self.rests:
+            near |= runs.gathered(steps) > MARGIN * self.target
+        return min(int(1.1 * steps[np.argmax(near)]), most) if near.any() else STEPPED[GOOD]
+
+    def _stays_above(self, steps: int) -> bool:
+        """Whether noise alone keeps the risk above the target after a number of steps."""
+        if not self.rests:
+            return False
+        left = self.runs(self.first_level).gathered(np.array([steps]), exact=True)[0]
+        return bool(left > CERTAINLY * self.target)
 
     def every_horizon(self, thorough: bool) -> _Looked:
         """The smallest of the horizons that are all looked at."""
@@ -398,8 +441,7 @@ class _Case:
         if any(self.grown.values()):
             return "diverged"
         fastest = self.optimizer.with_rate(self.runs(level).largest_rate)
-        moving = (self.problem.spectrum.signal, self.problem.spectrum.gradient_noise)
-        stable = all(fastest.is_stable(measure.curvature) for measure in moving)
+        stable = is_stable(self.problem, fastest)
         risen = not found.last <= self.problem.spectrum.initial_risk
         return "diverged" if risen and not stable else "max_steps"
 
