@@ -121,8 +121,9 @@ def averaged(update: Update, gamma: Array) -> Update:
     """
     inner = settled(update)
     k, r = inner.start.size, inner.component
+    # Steps lie next to each other: loops over them, not over components, are the inner ones.
     drift, gain = (
-        np.zeros((max(len(part), gamma.size), *(n + 1 for n in part.shape[1:])))
+        np.zeros((max(len(part), gamma.size), *(n + 1 for n in part.shape[1:])), order="F")
         for part in (inner.drift, inner.gain)
     )
     point = np.zeros((len(inner.point), k + 1))
