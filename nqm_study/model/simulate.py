@@ -17,8 +17,7 @@ normal draws, nor is their scatter. So a replica is several chains of each mode,
   normal; a chain's theta^2 counts phi(z) / q(z) times, q being the density of z. All pairs of a
   mode, of all replicas, are stratified: one falls into each of as many equally likely intervals.
 - Noise is drawn for each chain, step and mode by itself: one of 2^16 equally likely values that
-  stand for the normal distribution. What is drawn depends on the seed and on the place alone, not
-  on the number of threads.
+  stand for the normal distribution.
 - Twins x and x' start in the same interval and are otherwise independent, so (x - x')^2 of what
   they count is on average the variance of x + x'. Its sum over pairs, modes and replicas is that of
   the loss. No scatter of few totals is needed, and none that stratified starts do not have.
@@ -26,56 +25,29 @@ normal draws, nor is their scatter. So a replica is several chains of each mode,
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from nqm_study.model.crossing import CONSTANT, require_run
+from nqm_study.model.fresh_examples import fresh_losses
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.compiled import Like, compiled, compiled_within
+from nqm_study.model.numerics.replicas import (
+    CHUNK,
+    Keys,
+    draw,
+    in_threads,
+    quantiles,
+    require_threads,
+)
 from nqm_study.model.numerics.require import require_integer
 from nqm_study.model.optimizers import LinearOptimizer, Optimizer
+from nqm_study.model.optimizers.steps import Steps
 from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import BatchScheduleLike, ScheduleLike
-
-GAMMA = np.uint64(0x9E3779B97F4A7C15)
-
-INDEX_BITS = 16
-"""Bits of a random number that choose one of the 2**16 quantiles of the normal distribution."""
-
-
-@compiled
-def draw(key: np.uint64, place: int, stride: int, quantiles: Array, noise: Array) -> None:
-    """Fill rows of noise with independent draws from equally likely values.
-
-    A chain and its twin share a number of SplitMix64's (Steele, Lea and Flood 2014), whose upper
-    and lower half choose a value each. It depends on its place in the stream only.
-
-    Args:
-        key: where the replica's stream starts.
-        place: place in the stream of the first row's first number.
-        stride: places from one row to the next.
-        quantiles: 2**INDEX_BITS values.
-        noise: receives the draws, shape (steps, chains).
-    """
-    half = noise.shape[1] // 2
-    for i in range(noise.shape[0]):
-        state = key + np.uint64(place + i * stride) * GAMMA
-        for k in range(half):
-            state += GAMMA
-            bits = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            bits ^= bits >> np.uint64(31)
-            noise[i, k] = quantiles[np.int64(bits >> np.uint64(64 - INDEX_BITS))]
-            bits <<= np.uint64(32)
-            noise[i, half + k] = quantiles[np.int64(bits >> np.uint64(64 - INDEX_BITS))]
 
 
 @compiled_within
@@ -168,11 +140,6 @@ def adam_steps(
         sums[i, 1] += variance
 
 
-Keys = npt.NDArray[np.uint64]
-
-CHUNK = 2**14
-"""Numbers that a thread draws at a time, unless one step needs more: they stay in its cache."""
-
 BLOCK = 2**9
 """Chains that a thread advances at a time, which stay in its cache as well."""
 
@@ -206,7 +173,8 @@ class Simulation:
     Attributes:
         mean: shape (n_steps + 1,), the mean loss after 0, 1, ... steps, whose expectation is the
             risk.
-        standard_error: shape (n_steps + 1,), of that mean; NaN for one replica. Its square is an
+        standard_error: shape (n_steps + 1,), of that mean; NaN for one replica. Under
+            ``LeastSquares`` it is from the scatter of the replicas. Otherwise its square is an
             unbiased estimate of the variance that starts and noise give the mean from seed to seed,
             stratification included: the sum over replicas, modes and pairs of the squared
             differences of twins (see the module). It is known to some 1 / sqrt(2 n) of itself where
@@ -247,6 +215,13 @@ def simulate(
     independently. The mean is that of the m modes; its scatter is larger, and the standard error
     says so. A law of more modes than its arrays have entries is such a spectrum.
 
+    Under ``LeastSquares`` a replica is one run of all modes by themselves, with theta_0 and inputs
+    of its own, and takes as long for a large batch as for a small one. Multiplicities are integers
+    of at most 2^20 modes in all, noise is the curvature, and batches are of at least 1 example; one
+    of 2.5 examples scatters in between 2 and 3. A loss is carried by few replicas where it has just
+    begun to fall, or where the rate is near the limit of stability: their scatter then says less
+    than it is.
+
     Args:
         problem: spectrum and batch size.
         optimizer: a ``LinearOptimizer``, such as ``SGD``, or ``Adam``.
@@ -270,39 +245,35 @@ def simulate(
     length = n_steps
     if horizon is not None:
         length = require_integer("horizon", horizon, least=n_steps)
-    threads = os.cpu_count() or 1
-    if n_jobs is not None:
-        threads = require_integer("n_jobs", n_jobs, least=1)
+    threads = require_threads(n_jobs)
     steps = np.arange(n_steps, dtype=np.float64)
-    factors = shape.at_steps(steps, length)
-    scatters = None if shape.steady else np.sqrt(shape.noise(steps, length))[:, None]
-    starts, weights, keys = _draws(problem, n_replicas, n_steps, seed)
-    sums = np.zeros((n_replicas, n_steps + 1, 2))
+    factors, noise = shape.at_steps(steps, length), shape.noise(steps, length)
     # A run may diverge, which its losses tell.
     with np.errstate(over="ignore", invalid="ignore"):
+        rates, error = optimizer.learning_rate * factors, np.full(n_steps + 1, np.nan)
+        if problem.follows_loss:
+            sizes = problem.batch_size / (noise * np.ones(n_steps))
+            losses = fresh_losses(problem, optimizer, rates, sizes, n_replicas, seed, threads)
+            if n_replicas > 1:
+                error = losses.std(axis=0, ddof=1) / np.sqrt(n_replicas)
+            return Simulation(losses.mean(axis=0), error)
+        scatters = None if shape.steady else np.sqrt(noise)[:, None]
+        starts, weights, keys = _draws(problem, n_replicas, n_steps, seed)
+        sums = np.zeros((n_replicas, n_steps + 1, 2))
         first, second = np.moveaxis(weights * starts**2, 1, 0)
         sums[:, 0, 0] = np.sum(first + second, axis=(1, 2))
         sums[:, 0, 1] = np.sum((first - second) ** 2, axis=(1, 2))
-        updates = _updates(problem, optimizer, optimizer.learning_rate * factors)
-        _run(updates, scatters, starts, weights, keys, sums, threads)
+        _run(problem, optimizer, rates, scatters, starts, weights, keys, sums, threads)
         mean, variance = sums.mean(axis=0).T
-        error = np.sqrt(variance / n_replicas) if n_replicas > 1 else np.full(n_steps + 1, np.nan)
+        if n_replicas > 1:
+            error = np.sqrt(variance / n_replicas)
         return Simulation(mean, error)
 
 
-class _Updates(NamedTuple):
-    """An optimizer's kernel and its arguments."""
-
-    kernel: Callable[..., None]
-    constants: tuple[object, ...]
-    of_steps: list[Array]
-    of_modes: list[Array]
-    start: Array
-    """The state at theta_0 = 1."""
-
-
 def _run(
-    updates: _Updates,
+    problem: Problem,
+    optimizer: Optimizer,
+    rates: Array,
     scatters: Array | None,
     starts: Array,
     weights: Array,
@@ -318,41 +289,37 @@ def _run(
     n_steps = sums.shape[1] - 1
     width = max(BLOCK // (2 * pairs), 1)
     rows = max(CHUNK // (2 * pairs * min(width, n_modes)), 1)
-    quantiles = _quantiles()
-    stop = threading.Event()
-
+    of_run, values = Steps.of(optimizer, rates), quantiles()
+    h = problem.spectrum.curvature
+    deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
+    kernel: Callable[..., None] = adam_steps
+    of_modes = [h, deviation]
+    if isinstance(optimizer, LinearOptimizer):
+        kernel, scale = linear_steps, optimizer.preconditioner(h)
+        of_modes = [scale * h, scale * deviation]
     blocks = [slice(start, min(start + width, n_modes)) for start in range(0, n_modes, width)]
-    of_blocks = [
-        [np.tile(each[block].repeat(pairs), 2) for each in updates.of_modes] for block in blocks
-    ]
+    of_blocks = [[np.tile(each[block].repeat(pairs), 2) for each in of_modes] for block in blocks]
 
-    def replica(index: int) -> None:
+    def replica(index: int, stop: threading.Event) -> None:
         for block, of_chains in zip(blocks, of_blocks, strict=True):
             weight = weights[index, :, block].ravel()
             noise = np.empty((min(rows, n_steps), weight.size))
-            state = updates.start[:, None] * starts[index, :, block].ravel()
+            state = of_run.start[:, None] * starts[index, :, block].ravel()
             for first in range(0, n_steps, rows):
                 if stop.is_set():
                     return
                 drawn = noise[: n_steps - first]
                 place = (first * n_modes + block.start) * pairs
-                draw(keys[index], place, n_modes * pairs, quantiles, drawn)
+                draw(keys[index], place, n_modes * pairs, values, drawn)
                 now = slice(first, first + len(drawn))
                 if scatters is not None:
                     drawn *= scatters[now]
-                updates.kernel(
-                    *updates.constants, *(each[now] for each in updates.of_steps), *of_chains,
+                kernel(
+                    *of_run.constants, *(each[now] for each in of_run.of_steps), *of_chains,
                     weight, drawn, state, sums[index, 1:][now],
                 )  # fmt: skip
 
-    with ThreadPoolExecutor(min(threads, n_replicas)) as pool:
-        try:
-            for _ in pool.map(replica, range(n_replicas)):
-                pass
-        except BaseException:
-            # Ctrl-C would otherwise wait for the replicas under way, as the pool does.
-            stop.set()
-            raise
+    in_threads(replica, n_replicas, threads)
 
 
 def _draws(problem: Problem, n_replicas: int, n_steps: int, seed: int) -> tuple[Array, Array, Keys]:
@@ -390,35 +357,3 @@ def _pairs(n_modes: int, n_replicas: int, n_steps: int) -> int:
     least = min(PAIRS, -(-FEW // n_replicas))
     fast = max(least, CHAINS // one, WORK // (one * n_replicas * (n_steps + START)))
     return min(fast, -(-ENOUGH // n_replicas))
-
-
-@functools.cache
-def _quantiles() -> Array:
-    """Equally likely values of variance 1 that stand for the standard normal distribution."""
-    from scipy.special import ndtri
-
-    count = 2**INDEX_BITS
-    values = ndtri((np.arange(count) + 0.5) / count)
-    return np.asarray(values / values.std())
-
-
-def _updates(problem: Problem, optimizer: Optimizer, rates: Array) -> _Updates:
-    h = problem.spectrum.curvature
-    deviation = np.sqrt(problem.spectrum.noise / problem.batch_size)
-    if isinstance(optimizer, LinearOptimizer):
-        made = optimizer.rule(np.arange(rates.size), rates)
-        of_steps = [
-            np.ascontiguousarray(np.broadcast_to(each, (rates.size, *each.shape[1:])))
-            for each in (made.drift, made.gain, made.point)
-        ]
-        scale, constants = optimizer.preconditioner(h), ((0.0,) * made.start.size, made.component)
-        return _Updates(
-            linear_steps, constants, of_steps, [scale * h, scale * deviation], made.start
-        )
-    # Floats, always: a kernel is compiled once for each combination of types it is called with.
-    decays = float(optimizer.beta1), float(optimizer.beta2), float(optimizer.eps)
-    t = np.arange(1.0, rates.size + 1.0)
-    of_steps = [rates, rates / (1.0 - decays[0] ** t), 1.0 / np.sqrt(1.0 - decays[1] ** t)]
-    decay = float(optimizer.weight_decay) or None
-    start = np.array([1.0, 0.0, 0.0, *([] if decay is None else [1.0])])
-    return _Updates(adam_steps, (decays, decay), of_steps, [h, deviation], start)

@@ -4,7 +4,7 @@ import numpy as np
 
 import nqm_study as nqm
 from nqm_study.model import simulate as simulation
-from nqm_study.model.simulate import draw
+from nqm_study.model.numerics.replicas import draw, quantiles
 
 
 def drawn(problem, n_steps, n_replicas, seed):
@@ -12,7 +12,7 @@ def drawn(problem, n_steps, n_replicas, seed):
     starts, weights, keys = simulation._draws(problem, n_replicas, n_steps, seed)
     noise = np.empty((n_replicas, n_steps, starts[0].size))
     for key, each in zip(keys, noise, strict=True):
-        draw(key, 0, starts[0, 0].size, simulation._quantiles(), each)
+        draw(key, 0, starts[0, 0].size, quantiles(), each)
     return starts, weights, np.moveaxis(noise, 1, 0).reshape(n_steps, *starts.shape)
 
 

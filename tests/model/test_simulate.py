@@ -16,6 +16,7 @@ from scipy.stats import kstest
 
 import nqm_study as nqm
 from nqm_study.model import simulate as simulation
+from nqm_study.model.numerics.replicas import quantiles
 
 SPECTRUM = nqm.Spectrum(
     curvature=[1.0, 0.5, 0.1, 0.01],
@@ -109,7 +110,7 @@ def test_noise_is_standard_normal_and_each_chains_own():
     _, _, noise = chains.drawn(PROBLEM, 400, 6, 0)
     assert kstest(noise.ravel()[::3], "norm").pvalue > 0.01
     assert np.mean(noise**2) == pytest.approx(1.0, abs=5.0 * np.sqrt(2.0 / noise.size))
-    values = simulation._quantiles()
+    values = quantiles()
     assert [np.mean(values**k) for k in (1, 2, 3, 4)] == pytest.approx([0, 1, 0, 3], abs=1e-3)
     streams = noise.reshape(400, -1).T
     assert len(streams) == 6 * 2 * 4 * 43
