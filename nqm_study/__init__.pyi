@@ -35,6 +35,10 @@ from .model.problems.bounds import (
     bayes_bound as bayes_bound,
     classical_bound as classical_bound,
 )
+from .model.problems.data import (
+    Regression as Regression,
+    least_squares_from_data as least_squares_from_data,
+)
 from .model.problems.density import (
     DensitySpectrum as DensitySpectrum,
     spectrum_from_density as spectrum_from_density,
