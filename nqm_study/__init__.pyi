@@ -45,6 +45,7 @@ from .model.problems.density import (
 )
 from .model.problems.files import load_spectrum as load_spectrum
 from .model.problems.least_squares import LeastSquares as LeastSquares
+from .model.problems.loading import load_regression as load_regression
 from .model.problems.noisy_quadratic import NoisyQuadratic as NoisyQuadratic
 from .model.problems.power_law import power_law as power_law
 from .model.problems.spectrum import Spectrum as Spectrum

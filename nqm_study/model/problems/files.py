@@ -41,11 +41,11 @@ def load_spectrum(path: str | os.PathLike[str]) -> Spectrum:
         ValueError: in one line with the file; the row (in a .csv the line that an editor shows, in
             an .npz the index); the column; the value; and what is allowed.
     """
-    file = _existing(path)
+    file = existing(path)
     try:
         return _loaded(file)
     except ValueError as error:
-        raise ValueError(f"{_line(file)}: {error}") from error
+        raise ValueError(f"{one_line(file)}: {error}") from error
 
 
 def loaded(path: str | os.PathLike[str], *, rescale: bool = False) -> tuple[Spectrum, float]:
@@ -59,14 +59,14 @@ def loaded(path: str | os.PathLike[str], *, rescale: bool = False) -> tuple[Spec
     Raises:
         ValueError: as ``load_spectrum``; where the rescaled numbers are too large or too small.
     """
-    file = _existing(path)
+    file = existing(path)
     try:
         state = file.stat()
         return _kept(file.absolute(), rescale, state.st_mtime_ns, state.st_size)
     except OSError as error:
-        raise ValueError(f"{_line(file)}: {_unreadable(error)}") from error
+        raise ValueError(f"{one_line(file)}: {unreadable(error)}") from error
     except ValueError as error:
-        raise ValueError(f"{_line(file)}: {error}") from error
+        raise ValueError(f"{one_line(file)}: {error}") from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -80,26 +80,33 @@ def _loaded(file: Path) -> Spectrum:
     try:
         columns = (_csv_columns if file.suffix.lower() == ".csv" else _npz_columns)(file)
     except OSError as error:
-        raise ValueError(_unreadable(error)) from error
+        raise ValueError(unreadable(error)) from error
     return Spectrum(**columns)
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
-    allowed = "must be the path of a .csv or .npz file"
+def existing(path: object, suffixes: Sequence[str] = (".csv", ".npz")) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        ValueError: naming the path, and what is allowed.
+    """
+    allowed = f"must be the path of a {', '.join(suffixes[:-1])} or {suffixes[-1]} file"
     if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
         raise ValueError(f"path={path!r}: {allowed}")
     file = Path(path)
     if file.is_dir():
-        raise ValueError(f"{_line(file)}: {allowed}, it is a directory")
-    if file.suffix.lower() not in (".csv", ".npz"):
-        raise ValueError(f"{_line(file)}: {allowed}, by its name it is neither")
+        raise ValueError(f"{one_line(file)}: {allowed}, it is a directory")
+    if file.suffix.lower() not in suffixes:
+        neither = "neither" if len(suffixes) == 2 else "none of these"
+        raise ValueError(f"{one_line(file)}: {allowed}, by its name it is {neither}")
     if not file.is_file():
         missing = "it is no file" if os.path.lexists(file) else "there is no such file"
-        raise ValueError(f"{_line(file)}: {allowed}, {missing}")
+        raise ValueError(f"{one_line(file)}: {allowed}, {missing}")
     return file
 
 
-def _unreadable(error: OSError) -> str:
+def unreadable(error: OSError) -> str:
+    """Why a file cannot be read."""
     return f"must be readable, {error.strerror or error}"
 
 
@@ -116,7 +123,7 @@ def _csv_columns(file: Path) -> dict[str, Array]:
     _check_values(
         columns,
         place=lambda index: f"row {numbers[index]}",
-        value=lambda name, index: _shown(cells[name][index].strip()),
+        value=lambda name, index: shown(cells[name][index].strip()),
     )
     return columns
 
@@ -212,7 +219,10 @@ def _npz_columns(file: Path) -> dict[str, Array]:
         ValueError: naming index, column, value and what is allowed.
         OSError: where the file cannot be read.
     """
-    columns = {name: _float64(name, array) for name, array in _arrays(file).items()}
+    columns = {
+        name: _float64(name, array)
+        for name, array in arrays_in(file, COLUMNS, _require_columns).items()
+    }
     length = columns[COLUMNS[0]].shape
     if len(length) != 1 or length == (0,):
         raise ValueError(
@@ -232,32 +242,45 @@ def _npz_columns(file: Path) -> dict[str, Array]:
     return columns
 
 
-def _arrays(file: Path) -> dict[str, Any]:
-    """The members of an archive, by name."""
+def arrays_in(
+    file: Path, wanted: Sequence[str], require: Callable[[list[str]], object]
+) -> dict[str, Any]:
+    """Members of an archive, by name.
+
+    Args:
+        file: the archive.
+        wanted: the names of those that are read, where they are there.
+        require: refuses the names, before anything is read.
+
+    Raises:
+        ValueError: if it is no archive, or a member no array of plain values.
+        OSError: where the file cannot be read.
+    """
     with file.open("rb") as stream:
         if stream.read(2) != b"PK":
             # NumPy would look for an array without a name, or a pickle.
             raise ValueError("must be an archive that numpy.savez wrote")
         stream.seek(0)
-        archive = _attempt(
+        archive = attempt(
             "must be a whole archive that numpy.savez wrote",
             lambda: np.load(stream, allow_pickle=False),
         )
-        _require_columns(archive.files, "")
+        require(archive.files)
         return {
-            name: _attempt(
+            name: attempt(
                 f"column {name}: must be an array of numbers", functools.partial(archive.get, name)
             )
             for name in archive.files
+            if name in wanted
         }
 
 
-def _attempt(allowed: str, read: Callable[[], Any]) -> Any:
+def attempt(allowed: str, read: Callable[[], Any]) -> Any:
     """What ``read`` returns; whatever a broken archive makes it raise is a ValueError."""
     try:
         return read()
     except Exception as error:  # zipfile, zlib and NumPy each raise their own
-        raise ValueError(f"{allowed}, {_line(error)}") from error
+        raise ValueError(f"{allowed}, {one_line(error)}") from error
 
 
 def _float64(name: str, array: Any) -> Array:
@@ -268,7 +291,7 @@ def _float64(name: str, array: Any) -> Array:
         return array.astype(np.float64)
 
 
-def _require_columns(names: Sequence[str], where: str) -> None:
+def _require_columns(names: Sequence[str], where: str = "") -> None:
     """Refuse columns that no spectrum has, that are there twice, or no curvature.
 
     Args:
@@ -320,13 +343,13 @@ def _inside(name: str, values: Array) -> tuple[npt.NDArray[np.bool_], str]:
     return finite & (values >= 0.0), "a finite number of at least 0"
 
 
-def _line(value: object) -> str:
+def one_line(value: object) -> str:
     """A text as one line: in quotes, and what cannot be seen escaped, where it has to be."""
     text = str(value)
     return text if text and text.isprintable() else repr(text)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The same, cut off where it is long."""
-    text = _line(value)
+    text = one_line(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

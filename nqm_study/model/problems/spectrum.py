@@ -70,6 +70,8 @@ class Spectrum:
     Attributes:
         law: where there are more modes than can be made, the law they follow; the arrays are then a
             quadrature of it, with multiplicities, and ``at`` gives finer ones.
+        origin: a hash of what the arrays were computed from, where their last bits depend on the
+            machine; else empty.
 
     Raises:
         ValueError: for an empty or non-finite array, a length that differs from the curvature's, or
@@ -82,6 +84,7 @@ class Spectrum:
     initial_mean: Array = _FROM_CURVATURE
     initial_variance: Array = _FROM_CURVATURE
     law: PowerLaw | None = field(default=None, init=False)
+    origin: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         curvature = _array("curvature", self.curvature)
@@ -132,6 +135,12 @@ class Spectrum:
         """The spectrum of a law, with noise c = h k and theta_0 ~ N(0, 1), k the law's scale."""
         spectrum = _entries(law, ARRAYS_LEVEL)
         object.__setattr__(spectrum, "law", law)
+        return spectrum
+
+    def known_by(self, origin: str) -> Spectrum:
+        """The same modes, known by a hash of what they were computed from."""
+        spectrum = replace(self)
+        object.__setattr__(spectrum, "origin", origin)
         return spectrum
 
     def __repr__(self) -> str:
@@ -192,10 +201,15 @@ class Spectrum:
 
     @functools.cached_property
     def digest(self) -> str:
-        """A hash of the arrays, or of their law: equal for equal spectra, whatever the process."""
+        """A hash of the arrays, or of their law or origin, whatever the process.
+
+        Equal for equal spectra.
+        """
         if self.law is not None:
             # The quadrature's last bits depend on the machine.
             return hashlib.sha256(repr(self.law).encode()).hexdigest()
+        if self.origin:
+            return self.origin
         parts = hashlib.sha256()
         for each in fields(self):
             if each.init:
