@@ -27,11 +27,11 @@ from nqm_study.model.crossing import CONSTANT, require_run, risk_curve
 from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.refine import TOLERANCE
-from nqm_study.model.optimizers import Optimizer
+from nqm_study.model.optimizers import LinearOptimizer, Optimizer
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.problem import Problem, require_additive
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
-from nqm_study.model.schedules import ScheduleLike
+from nqm_study.model.schedules import ScheduleLike, as_schedule
 
 Weighting = Literal["simple", "hessian"]
 
@@ -81,11 +81,12 @@ def gradient_noise_scale(
     Source: McCandlish et al. 2018, arXiv:1812.06162, equations 2.8 and 2.9.
     """
     require_run(problem, optimizer, schedule)
-    require_additive(problem, "the gradient noise scale")
     if weighting not in WEIGHTINGS:
         raise ValueError(f"weighting={weighting!r}: must be one of {', '.join(WEIGHTINGS)}")
     power = 1 + WEIGHTINGS.index(weighting)
     spectrum = problem.spectrum
+    if problem.follows_loss:
+        return _following(problem, optimizer, schedule, steps, horizon, power, precision)
     weighted = replace(problem, spectrum=spectrum.weighted(power))
     risk = risk_curve(
         weighted,
@@ -97,6 +98,39 @@ def gradient_noise_scale(
         precision=precision,
     )
     return noise_over(risk, spectrum, power)
+
+
+def _following(
+    problem: Problem,
+    optimizer: Optimizer,
+    schedule: ScheduleLike,
+    steps: Sequence[int] | npt.NDArray[np.integer],
+    horizon: int | None,
+    power: int,
+    precision: float,
+) -> Array:
+    """The noise scale where the noise is c (v + 2 L) + h^2 E theta^2.
+
+    The last part, over the squared gradient, is 1 by either weighting.
+    """
+    if not isinstance(optimizer, LinearOptimizer):
+        raise ValueError(
+            f"optimizer={optimizer!r}: must be a LinearOptimizer on LeastSquares, where the "
+            "gradient noise scale of others is not known"
+        )
+    from nqm_study.model.linear.scheduled import scheduled_risks
+
+    risk = risk_curve(
+        problem, optimizer, schedule, steps=steps, horizon=horizon, precision=precision
+    )
+    ordered, position = np.unique(np.asarray(steps, dtype=np.int64), return_inverse=True)
+    end = int(ordered[-1]) if horizon is None else horizon
+    gradient = scheduled_risks(
+        problem, optimizer, as_schedule(schedule), ordered, end, TOLERANCE, precision, power=power
+    )[position]
+    finite = np.isfinite(gradient)
+    level = problem.steady_noise + 2.0 * np.where(finite, risk, 0.0)
+    return np.where(finite, 1.0 + level * noise_over(gradient, problem.spectrum, power), 0.0)
 
 
 def noise_over(risk: Array, spectrum: Spectrum, power: int = 1) -> Array:

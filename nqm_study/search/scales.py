@@ -12,8 +12,10 @@ import numpy as np
 from nqm_study.model.adaptive.run import largest_decay
 from nqm_study.model.linear.fewest_steps import largest_rate
 from nqm_study.model.linear.members import Family
+from nqm_study.model.linear.stability import stability_limit
+from nqm_study.model.optimizers import SGD, Preconditioned
 from nqm_study.model.problems.problem import Problem
-from nqm_study.model.problems.small_batch import SmallBatch, joined, small_batch
+from nqm_study.model.problems.small_batch import SmallBatch, joined, noise_at_target, small_batch
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.search.pace import Pace
 from nqm_study.study.definition import Range, Searched, StudyDefinition
@@ -33,7 +35,7 @@ class Scales:
         root: the square root of the largest curvature by the smallest that matters, or less.
         noiseless: the rate that SGD without noise would start with.
         limit: no larger rate of plain SGD can reach the target; infinite for Adam.
-        speed: the largest x; plain SGD is stable below 2 / speed.
+        speed: plain SGD is stable below 2 / speed: the largest x, where the noise is additive.
         decay: the weight decay of Adam that keeps small rates at the target; infinite where it is
             not fitted.
     """
@@ -59,23 +61,29 @@ def scales_of(problem: Problem, recipes: Recipes, definition: StudyDefinition) -
 def _sgd(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> Scales:
     # A power that is searched: that of its low end has the lowest rates, and all have one limit.
     power = Pace(recipes.optimizer, definition.hyperparameters).power
-    known = _small_batch(problem.spectrum, power, definition.target)
+    noise = noise_at_target(problem, definition.target)
+    known = _small_batch(problem.spectrum, power, definition.target, noise)
     family = Family({"preconditioner_power": power})
     limit = largest_rate(problem, family, definition.target)
     known = known or _without_noise(1.0 / limit)
-    stable = 2.0 / known.speed
+    stable, fastest = 2.0 / known.speed, 1.0
+    if problem.follows_loss:
+        # Small batches make it lower, as if the steepest mode were steeper.
+        lower = stability_limit(problem, Preconditioned(SGD(1.0), power))
+        fastest = min(lower / stable, 1.0)
+        limit, stable = min(limit, lower), fastest * stable
     small = known.rate * problem.batch_size
     share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
     noiseless, noisy = _largest(problem, definition.target, known)
     return Scales(
-        rate=joined(small, noisy),
+        rate=joined(small, fastest * noisy),
         steps=1.0 / share + known.least_time / stable,
         batch_share=share,
         small_rate=small,
         root=math.sqrt(max(known.least_time * known.speed, 1.0)),
-        noiseless=noiseless,
+        noiseless=fastest * noiseless,
         limit=limit,
-        speed=known.speed,
+        speed=known.speed / fastest,
     )
 
 
@@ -88,18 +96,20 @@ def _largest(problem: Problem, target: float, known: SmallBatch) -> tuple[float,
     2 - x = 1, over C.
     """
     spectrum = problem.spectrum
+    noise = noise_at_target(problem, target)
     fastest = int(np.argmax(spectrum.curvature))
     steps = max(0.5 * known.least_time * known.speed, 1.0)
     x = 1.0 + (0.25 * target / spectrum.initial_risk) ** (0.5 / steps)
     curvature = float(spectrum.curvature[fastest])
-    added = float(spectrum.multiplicity[fastest] * spectrum.noise[fastest]) / curvature
+    added = float(noise * spectrum.multiplicity[fastest] * spectrum.noise[fastest]) / curvature
     kept = 0.8 * math.sqrt(added / problem.batch_size / target)
     return x / known.speed, max(x - kept, 1.0) / known.speed
 
 
 def _adam(problem: Problem, definition: StudyDefinition) -> Scales:
     spread = math.sqrt(float(np.max(problem.spectrum.second_moment)))
-    known = _small_batch(problem.spectrum, "adam", definition.target)
+    noise = noise_at_target(problem, definition.target)
+    known = _small_batch(problem.spectrum, "adam", definition.target, noise)
     known = known or _without_noise(1.0 / spread)
     small = known.rate * math.sqrt(problem.batch_size)
     share = problem.batch_size / known.examples if known.examples > 0.0 else math.inf
@@ -124,10 +134,10 @@ def _adam(problem: Problem, definition: StudyDefinition) -> Scales:
 
 @functools.lru_cache(maxsize=32)
 def _small_batch(
-    spectrum: Spectrum, preconditioner: float | Literal["adam"], target: float
+    spectrum: Spectrum, preconditioner: float | Literal["adam"], target: float, noise: float
 ) -> SmallBatch | None:
     # All batch sizes of a call share it.
-    return small_batch(spectrum, preconditioner, target=target)
+    return small_batch(spectrum, preconditioner, target=target, noise_factor=noise)
 
 
 def _without_noise(speed: float) -> SmallBatch:

@@ -24,6 +24,7 @@ class Coupled(NamedTuple):
         start: z_0 of every mode at theta_0 = 1.
         readout: the component that counts.
         weight: of each node in the risk; the noise's with P^2 c / B.
+        seen: what they count in what is seen: in the risk, or times a power of their curvatures.
         noisy: 1 at the nodes of the noise, 0 at those of the signal.
         own: 1 / B.
         steady: what the noise is where the loss is 0, in units of c / B.
@@ -33,20 +34,29 @@ class Coupled(NamedTuple):
     start: Array
     readout: int
     weight: Array
+    seen: Array
     noisy: Array
     own: float
     steady: float
 
     @classmethod
-    def of(cls, problem: Problem, modes: Modes, start: Array, readout: int) -> Coupled:
-        """The nodes of a compressed problem, with the start and the readout of a rule."""
+    def of(
+        cls, problem: Problem, modes: Modes, start: Array, readout: int, ratio: Array
+    ) -> Coupled:
+        """The nodes of a compressed problem, with the start and the readout of a rule.
+
+        The ratio multiplies what a node counts in what is seen; its order is that of the modes.
+        """
         n_signal, n_noise = modes.signal_weight.size, modes.noise_weight.size
-        noisy = modes.curvature[modes.first_noise : modes.first_noise + n_noise]
+        first = modes.first_noise
+        noisy = modes.curvature[first : first + n_noise]
+        weight = np.concatenate((modes.signal_weight, modes.noise_weight))
         return cls(
             curvature=np.concatenate((modes.curvature[:n_signal], noisy)),
             start=start,
             readout=readout,
-            weight=np.concatenate((modes.signal_weight, modes.noise_weight)),
+            weight=weight,
+            seen=weight * np.concatenate((ratio[:n_signal], ratio[first : first + n_noise])),
             noisy=np.repeat((0.0, 1.0), (n_signal, n_noise)),
             own=1.0 / problem.batch_size,
             steady=problem.steady_noise,
@@ -63,7 +73,10 @@ class Coupled(NamedTuple):
         """The same without the signal: a run that starts with no loss."""
         kept = self.noisy > 0.0
         return self._replace(
-            curvature=self.curvature[kept], weight=self.weight[kept], noisy=self.noisy[kept]
+            curvature=self.curvature[kept],
+            weight=self.weight[kept],
+            seen=self.seen[kept],
+            noisy=self.noisy[kept],
         )
 
     def parts(self, rule: Rule, lengths: Integers, marks: Integers) -> tuple[Array, Array]:

@@ -191,8 +191,8 @@ def _stretch(  # noqa: PLR0912 (one pass over the digits)
 @compiled
 def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is compiled once more)
     rule: Rule, offset: int, curvature: Array, start: Array, readout: int, weight: Array,
-    noisy: Array, own: float, steady: float, lengths: Integers, marks: Integers, signal: Array,
-    noise: Array,
+    seen: Array, noisy: Array, own: float, steady: float, lengths: Integers, marks: Integers,
+    signal: Array, noise: Array,
 ) -> None:  # fmt: skip
     """Write the two parts of the risk after the stretches that are marked.
 
@@ -203,6 +203,7 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
         start: z_0 of every mode at theta_0 = 1, shape (k,).
         readout: the component that counts.
         weight: of each node in the risk; the noise's with P^2 c / B.
+        seen: of each node in what is written: the same, for the risk.
         noisy: 1 at the nodes of the noise, 0 at those of the signal.
         own: 1 / B.
         steady: the variance of the noise that does not depend on the state, in units of c / B.
@@ -240,8 +241,8 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
         while wanted < marks.size and marks[wanted] == stretch:
             whole, part = 0.0, 0.0
             for m in range(n):
-                whole += weight[m] * state[read, m]
-                part += weight[m] * noisy[m] * state[read, m]
+                whole += seen[m] * state[read, m]
+                part += seen[m] * noisy[m] * state[read, m]
             signal[wanted] = whole - part
             noise[wanted] = part
             wanted += 1

@@ -97,6 +97,9 @@ SAMPLES = 1024
 class Runs:
     """All the runs of one optimizer under one schedule, on one compression of the spectrum.
 
+    Where the noise follows the loss, what is seen of a run may be the sum of the parts of the risk
+    times a power of their curvatures over the largest: the risk itself is 0.
+
     Attributes:
         work: what a step costs, or a doubling of a stretch: blocks of modes, with noise twice,
             times the squared number of components of a state; each takes 15 to 30 ns.
@@ -111,6 +114,7 @@ class Runs:
         schedule: Schedule,
         level: int,
         budget: Budget | None = None,
+        power: int = 0,
     ) -> None:
         self._schedule = schedule
         self._budget = budget or Budget(MOST_WORK)
@@ -123,15 +127,16 @@ class Runs:
         self._start, self._readout = made.start, made.component
         self.components = made.start.size
         self._like = (0.0,) * self.components
+        self._nodes = problem.spectrum.nodes(level).curvature
+        self._steepest = float(problem.spectrum.curvature.max())
         self._modes = Modes.of(problem, optimizer, level)
         self._coupled = None
         if problem.follows_loss:
-            self._coupled = Coupled.of(problem, self._modes, self._start, self._readout)
+            ratio = (self._nodes / self._steepest) ** power
+            self._coupled = Coupled.of(problem, self._modes, self._start, self._readout, ratio)
         # What is slow is smooth in the logarithm of the step.
         self._grows = self._changes or problem.follows_loss
         self._cheap = CHEAP_CHANGING if self._grows else CHEAP
-        self._nodes = problem.spectrum.nodes(level).curvature
-        self._steepest = float(problem.spectrum.curvature.max())
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]

@@ -498,10 +498,12 @@ def scheduled_risks(
     tolerance: float,
     precision: float = PRECISE,
     max_growth: float | None = None,
+    power: int = 0,
 ) -> Array:
     """The risks after some ascending numbers of steps of one run.
 
-    They are infinite from where one was above ``max_growth`` times the first.
+    They are infinite from where one was above ``max_growth`` times the first. With a power they
+    are what ``Runs`` sees with it.
 
     Raises:
         ValueError: if a law's finest level does not meet the tolerance.
@@ -510,7 +512,7 @@ def scheduled_risks(
 
     @functools.cache
     def runs(level: int) -> Runs:
-        return Runs(problem, optimizer, schedule, level, budget)
+        return Runs(problem, optimizer, schedule, level, budget, power)
 
     def risks(level: int) -> Array:
         return runs(level).risks(ordered, horizon, precision)

@@ -27,6 +27,7 @@ import numpy as np
 
 from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.require import require_number
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 
 LONGEST = 1e4
@@ -62,7 +63,11 @@ class SmallBatch:
 
 
 def small_batch(
-    spectrum: Spectrum, preconditioner: float | Literal["adam"] = 0.0, *, target: float = 0.01
+    spectrum: Spectrum,
+    preconditioner: float | Literal["adam"] = 0.0,
+    *,
+    target: float = 0.01,
+    noise_factor: float = 1.0,
 ) -> SmallBatch | None:
     """The constants of perfect scaling at a constant learning rate.
 
@@ -71,6 +76,8 @@ def small_batch(
         preconditioner: the power p of SGD with P = h^-p, from 0 to 1; or ``adam``, where modes
             without noise are left out: what Adam does to them is no matter of the noise.
         target: expected loss to reach, > 0.
+        noise_factor: what the noise is multiplied by, >= 0. On ``LeastSquares`` it is nearly
+            label_noise + 2 target for most of a run's end: see ``noise_at_target``.
 
     Returns:
         The constants; None where the initial risk is at most the target.
@@ -79,7 +86,7 @@ def small_batch(
         ValueError: if a value is outside its range, or no float can hold a constant.
     """
     target = require_number("target", target, above=0.0)
-    noise = spectrum.noise
+    noise = noise_factor * spectrum.noise
     if preconditioner == "adam":
         kept = noise > 0.0
         root = np.where(kept, noise, 1.0) ** -0.25
@@ -135,6 +142,15 @@ def small_batch(
     if not noiseless and not (0.0 < least < np.inf and 0.0 < rate < np.inf):
         raise refusal
     return SmallBatch(least, rate, time, least_time, fastest)
+
+
+def noise_at_target(problem: Problem, target: float) -> float:
+    """What multiplies c / B in the noise of gradients where the risk is at the target.
+
+    Where the noise falls with the loss it is v + 2 C at the end of a run. With that all along the
+    constants of small batches are right to a third, for label noise of 1 to some percent.
+    """
+    return problem.steady_noise + (2.0 * target if problem.follows_loss else 0.0)
 
 
 def joined(small: float, large: float) -> float:
