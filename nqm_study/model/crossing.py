@@ -14,7 +14,7 @@ from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_growth, require_integer, require_number
 from nqm_study.model.optimizers import Adam, LinearOptimizer, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, PRECISE, Crossing
-from nqm_study.model.problems.problem import Problem
+from nqm_study.model.problems.problem import Problem, require_additive
 from nqm_study.model.schedules import (
     BatchOptimal,
     BatchScheduleLike,
@@ -269,6 +269,7 @@ def require_run(
             f"batch_schedule={batch_schedule!r}: must be another one with Adam, whose noise is not "
             "additive"
         )
+    require_additive(problem, "batch_schedule=BatchOptimal()")  # type: ignore[arg-type]  # checked above
     from nqm_study.model.linear.best_batches import BestBatches
 
     best = BestBatches(problem, optimizer, rates)  # type: ignore[arg-type]  # checked above

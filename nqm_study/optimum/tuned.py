@@ -171,13 +171,14 @@ def optimum(
             for each in alone
         ]
         return min(best, key=lambda each: math.inf if each.steps is None else each.steps)
+    exact = is_exact(recipes, definition) and not problem.follows_loss
     if problem.spectrum.initial_risk <= definition.target:  # any member will do
         lower = replace(definition, target=0.5 * problem.spectrum.initial_risk)
         search = _search(problem, recipes, lower)
         values = search.space.values(search.starts[0])
         parts = parts_of_run(problem, recipes, definition, values)
-        return Tuned(0, *parts, is_exact(recipes, definition), hyperparameters=values)
-    if is_exact(recipes, definition):
+        return Tuned(0, *parts, exact, hyperparameters=values)
+    if exact:
         found = _exact(problem, recipes.optimizer, definition)
         if found is not None:
             return found

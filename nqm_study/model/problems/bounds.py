@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 import numpy as np
 
+from nqm_study.model.numerics.arrays import Array
 from nqm_study.model.numerics.products import plain, product
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.problem import Problem
@@ -26,6 +28,12 @@ def bayes_bound(problem: Problem, *, target: float = 0.01) -> int:
     is at most the target. It has no upper end: a tiny target or batch may need more steps than a
     float can hold. From 2^53 on it is right to 53 binary digits, as all that goes into it is.
 
+    On ``LeastSquares`` with c = h it is that of learning w* from T B examples and their inputs. With
+    noise c = h label_noise the sum above is a bound there, since the mean of the posterior's
+    covariance over the inputs is at least the inverse of its mean precision. Nor do n examples tell
+    more than the n modes of the largest s h: with little label noise that is the larger bound. Both
+    are strict for a Gaussian start. With another c there are no examples, and no bound: 0.
+
     Raises:
         ValueError: if target is not a finite number greater than 0.
     """
@@ -36,6 +44,12 @@ def bayes_bound(problem: Problem, *, target: float = 0.01) -> int:
     )  # fmt: skip
     if np.sum(spectrum.weight * s) <= target:
         return 0
+    least = 0.0
+    if problem.follows_loss:
+        if not np.allclose(c, h, rtol=1e-9, atol=0.0):
+            return 0
+        c = problem.steady_noise * c
+        least = _examples_of_modes(m, s * h, target) / problem.batch_size
     # s / (1 + T s B h^2 / c); where c = 0 nothing is left as soon as T > 0.
     left = (m > 0.0) & (c > 0.0) & (s > 0.0)
     m, h, c, s = m[left], h[left], c[left], s[left]
@@ -52,7 +66,19 @@ def bayes_bound(problem: Problem, *, target: float = 0.01) -> int:
 
     bits = bisect_left(range(MOST_BITS), True, key=lambda bits: reached(1 << bits))
     steps = range(max(1, 1 << bits >> 1), (1 << bits) + 1, max(1, 1 << bits >> 53))
-    return steps[bisect_left(steps, True, key=reached)]
+    return max(steps[bisect_left(steps, True, key=reached)], math.ceil(least))
+
+
+def _examples_of_modes(multiplicity: Array, part: Array, target: float) -> float:
+    """How many of the largest modes must be known for the others to have a risk of the target."""
+    order = np.argsort(-part, kind="stable")
+    m, left = multiplicity[order], 0.5 * (multiplicity * part)[order]
+    behind = np.cumsum(left[::-1])[::-1]  # the risk of each entry and those after it
+    first = int(np.searchsorted(-behind, -target))  # from here on it is at most the target
+    known, rest = float(np.sum(m[:first])), float(np.append(behind, 0.0)[first])
+    over = 0.5 * float(part[order][first - 1]) if first else 0.0
+    # Of the last of these entries some modes may be left unknown.
+    return known - math.floor((target - rest) / over) if over > 0.0 else known
 
 
 def classical_bound(problem: Problem, *, target: float = 0.01) -> float:
@@ -67,6 +93,9 @@ def classical_bound(problem: Problem, *, target: float = 0.01) -> float:
     start's distribution is known, estimates with a bias do better. It is the limit of
     ``bayes_bound`` for small targets or a wide start. The paper's problem has T B = 500,000 here,
     and 495,016 there.
+
+    On ``LeastSquares`` it is that of least squares on T B examples, as long as they are many more
+    than modes: the noise is then c label_noise.
 
     All modes count, those without a signal too: what knows no prior cannot know that a mode starts
     at its minimum. A mode without noise adds nothing.
@@ -86,7 +115,7 @@ def classical_bound(problem: Problem, *, target: float = 0.01) -> float:
     target = require_number("target", target, above=0.0)
     spectrum = problem.spectrum
     steps = product(
-        (0.5, spectrum.multiplicity, spectrum.noise),
+        (0.5, spectrum.multiplicity, spectrum.noise, problem.steady_noise),
         (spectrum.curvature, target, problem.batch_size),
     )
     with np.errstate(over="ignore"):

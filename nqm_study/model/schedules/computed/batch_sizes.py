@@ -43,7 +43,7 @@ from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import Adam, LinearOptimizer
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.problem import Problem
+from nqm_study.model.problems.problem import Problem, require_additive
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import ScheduleLike
 from nqm_study.model.schedules.computed.least_risk import edges, equal
@@ -308,6 +308,7 @@ def optimal_batch_sizes(
             f"optimizer={optimizer!r}: must be a LinearOptimizer; Adam's noise is not additive"
         )
     shape = require_run(problem, optimizer, schedule)
+    require_additive(problem, "optimal_batch_sizes")
     steps = require_integer("steps", steps, least=1, most=LONGEST)
     if pieces is None and steps > MOST_SINGLE:
         raise ValueError(f"steps={steps}: must be at most {MOST_SINGLE}, or in pieces")

@@ -40,7 +40,7 @@ from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.refine import ROUNDING, TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
-from nqm_study.model.problems.problem import Problem
+from nqm_study.model.problems.problem import Problem, require_additive
 from nqm_study.model.schedules.computed.kernels import RECORD_GROWTH, greedy_advance
 
 ORDER = 4
@@ -135,6 +135,7 @@ def greedy_schedule(
 
     Source: Wu et al. 2018, arXiv:1803.02021.
     """
+    require_additive(problem, "greedy rates")
     target = require_number("target", target, above=0.0)
     max_steps = require_integer("max_steps", max_steps, least=0, most=LONGEST)
     power = require_number("preconditioner_power", preconditioner_power, least=0.0, most=1.0)
@@ -188,6 +189,7 @@ def greedy_curve(
     Returns:
         Two arrays of the length of ``steps``: risks, and tr(Sigma) / E |G|^2 in examples.
     """
+    require_additive(problem, "greedy rates")
     spectrum = problem.spectrum
     level = min(spectrum.first_level + 1, spectrum.last_level)
     nodes = _Nodes.of(problem, preconditioner_power, level)

@@ -58,7 +58,7 @@ from nqm_study.model.numerics.arrays import Array, Integers, shown
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import SGD
-from nqm_study.model.problems.problem import Problem
+from nqm_study.model.problems.problem import Problem, require_additive
 from nqm_study.model.schedules import PiecewiseConstant
 from nqm_study.model.schedules.computed.batch_sizes import Demand
 from nqm_study.model.schedules.computed.joint import JointOptimum, joint_optimum
@@ -240,6 +240,7 @@ def optimal_schedule(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: must be NoisyQuadratic")
+    require_additive(problem, "optimal_schedule")
     initial = problem.spectrum.initial_risk
     target = require_number("target", target, above=0.0)
     if target >= initial:
