@@ -47,7 +47,11 @@ from .model.problems.files import load_spectrum as load_spectrum
 from .model.problems.least_squares import LeastSquares as LeastSquares
 from .model.problems.loading import load_regression as load_regression
 from .model.problems.noisy_quadratic import NoisyQuadratic as NoisyQuadratic
-from .model.problems.power_law import power_law as power_law
+from .model.problems.power_law import (
+    power_law as power_law,
+    power_law_tail as power_law_tail,
+)
+from .model.problems.problem import Problem as Problem
 from .model.problems.spectrum import Spectrum as Spectrum
 from .model.schedules import (
     BatchConstant as BatchConstant,

@@ -205,7 +205,10 @@ def unmirrored(state: MirrorState) -> str:
 
 def _folder(group: DataFrame) -> str:
     first = group.iloc[0]
-    return f"{file_name(group.spectrum.min())}-{first.spectrum_digest[:6]}-C{first.target:.15g}"
+    # Folders of the usual problem are named by the spectrum alone.
+    problem = f"-{first.definition.problem}" * bool(first.definition.problem)
+    name = f"{file_name(group.spectrum.min())}{problem}-{first.problem_digest[:6]}"
+    return f"{name}-C{first.target:.15g}"
 
 
 def _slug(text: str, by: Sequence[str]) -> str:

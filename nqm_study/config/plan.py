@@ -10,18 +10,15 @@ import functools
 import importlib.util
 import inspect
 import math
-import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,21 +32,17 @@ from nqm_study.config.parts import (
     schedule_part,
     trained,
 )
-from nqm_study.config.refusals import LONGEST_PART, choice, listed, readable, typed, under
+from nqm_study.config.problem import is_value, power_law_once, problem_of, said
+from nqm_study.config.refusals import LONGEST_PART, choice, readable, typed
 from nqm_study.config.schema import (
     Configuration,
     Postgresql,
     Study,
     Untracked,
-    group_of,
     parsed,
 )
-from nqm_study.config.targets import TARGET, located, name_of
-from nqm_study.model.problems.files import load_spectrum, loaded
-from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
-from nqm_study.model.problems.power_law import power_law
+from nqm_study.config.targets import TARGET, code_of, snake
 from nqm_study.model.problems.problem import Problem
-from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.study.definition import (
     BATCH,
     ONE_OBJECTIVE,
@@ -58,7 +51,7 @@ from nqm_study.study.definition import (
     grid_points,
 )
 from nqm_study.study.options import conf_dir
-from nqm_study.study.recipes import Recipes
+from nqm_study.study.recipes import Recipe, Recipes
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.text import raised
 from nqm_study.tracking.settings import Tracking
@@ -116,12 +109,11 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     """
     data = with_names(_plain(cfg), _choices(cfg))
     config = parsed(data)
-    spectrum, settings = _spectrum(config.spectrum)
-    make = _problem(config.problem)
     sizes = config.batch_size
     largest = (sizes.high or 1.0) if isinstance(sizes, Range) else sizes
+    problem, settings = problem_of(config.problem, config.spectrum, largest)
     name = readable("spectrum.name", config.spectrum.get("name"), LONGEST_PART)
-    return _plan(config, make(spectrum, largest), name, settings, sizes, data)
+    return _plan(config, problem, name, settings, sizes, data)
 
 
 def python_plan(
@@ -176,26 +168,21 @@ def python_plan(
         config = parsed(data)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("study.")) from None
-    name, settings = _named(problem.spectrum) if named else ("custom", {})
+    name, settings = _named(problem) if named else ("custom", {})
     return _plan(config, problem, name, settings, float(problem.batch_size))
 
 
 def _section_of(group: str, made: type) -> dict[str, Any]:
     """The section that a class stands for: a fitted learning rate, the rest at its defaults."""
-    section: dict[str, Any] = {"name": _snake(made.__name__), TARGET: made}
+    section: dict[str, Any] = {"name": snake(made.__name__), TARGET: made}
     if group == "sampler":
         return section
     if group == "optimizer":
         section["learning_rate"] = {"low": None, "high": None, "scale": "log"}
     for name, each in inspect.signature(made).parameters.items():
-        if each.default is not each.empty and _is_value(each.default):
+        if each.default is not each.empty and is_value(each.default):
             section.setdefault(name, each.default)
     return section
-
-
-def _snake(name: str) -> str:
-    """A class's name as that of a file: ``heavy_ball`` for HeavyBall."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def _choices(cfg: DictConfig) -> Mapping[str, Any]:
@@ -285,6 +272,7 @@ def _plan(
             "study.objective=examples"
         )
     sampler, own = sampler_part(config.sampler)
+    kind = Recipe(type(problem), code=code_of(type(problem)))
     study = config.study
     definition = StudyDefinition(
         optimizer=optimizer.name,
@@ -308,12 +296,14 @@ def _plan(
             schedule=schedule.recipe,
             sampler=own,
             batch_schedule=changing,
+            problem=kind,
         ),
         batch_schedule="" if batches is None else batches.name,
         batch_settings={} if batches is None else batches.settings,
         **objective,
+        **said(problem),
     )
-    recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing)
+    recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing, kind)
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
 
@@ -386,95 +376,18 @@ def _fitted(problem: Problem, recipes: Recipes, definition: StudyDefinition) -> 
         raise ValueError(f"{mine}: failed, {raised(error)}") from error
 
 
-def _problem(section: Mapping[str, Any]) -> Callable[..., Problem]:
-    """The class of the problem."""
-    make = located("problem", section)
-    if make is not NoisyQuadratic:
-        raise ValueError(f"problem.{TARGET}={name_of(make)}: must be nqm_study.NoisyQuadratic")
-    for key in section:
-        if key not in (TARGET, "name"):
-            raise ValueError(f"problem.{key}={typed(section[key])}: no such key")
-    return NoisyQuadratic
-
-
-def _spectrum(section: Mapping[str, Any]) -> tuple[Spectrum, dict[str, float | str]]:
-    """The spectrum of its group, and the settings that tell it from others of its name."""
-    make = located("spectrum", section)
-    given = {key: v for key, v in section.items() if key not in ("name", TARGET)}
-    if make is power_law:
-        group = group_of("spectrum", "power_law", given)
-        spectrum = under("spectrum", functools.partial(_power_law, group.dim, group.exponent))
-        return spectrum, {"dim": float(group.dim), "exponent": group.exponent}
-    if make is load_spectrum:
-        return _file(group_of("spectrum", "load_spectrum", given))
-    return _own_spectrum(make, given)
-
-
-def _own_spectrum(
-    make: Callable[..., object], given: Mapping[str, Any]
-) -> tuple[Spectrum, dict[str, float | str]]:
-    """The spectrum that a user's function makes, and its arguments."""
-    known = inspect.signature(make).parameters
-    for key, value in given.items():
-        if key not in known:
-            raise ValueError(
-                f"spectrum.{key}={typed(value)}: {name_of(make)} has only {listed(known)}"
-            )
-    try:
-        spectrum = make(**given)
-    except Exception as error:  # the user's function may raise anything
-        raise ValueError(f"spectrum.{TARGET}={name_of(make)}: failed, {raised(error)}") from error
-    if not isinstance(spectrum, Spectrum):
-        raise ValueError(
-            f"spectrum.{TARGET}={name_of(make)}: must return a Spectrum, and returned "
-            f"{type(spectrum).__name__}"
-        )
-    # Its arrays are known by their digest; this is for the reader.
-    said = {n: v if isinstance(v, str) else float(v) for n, v in given.items() if _is_value(v)}
-    return spectrum, said
-
-
-def _is_value(value: object) -> bool:
-    return isinstance(value, (str, int, float))
-
-
-def _file(group: Any) -> tuple[Spectrum, dict[str, float | str]]:
-    """The spectrum of a file, with its name, the modes it stands for and its scale."""
-    path = group.path
-    if not isinstance(path, str) or not path.strip():
-        raise ValueError(
-            f"spectrum.path={typed(path)}: must be the path of a .csv or .npz file, relative to "
-            "the folder the program is started in"
-        )
-    if not path.isprintable():
-        raise ValueError(f"spectrum.path={path!r}: must have no characters that cannot be shown")
-    # With hydra.job.chdir a job runs in a folder of its own.
-    file = Path(to_absolute_path(path))
-    try:
-        spectrum, scale = loaded(file, rescale=group.rescale)
-    except ValueError as error:
-        raise ValueError(f"spectrum.path={error}") from error
-    except OSError as error:
-        raise ValueError(
-            f"spectrum.path={typed(path)}: cannot be read, {error.strerror}"
-        ) from error
-    # Nine digits are enough to know a spectrum by; its digest is of every bit.
-    modes = float(f"{spectrum.multiplicity.sum():.9g}")
-    scaled = {} if scale == 1.0 else {"scale": float(f"{scale:.9g}")}
-    return spectrum, {"file": file.name, "modes": modes, **scaled}
-
-
-def _named(spectrum: Spectrum) -> tuple[str, dict[str, float | str]]:
-    """Name and settings of a spectrum of Python's as ``_spectrum`` gives them: of power laws.
+def _named(problem: Problem) -> tuple[str, dict[str, float | str]]:
+    """Name and settings of a spectrum of Python's as the command line has them: of power laws.
 
     What another call can be made from is not known of a file's arrays, nor of any other.
     """
+    spectrum = problem.spectrum
     dim, law = round(float(spectrum.multiplicity.sum())), spectrum.law
     steps = np.log(spectrum.curvature[1:2]) / -math.log(2.0)
     # Twelve digits, as a user types at most.
     exponent = law.exponent if law is not None else float(f"{max(steps.sum(), 0.0):.12g}")
     try:
-        known = _power_law(dim, exponent).digest == spectrum.digest
+        known = power_law_once(dim, exponent).digest == spectrum.digest
     except ValueError:
         known = False
     if not known:
@@ -484,12 +397,6 @@ def _named(spectrum: Spectrum) -> tuple[str, dict[str, float | str]]:
         if (group.get("dim"), group.get("exponent")) == (dim, exponent):
             return option, {"dim": float(dim), "exponent": exponent}
     return "power_law", {"dim": float(dim), "exponent": exponent}
-
-
-@functools.lru_cache(maxsize=8)
-def _power_law(dim: int, exponent: float) -> Spectrum:
-    # One spectrum for all the studies of a call: its compressions are kept on it.
-    return power_law(dim, exponent)
 
 
 def _check_sampler(definition: StudyDefinition, n_trials: int) -> None:

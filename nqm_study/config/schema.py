@@ -118,6 +118,9 @@ class PowerLaw:
 
     dim: Integer = Field(ge=1, le=MOST_BATCH_SIZE, description="number of modes")
     exponent: Number = Field(ge=0, description="how fast the curvatures fall")
+    source: Number | None = Field(
+        default=None, description="how fast the start's variance falls; null: the same for all"
+    )
 
 
 @group
@@ -128,6 +131,29 @@ class File:
         description="a .csv or .npz file, from the folder you start in"
     )
     rescale: Switch = Field(description="whether the loss is scaled to a largest curvature of 1")
+
+
+@group
+class Data:
+    """Least squares on features and targets from a file."""
+
+    path: Annotated[Any, WithJsonSchema({"type": "string"})] = Field(
+        description="an .npz, .csv or .parquet file, from the folder you start in"
+    )
+    target_column: Text | None = Field(
+        description="the targets' column; null with .npz, which has an array targets"
+    )
+    center: Switch = Field(description="whether means are subtracted, as an intercept does")
+    scale: Switch = Field(description="whether features are divided by standard deviations")
+
+
+@group
+class Labels:
+    """Regression on fresh examples, with targets y = x . w* + e."""
+
+    label_noise: Annotated[Number, Field(ge=0)] | None = Field(
+        description="variance of e; null: of data the mean squared residual, else 1"
+    )
 
 
 Finish = Annotated[
@@ -356,6 +382,8 @@ SETTINGS: Mapping[str, Any] = {
     "BatchOptimal": Batches,
     "power_law": PowerLaw,
     "load_spectrum": File,
+    "load_regression": Data,
+    "LeastSquares": Labels,
     **SAMPLERS,
 }
 """What can only be given, by the class or the function that an option names."""
@@ -431,7 +459,8 @@ def _schema(cls: Any) -> Mapping[str, Any]:
 def described() -> str:
     """Every key with what is allowed under it and what it is, as ``--help`` shows them."""
     lines = list(_described("", _schema(Configuration)))
-    for group_ in ("optimizer", "schedule", "batch_schedule", "spectrum", "sampler"):
+    groups = ("optimizer", "problem", "spectrum", "schedule", "batch_schedule", "sampler")
+    for group_ in groups:
         options: dict[str, list[str]] = {}
         for path in sorted((conf_dir() / group_).glob("*.yaml")):
             target = str(OmegaConf.select(OmegaConf.load(path), "_target_")).rpartition(".")[2]

@@ -9,6 +9,7 @@ import ast
 import hashlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,11 @@ def located(group: str, section: Mapping[str, Any]) -> Any:
 def name_of(made: Any) -> str:
     """The qualified name of a class or function."""
     return f"{made.__module__}.{made.__qualname__}"
+
+
+def snake(name: str) -> str:
+    """A class's name as that of a file: ``heavy_ball`` for HeavyBall."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def code_of(made: Any) -> str:

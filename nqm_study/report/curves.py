@@ -162,7 +162,9 @@ class Curve:
         points: by batch size, smallest first.
         missed: batch sizes with finished trials of which none reached the target.
         spectrum_digest: hash of the spectrum's arrays.
-        spectrum_text: the spectrum's name with its settings.
+        spectrum_text: the spectrum's name with its settings, and the problem's unless it is usual.
+        problem: name of the problem's class; empty for the noisy quadratic.
+        problem_digest: hash of the spectrum and the problem.
         variant: what was chosen by hand, beside optimizer and schedule; empty for nothing.
         optima: true optima by batch size, where they are known; also where none was reached.
         tolerance: the share by which steps may be above what another batch size allows; infinite
@@ -183,6 +185,8 @@ class Curve:
     missed: tuple[Missed, ...]
     spectrum_digest: str = ""
     spectrum_text: str = ""
+    problem: str = ""
+    problem_digest: str = ""
     variant: str = ""
     optima: tuple[tuple[float, Optimum], ...] = ()
     tolerance: float = TOLERANCE
@@ -279,16 +283,16 @@ def runs_frame(studies: DataFrame) -> DataFrame:
 
 
 def by_problem(studies: DataFrame) -> list[DataFrame]:
-    """The studies of each spectrum and target apart, as one figure shows them, by their names."""
-    groups = [group for _, group in studies.groupby(["spectrum_digest", "target"])]
+    """The studies of each problem and target apart, as one figure shows them, by their names."""
+    groups = [group for _, group in studies.groupby(["problem_digest", "target"])]
     return sorted(groups, key=lambda group: str(group.spectrum.min()))
 
 
 def one_problem_each(curves: Sequence[Curve]) -> tuple[tuple[Curve, ...], ...]:
-    """The curves of each spectrum and target apart, in the order of the first of each."""
+    """The curves of each problem and target apart, in the order of the first of each."""
     groups: dict[tuple[str, float], list[Curve]] = defaultdict(list)
     for curve in curves:
-        groups[curve.spectrum_digest, curve.target].append(curve)
+        groups[curve.problem_digest, curve.target].append(curve)
     return tuple(map(tuple, groups.values()))
 
 
@@ -338,6 +342,8 @@ def _curve(studies: list[dict[str, Any]]) -> Curve:
             if not any(each["reached"] for each in seeds)
         ),
         spectrum_text=printable(definition.spectrum_text),
+        problem=definition.problem,
+        problem_digest=definition.problem_digest,
         variant=variant(definition),
         optima=tuple((size, optimum) for size, optimum in optima if optimum is not None),
         tolerance=_tolerance(definition),

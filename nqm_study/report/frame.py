@@ -46,7 +46,8 @@ _COLUMNS = {
     "max_steps": "int64",
     "max_growth": "float64",
     **dict.fromkeys(("warm_start", "two_objectives", "fixed"), "bool"),
-    **dict.fromkeys(("spectrum_digest", "curve", "benchmark", "fingerprint", "objective"), "str"),
+    **dict.fromkeys(("problem", "problem_digest", "spectrum_digest", "curve"), "str"),
+    **dict.fromkeys(("benchmark", "fingerprint", "objective"), "str"),
 }
 _OBJECTS = (
     *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),
@@ -66,6 +67,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     |---|---|
     | study | its name in the storage |
     | optimizer, spectrum, schedule | names of the configurations |
+    | problem | ``noisy_quadratic``, ``least_squares``, ... |
     | sampler | name of its configuration, with ``+ finish`` where a local search follows |
     | target | expected loss to reach |
     | batch_size | examples per step; NaN where it is searched for two objectives |
@@ -74,7 +76,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | max_growth | times the first loss above which a trial is diverged; infinite for none |
     | objective | what is made least: ``steps``, ``examples`` or ``time`` |
     | warm_start | whether the first trials are those that a rule says |
-    | dim, exponent, pieces, ... | settings of spectrum, schedule and optimizer, where there are |
+    | dim, label_noise, pieces, ... | settings of spectrum, problem, schedule, optimizer, if any |
 
     What was found:
 
@@ -102,7 +104,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | optimum_exact | whether that is computed; else it is the best of a dense search |
     | excess | steps_to_target / optimum_steps - 1; NaN: unknown |
 
-    What groups rows: ``spectrum_digest`` with ``target`` (a problem, one figure), ``curve`` (alike
+    What groups rows: ``problem_digest`` with ``target`` (a problem, one figure), ``curve`` (alike
     but for batch size and seed), ``benchmark`` (but for the sampler, too), ``fingerprint`` (alike
     in all), ``two_objectives`` (the batch size is searched: a frontier, and no curve) and ``fixed``
     (nothing is searched or computed: each study is one run).
@@ -177,6 +179,7 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
     return {
         "optimizer": definition.optimizer,
         "spectrum": definition.spectrum,
+        "problem": definition.problem or "noisy_quadratic",
         "schedule": definition.schedule,
         "sampler": definition.sampler_text,
         "target": definition.target,
@@ -186,6 +189,7 @@ def properties(definition: StudyDefinition) -> dict[str, Value]:
         "objective": definition.objective or "steps",
         **definition.objective_settings,
         **definition.spectrum_settings,
+        **{name: _value(value) for name, value in definition.problem_settings.items()},
         **definition.schedule_settings,
         **_batches(definition),
         **definition.optimizer_settings,
@@ -251,6 +255,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         **{f"optimum_{name}": value for name, value in _cells(at_optimum).items()},
         "optimum_exact": None if optimum is None else optimum.exact,
         "excess": record.excess,
+        "problem_digest": definition.problem_digest,
         "spectrum_digest": definition.spectrum_digest,
         "curve": definition.curve,
         "benchmark": definition.benchmark,
@@ -312,6 +317,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
     definition = record.definition
     return (
         definition.spectrum,
+        definition.problem,  # the noisy quadratic comes first
         definition.target,
         _rank(definition.optimizer, OPTIMIZERS),
         definition.optimizer,

@@ -17,7 +17,9 @@ _LEADING = ("optimizer", "schedule", "seed")
 """The fields that begin each name, or vary along a curve."""
 
 _NAMED = [field.name for field in fields(StudyDefinition) if field.name not in _LEADING]
-_OF_PROBLEM = ("spectrum", "spectrum_settings", "spectrum_digest", "target")
+_OF_PROBLEM = (
+    *("spectrum", "spectrum_settings", "spectrum_digest", "problem", "problem_settings", "target"),
+)
 
 _USUAL: Mapping[str, float | str] = {
     **dict.fromkeys(("momentum", "preconditioner_power", "ema_decay", "warmup_fraction"), 0.0),
@@ -118,7 +120,7 @@ def labels(definitions: Sequence[StudyDefinition]) -> tuple[str, ...]:
     """
     problems: dict[tuple[str, float], list[int]] = defaultdict(list)
     for i, definition in enumerate(definitions):
-        problems[definition.spectrum_digest, definition.target].append(i)
+        problems[definition.problem_digest, definition.target].append(i)
     firsts = [definitions[members[0]] for members in problems.values()]
     texts = dict(zip(problems, _distinguishing(firsts, _OF_PROBLEM), strict=True))
     found = [""] * len(definitions)
@@ -307,6 +309,7 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "batch_size": _batch_size_text,
     "spectrum": str,
     "spectrum_digest": lambda digest: f"spectrum {digest[:8]}",
+    "problem": lambda name: name or "noisy_quadratic",
     "objective": lambda least: f"least {least or 'steps'}",
     "warm_start": lambda on: "first guess" if on else "no first guess",
     "enqueued": _enqueued_text,

@@ -41,16 +41,16 @@ def curve_looks(curves: Iterable[Any]) -> list[Look]:
 
     Args:
         curves: with the attributes ``optimizer``, ``schedule``, ``variant``, ``label``, ``key``,
-            ``spectrum_digest`` and ``target``.
+            ``problem_digest`` and ``target``.
     """
     drawn = list(curves)
-    problems = list(dict.fromkeys((each.spectrum_digest, each.target) for each in drawn))
+    problems = list(dict.fromkeys((each.problem_digest, each.target) for each in drawn))
     found: dict[int, Look] = {}
     plain: set[tuple[str, ...]] = set()
     taken: dict[tuple[str, str], list[str]] = {}
     for i in sorted(range(len(drawn)), key=lambda i: _order(drawn[i])):
         each = drawn[i]
-        problem = problems.index((each.spectrum_digest, each.target))
+        problem = problems.index((each.problem_digest, each.target))
         name = (each.optimizer, each.schedule, each.variant, str(problem))
         # Of curves with one name the first looks as if it were alone.
         own = each.variant if name not in plain else f"{each.variant} {each.key}"

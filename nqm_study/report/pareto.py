@@ -16,10 +16,10 @@ from nqm_study.report.labels import variant
 from nqm_study.study.frontier import ExactFrontier, non_dominated
 from nqm_study.study.records import TrialRecord
 
-_OF_STUDY = ("label", "schedule", "spectrum", "spectrum_digest", "target")
+_OF_STUDY = ("label", "schedule", "spectrum", "problem_digest", "target")
 _COLUMNS = (
     *("key", "label", "optimizer", "schedule", "sampler", "spectrum", "spectrum_text", "target"),
-    *("variant", "spectrum_digest"),
+    *("variant", "problem", "problem_digest"),
     *("hyperparameters", "low", "high", "trials", "n_trials", "seeds", "found", "exact", "gap"),
 )
 
@@ -55,6 +55,7 @@ def frontiers(studies: DataFrame) -> DataFrame:
                 "variant": variant(definition),
                 "sampler": definition.sampler_text,
                 "spectrum_text": definition.spectrum_text,
+                "problem": definition.problem,
                 "hyperparameters": tuple(dict.fromkeys(("learning_rate", *definition.searched))),
                 "low": low,
                 "high": high,

@@ -45,7 +45,7 @@ def ramps(studies: DataFrame) -> DataFrame:
     | saved_steps | the share of T that they save; NaN as well |
     | batch_sizes, learning_rates | of the pieces; empty where they are not stored |
     """
-    known = studies[studies.ramps.map(len) > 0].drop_duplicates(["spectrum_digest", "target"])
+    known = studies[studies.ramps.map(len) > 0].drop_duplicates(["problem_digest", "target"])
     rows = []
     for study in known.itertuples():
         equal = _equal_steps(study.ramps)

@@ -27,8 +27,9 @@ _ORDERS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_GROUPS = ("optimizer", "spectrum", "schedule", "sampler", "study")
-_BARE = ("optimizer", "schedule", "spectrum", "sampler")  # keys whose values say what they are of
+_GROUPS = ("optimizer", "problem", "spectrum", "schedule", "sampler", "study")
+_BARE = ("optimizer", "schedule", "problem", "spectrum", "sampler")
+"""Keys whose values say what they are of."""
 
 
 def select(studies: DataFrame, text: str) -> DataFrame:

@@ -201,6 +201,7 @@ def as_float(number: float) -> float:
 _LEFT_OUT = (
     *("schedule_settings", "optimizer_settings", "warm_start", "enqueued", "max_growth", "code"),
     *("batch_schedule", "batch_settings", "objective", "objective_settings"),
+    *("problem", "problem_settings"),
 )
 """The fields that are left out of a definition's JSON values where they are empty or off."""
 
@@ -225,7 +226,8 @@ class StudyDefinition:
         max_steps: steps after which a trial counts as not having reached the target.
         spectrum_settings: what the spectrum was made from: ``dim`` and ``exponent``; or ``file``,
             the file's name, with ``modes``, how many modes it stands for, and ``scale``, what the
-            loss was multiplied by where it was.
+            loss was multiplied by where it was; of data ``examples``, ``features`` and what was
+            done to them.
         schedule_settings: what of the schedule's shape can only be given: ``pieces``, ``drops``,
             ``decay``.
         optimizer_settings: ``beta2_policy`` and ``beta2_batch_size``, where beta2 differs from one
@@ -246,6 +248,8 @@ class StudyDefinition:
             in a given number of steps; the definition has the least that any algorithm needs.
         objective_settings: of ``time`` the machine: ``hardware_batch_size``, > 0, and
             ``hardware_exponent``, in (0, 1]; of ``examples`` the ``steps`` of each run.
+        problem: name of the problem's class (``least_squares``), empty for the noisy quadratic.
+        problem_settings: what it has beside spectrum and batch size: ``label_noise``.
     """
 
     optimizer: str
@@ -269,6 +273,8 @@ class StudyDefinition:
     batch_settings: Mapping[str, Value] = field(default_factory=dict)
     objective: str = ""
     objective_settings: Mapping[str, float] = field(default_factory=dict)
+    problem: str = ""
+    problem_settings: Mapping[str, Value] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; ``from_json`` is its inverse.
@@ -299,13 +305,21 @@ class StudyDefinition:
 
     @property
     def spectrum_text(self) -> str:
-        """The spectrum's name with its settings."""
-        # A text, such as a file's name, says by itself what it is.
-        settings = ", ".join(
-            value if isinstance(value, str) else f"{name} {value:.15g}"
-            for name, value in self.spectrum_settings.items()
-        )
-        return f"{self.spectrum} ({settings})" if settings else self.spectrum
+        """The spectrum's name with its settings, and the problem's unless it is the usual one."""
+        text = _with_settings(self.spectrum, self.spectrum_settings)
+        problem = _with_settings(self.problem, self.problem_settings)
+        return f"{text}, {problem}" if problem else text
+
+    @property
+    def problem_digest(self) -> str:
+        """A hash of the problem less its batch size: studies of one hash can be compared.
+
+        It is the spectrum's for the noisy quadratic.
+        """
+        if not self.problem:
+            return self.spectrum_digest
+        told = (self.problem, self.problem_settings, self.code.get("problem", ""))
+        return _digest([self.spectrum_digest, *told])
 
     @property
     def optimizer_text(self) -> str:
@@ -393,7 +407,8 @@ class StudyDefinition:
     def default_name(self) -> str:
         """A readable stem and the fingerprint: the study's name unless the user gives one."""
         return (
-            f"{self.optimizer}-{self.spectrum}-{self.schedule}"
+            f"{self.optimizer}-{self.spectrum}{'-' * bool(self.problem)}{self.problem}"
+            f"-{self.schedule}"
             f"{'-' * bool(self.batch_schedule)}{self.batch_schedule}"
             f"{'-' * bool(self.objective)}{self.objective}-{self.size_text.replace('=', '')}"
             f"-C{self.target:g}-s{self.seed}-{self.fingerprint[:8]}"
@@ -413,6 +428,15 @@ class StudyDefinition:
         """A hash of the definition less some fields and a given batch size; a range stays."""
         without = names if self.searches_batch_size else (*names, "batch_size")
         return _digest({k: value for k, value in self.to_json().items() if k not in without})
+
+
+def _with_settings(name: str, settings: Mapping[str, Value]) -> str:
+    # A text, such as a file's name, says by itself what it is.
+    texts = (
+        value if isinstance(value, str) else f"{name} {value:.15g}"
+        for name, value in settings.items()
+    )
+    return f"{name} ({', '.join(texts)})" if settings else name
 
 
 def _digest(data: object) -> str:

@@ -89,12 +89,14 @@ class Recipes:
         optimizer, schedule: how they are made.
         sampler: how it is made, if it is a user's own.
         batch_schedule: how it is made, if batch sizes change.
+        problem: the class of the problem, which is made already.
     """
 
     optimizer: Recipe
     schedule: Recipe
     sampler: Recipe | None = None
     batch_schedule: Recipe | None = None
+    problem: Recipe | None = None
 
     @property
     def constant(self) -> bool:

@@ -198,6 +198,7 @@ def title(record: StudyRecord) -> str:
         return record.name
     return (
         f"{definition.optimizer_text} {_named_size(definition)} {definition.spectrum} "
+        f"{definition.problem}{' ' * bool(definition.problem)}"
         f"{definition.schedule_text} target={number(definition.target)} seed={definition.seed}"
         f"{' ' * bool(definition.objective)}{definition.objective}"
     )

@@ -39,6 +39,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
         for group, found in (
             ("optimizer", definition.optimizer_settings),
             ("spectrum", definition.spectrum_settings),
+            ("problem", definition.problem_settings),
             ("schedule", definition.schedule_settings),
             ("batch_schedule", definition.batch_settings),
             ("objective", definition.objective_settings),
@@ -51,7 +52,7 @@ def curve_summary(curve: Curve, studies: DataFrame, files: Sequence[Path]) -> Su
         named += f" {definition.schedule_text}"
     return Summary(
         key=curve.key,
-        name=f"{named} scaling, {curve.spectrum}, target={curve.target:g}",
+        name=f"{named} scaling, {_of(curve)}, target={curve.target:g}",
         params={
             **_naming(curve),
             "sampler": str(definition.sampler["name"]),
@@ -89,7 +90,7 @@ def frontier_summary(frontier: Any, studies: DataFrame, files: Sequence[Path]) -
     """
     return Summary(
         key=frontier.key,
-        name=f"{frontier.label} frontier, {frontier.spectrum}, target={frontier.target:g}",
+        name=f"{frontier.label} frontier, {_of(frontier)}, target={frontier.target:g}",
         params={
             **_naming(frontier),
             "batch_size": f"{frontier.low:.15g}..{frontier.high:.15g}",
@@ -144,12 +145,18 @@ def report_summary(
     )
 
 
+def _of(shown: Any) -> str:
+    """The spectrum of a curve or a frontier, and its problem unless it is the usual one."""
+    return f"{shown.spectrum} {shown.problem}".strip()
+
+
 def _naming(shown: Any) -> dict[str, str]:
     """Parameters that name a curve or a frontier: optimizer, spectrum, schedule, target."""
     return {
         "optimizer": shown.optimizer,
         "spectrum": shown.spectrum,
         "schedule": shown.schedule,
+        **({"problem": shown.problem} if shown.problem else {}),
         "target": f"{shown.target:.15g}",
     }
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from composing import composed
 from hydra import compose, initialize_config_dir
@@ -28,7 +29,8 @@ from nqm_study.study.samplers.optuna_samplers import make_sampler
 
 HALF_LIFE = ("optimizer=adam", "optimizer.beta2_policy=half_life")
 NAMED = (
-    *("optimizer", "spectrum", "schedule", "batch_schedule", "sampler", "storage", "tracking"),
+    *("optimizer", "problem", "spectrum", "schedule", "batch_schedule"),
+    *("sampler", "storage", "tracking"),
 )
 COMPUTED = ("greedy", "optimal")
 GROUPS = (*NAMED, "batch_sizes", "experiment")
@@ -54,6 +56,9 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
     if (group, option) == ("spectrum", "file"):
         (tmp_path / "a.csv").write_text("1.0\n0.5\n")
         overrides.append(f"spectrum.path={tmp_path}/a.csv")
+    if (group, option) == ("spectrum", "data"):
+        np.savez(tmp_path / "a.npz", features=np.eye(3), targets=[1.0, 2.0, 3.0])
+        overrides.append(f"spectrum.path={tmp_path}/a.npz")
     if (group, option) == ("storage", "postgresql"):
         overrides.append("storage.url=postgresql://somewhere/studies")
     if (group, option) == ("sampler", "gp"):
@@ -68,7 +73,7 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in NAMED])
 def test_every_option_has_the_name_of_its_file(group: str, option: str) -> None:
-    name = composed(f"{group}={option}")[group].name
+    name = composed(f"{group}={option}")[group].get("name")
     if option == "tpe_alone":  # the same sampler, without the local search
         assert name == "tpe"
     else:

@@ -151,6 +151,8 @@ def test_the_budget_is_no_part_of_a_definition_and_everything_else_is() -> None:
         "batch_settings": {"integer": True},
         "objective": "time",
         "objective_settings": {"hardware_batch_size": 64.0, "hardware_exponent": 1.0},
+        "problem": "least_squares",
+        "problem_settings": {"label_noise": 0.0},
     }
     assert set(changes) == {each.name for each in fields(base)}
     fingerprints = {replace(base, **{k: v}).fingerprint for k, v in changes.items()}  # type: ignore[arg-type]

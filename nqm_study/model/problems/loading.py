@@ -18,6 +18,10 @@ ARRAYS = ("features", "targets")
 _MOST_NAMES = 12
 
 
+class TargetColumnError(ValueError):
+    """The column with the targets is not as the file needs it."""
+
+
 def load_regression(
     path: str | os.PathLike[str],
     *,
@@ -49,6 +53,8 @@ def load_regression(
         return _kept(file.absolute(), target_column, center, scale, mark)
     except OSError as error:
         raise ValueError(f"{one_line(file)}: {unreadable(error)}") from error
+    except TargetColumnError:
+        raise
     except ValueError as error:
         raise ValueError(f"{one_line(file)}: {error}") from error
 
@@ -64,7 +70,10 @@ def _kept(
 
 def _archive(file: Path, target: str | None) -> tuple[Any, Any]:
     if target is not None:
-        raise ValueError(f"target_column={target}: must be null, an .npz has an array targets")
+        raise TargetColumnError(
+            f"target_column={one_line(target)}: must be null with an .npz, which has an array "
+            "targets"
+        )
     found = arrays_in(file, ARRAYS, _require_arrays)
     return found["features"], found["targets"]
 
@@ -91,8 +100,11 @@ def _table(file: Path, target: str | None) -> tuple[Any, Any]:
         if names.count(name) > 1:
             raise ValueError(f"column {name}: must be there once, it is there {names.count(name)}")
     if target is None or target not in names:
-        shown = "null" if target is None else target
-        raise ValueError(f"target_column={shown}: must be one of its columns, {_listed(names)}")
+        shown = "null" if target is None else one_line(target)
+        raise TargetColumnError(
+            f"target_column={shown}: must be a column of {one_line(file.name)}, which has "
+            f"{_listed(names)}"
+        )
     features = [name for name in names if name != target]
     if not features or not table.num_rows:
         raise ValueError("must have a row for each example and a column for each feature")

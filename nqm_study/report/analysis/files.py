@@ -91,6 +91,7 @@ def _curve_json(analyses: Sequence[Analysis]) -> dict[str, Any]:
         "schedule": curve.schedule,
         "spectrum": curve.spectrum_text,
         "spectrum_digest": curve.spectrum_digest,
+        "problem_digest": curve.problem_digest,
         "target": curve.target,
         "unreached_batch_sizes": curve.unreached,
         "misses": [miss for analysis in analyses for miss in analysis.misses],
