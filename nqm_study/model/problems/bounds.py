@@ -28,9 +28,9 @@ def bayes_bound(problem: Problem, *, target: float = 0.01) -> int:
     is at most the target. It has no upper end: a tiny target or batch may need more steps than a
     float can hold. From 2^53 on it is right to 53 binary digits, as all that goes into it is.
 
-    On ``LeastSquares`` with c = h it is that of learning w* from T B examples and their inputs. With
-    noise c = h label_noise the sum above is a bound there, since the mean of the posterior's
-    covariance over the inputs is at least the inverse of its mean precision. Nor do n examples tell
+    On ``LeastSquares`` with c = h it is that of learning w* from T B examples and their inputs. The
+    sum above, with noise c = h label_noise, is a bound there, since the mean of the covariance that
+    is left, over the inputs, is at least the inverse of its mean precision. Nor do n examples tell
     more than the n modes of the largest s h: with little label noise that is the larger bound. Both
     are strict for a Gaussian start. With another c there are no examples, and no bound: 0.
 
