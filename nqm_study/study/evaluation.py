@@ -74,11 +74,10 @@ def facts(problem: Problem, definition: StudyDefinition) -> dict[str, float | No
         return known
     classical = classical_bound(problem, target=target)
     optimal_steps = optimal_gap = None
-    if problem.follows_loss:  # no schedule is known to be optimal
-        return {**known, "classical_bound": classical}
-    with contextlib.suppress(NotReachedError):
-        found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
-        optimal_steps, optimal_gap = found.steps, found.gap
+    if not problem.follows_loss:  # where it does, no schedule is known to be optimal
+        with contextlib.suppress(NotReachedError):
+            found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
+            optimal_steps, optimal_gap = found.steps, found.gap
     return {
         **known,
         # JSON has no infinity.
