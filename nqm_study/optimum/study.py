@@ -44,7 +44,8 @@ def is_exact(recipes: Recipes, definition: StudyDefinition) -> bool:
     """
     free = set(definition.searched) - {"learning_rate"}
     return (
-        recipes.constant
+        not definition.problem  # the noise does not depend on the weights
+        and recipes.constant
         and "warmup_fraction" not in definition.hyperparameters
         and "learning_rate" in definition.searched
         and len(free) <= 1

@@ -171,7 +171,7 @@ def optimum(
             for each in alone
         ]
         return min(best, key=lambda each: math.inf if each.steps is None else each.steps)
-    exact = is_exact(recipes, definition) and not problem.follows_loss
+    exact = is_exact(recipes, definition)
     if problem.spectrum.initial_risk <= definition.target:  # any member will do
         lower = replace(definition, target=0.5 * problem.spectrum.initial_risk)
         search = _search(problem, recipes, lower)

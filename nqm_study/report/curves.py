@@ -25,7 +25,10 @@ word on it: as much as a limit may change by where it counts as reached."""
 CLOSURE_TOLERANCE = 0.06
 """The same for Adam's steps: each of the two that are compared is within 3 %."""
 
-_BOUNDS = ("classical_bound", "optimal_steps", "optimal_gap")
+_BOUNDS = (
+    *("classical_bound", "optimal_steps", "optimal_gap"),
+    *("stability_limit", "interpolation_batch_size"),
+)
 _OF_CURVE = ("label", "optimizer", "spectrum", "schedule", "target", "spectrum_digest")
 _OF_RUN = ("curve", "label", "optimizer", "schedule", "target", "batch_size", "fixed")
 
@@ -49,6 +52,9 @@ class Point:
         classical_bound: d / (2 C B), the large-sample limit; None where it is not known.
         optimal_steps: steps of SGD's optimal schedule; None where it is not known.
         optimal_gap: the share of them that another schedule may save; None where it is not known.
+        stability_limit: the largest stable rate of SGD where the noise follows the loss, and None
+            elsewhere.
+        interpolation_batch_size: tr(H) / h_1 + 1 in examples, there.
         rates: (step, learning rate) pairs of the schedule of the trial with the fewest steps, which
             are ``steps_low``; empty unless it was computed.
         optimum: the true optimum of the searched hyperparameters; None where it is not known.
@@ -75,6 +81,8 @@ class Point:
     classical_bound: float | None = None
     optimal_steps: int | None = None
     optimal_gap: float | None = None
+    stability_limit: float | None = None
+    interpolation_batch_size: float | None = None
     rates: tuple[tuple[int, float], ...] = ()
     optimum: Optimum | None = None
     seed_rates: tuple[float, ...] = ()

@@ -99,6 +99,8 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     | classical_bound | d / (2 C B) in steps, the large-sample limit; NaN: unknown |
     | optimal_steps | steps of SGD's optimal schedule, rate <= 2/h_1; <NA>: unknown |
     | optimal_gap | share of them that another schedule may save; NaN: unknown |
+    | stability_limit | largest stable rate of SGD where the noise follows the loss; NaN elsewhere |
+    | interpolation_batch_size | tr(H) / h_1 + 1 in examples; NaN elsewhere |
     | optimum_steps | fewest steps that the searched hyperparameters can reach; <NA>: unknown |
     | optimum_learning_rate, ... | hyperparameters that take them; NaN: unknown |
     | optimum_exact | whether that is computed; else it is the best of a dense search |
@@ -251,6 +253,8 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "classical_bound": record.classical_bound,
         "optimal_steps": record.optimal_steps,
         "optimal_gap": record.optimal_gap,
+        "stability_limit": record.stability_limit,
+        "interpolation_batch_size": record.interpolation_batch_size,
         "optimum_steps": None if optimum is None else optimum.steps,
         **{f"optimum_{name}": value for name, value in _cells(at_optimum).items()},
         "optimum_exact": None if optimum is None else optimum.exact,

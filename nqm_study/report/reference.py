@@ -34,6 +34,21 @@ def optimal_line(curves: Sequence[Curve]) -> Line:
     return [] if any(_is_drawn(line, curve) for curve in curves) else line
 
 
+def stability_line(curves: Sequence[Curve]) -> Line:
+    """The largest stable rate of SGD against batch size, where it is known.
+
+    It does not depend on the label noise, so that problems that differ in it alone share the line.
+    Empty where several problems have several.
+    """
+    line = _line_of(curves, "stability_limit")
+    return line if len({size for size, _ in line}) == len(line) else []
+
+
+def interpolation_sizes(curves: Sequence[Curve]) -> list[float]:
+    """The batch sizes tr(H) / h_1 + 1 of the curves' problems, where they are known."""
+    return sorted({size for _, size in _line_of(curves, "interpolation_batch_size")})
+
+
 def excesses(curve: Curve) -> list[str]:
     """Phrases on the steps of a curve: their largest excess over its true optima, in per cent."""
     found = []

@@ -15,7 +15,9 @@ from nqm_study.report.reference import (
     Line,
     bayes_line,
     classical_line,
+    interpolation_sizes,
     optimal_line,
+    stability_line,
     with_optimum,
 )
 from nqm_study.study.records import OPTIMAL
@@ -56,6 +58,29 @@ def draw_optimum(axes: Axes, look: Look, line: Line) -> None:
     if line:
         style = {"color": look.color, "linestyle": look.linestyle, **_OPTIMUM}
         axes.plot(*zip(*_visible(line, 0.15), strict=True), **style)
+
+
+def draw_stability(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
+    """Draw the largest stable rates of SGD; returns their entry for the legend, if there are any."""
+    line = stability_line(curves)
+    if not line:
+        return []
+    style: dict[str, Any] = {"color": "0.15", "linewidth": 1.1, "linestyle": (0, (6, 2))}
+    axes.plot(*zip(*_visible(line, 0.15), strict=True), **style, zorder=2.6)
+    return [(Line2D([], [], **style), "limit of stability of SGD at a constant rate", "")]
+
+
+def draw_interpolation(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
+    """Mark the batch size tr(H) / h_1 + 1; returns its entry for the legend, if there is one."""
+    sizes = interpolation_sizes(curves)
+    if len(sizes) != 1:
+        return []
+    style: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": "-."}
+    low, high = axes.get_xlim()
+    if low <= sizes[0] <= high:
+        axes.axvline(sizes[0], **style, zorder=1.7)
+    name = f"tr(H)/h_1 + 1 = {sizes[0]:.3g}: small batches end without a floor"
+    return [(Line2D([], [], **style), name, "")]
 
 
 def optimum_entry(curves: Sequence[Curve]) -> list[Entry]:

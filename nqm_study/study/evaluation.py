@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from nqm_study.model.crossing import require_run, risk_curve, steps_to_target
+from nqm_study.model.linear.stability import stability_limit
 from nqm_study.model.optimizers import SGD, Optimizer
 from nqm_study.model.outcome import MOST_STEPS, Crossing
 from nqm_study.model.problems.bounds import bayes_bound, classical_bound
+from nqm_study.model.problems.least_squares import interpolation_batch_size
 from nqm_study.model.problems.problem import Problem
 from nqm_study.model.schedules import Batched, BatchSchedule, Schedule, as_steps
 from nqm_study.model.schedules.computed.greedy import LONGEST as GREEDY_LONGEST, greedy_schedule
@@ -78,6 +80,9 @@ def facts(problem: Problem, definition: StudyDefinition) -> dict[str, float | No
         with contextlib.suppress(NotReachedError):
             found = _fewest(problem, target=target, max_steps=definition.max_steps, pieces=None)
             optimal_steps, optimal_gap = found.steps, found.gap
+    if problem.follows_loss:
+        known["stability_limit"] = stability_limit(problem, SGD(1.0))
+        known["interpolation_batch_size"] = interpolation_batch_size(problem)
     return {
         **known,
         # JSON has no infinity.

@@ -238,6 +238,9 @@ class StudyRecord:
         optimal_steps: steps of the optimal schedule of SGD on the same problem, with rates of at
             most 0.9998 times 2 / h_1; None where it was not computed.
         optimal_gap: the share of them that any other schedule within that cap may save.
+        stability_limit: the largest stable constant rate of SGD where the noise follows the loss;
+            None elsewhere, or where the batch size is searched.
+        interpolation_batch_size: tr(H) / h_1 + 1 in examples, there as well.
         origins: what the trials were made with, in the order of their first trials.
         cost: what the trials cost.
         tracked: which trials have runs of their own in MLflow.
@@ -262,6 +265,8 @@ class StudyRecord:
     classical_bound: float | None = None
     optimal_steps: int | None = None
     optimal_gap: float | None = None
+    stability_limit: float | None = None
+    interpolation_batch_size: float | None = None
     origins: tuple[Origin, ...] = ()
     cost: Cost = field(default_factory=Cost)
     tracked: Tracked = "all"

@@ -116,6 +116,8 @@ def bounds(record: StudyRecord) -> list[Point]:
         "classical_bound": record.classical_bound,
         "optimal_steps": record.optimal_steps,
         "optimal_gap": record.optimal_gap,
+        "stability_limit": record.stability_limit,
+        "interpolation_batch_size": record.interpolation_batch_size,
         "critical_batch_size": exact.critical_batch_size if exact is not None else None,
     }
     if optimum is not None:

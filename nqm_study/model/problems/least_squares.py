@@ -5,8 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.problem import Problem
+
+
+def interpolation_batch_size(problem: Problem) -> float:
+    """The batch size tr(H) / h_1 + 1, in examples, where SGD's perfect scaling ends without a floor.
+
+    Below it the largest stable rate is nearly proportional to the batch size, above it nearly
+    2 / h_1, whatever the batch size.
+
+    Source: Ma, Bassily, Belkin 2018, arXiv:1712.06559.
+    """
+    spectrum = problem.spectrum
+    trace = float(np.sum(spectrum.multiplicity * spectrum.noise))
+    return trace / float(spectrum.curvature.max()) + 1.0
 
 
 @dataclass(frozen=True)

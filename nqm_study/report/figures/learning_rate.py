@@ -25,8 +25,8 @@ from nqm_study.report.drawing import (
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note, place
-from nqm_study.report.reference import optimum_rates
-from nqm_study.report.reference_lines import optimum_entry
+from nqm_study.report.reference import optimum_rates, stability_line
+from nqm_study.report.reference_lines import draw_interpolation, draw_stability, optimum_entry
 
 
 def draw(studies: DataFrame) -> Figure | None:
@@ -42,7 +42,8 @@ def draw(studies: DataFrame) -> Figure | None:
     to a bar, where the rate leaves it.
     The curve's name, its slope, the slope's 95 % confidence interval, the batch sizes fitted and
     where the law ends stand beside it, or in the legend where there is no room. Thin lines go
-    through the true optima, as among the steps.
+    through the true optima, as among the steps. Where the noise falls with the loss a dashed line
+    is the limit of stability, and a vertical one the batch size tr(H) / h_1 + 1.
 
     Returns:
         the figure, or None without curves.
@@ -67,6 +68,7 @@ def draw(studies: DataFrame) -> Figure | None:
             ranges = [point.effective_rate_range for point in reached]
             rates += [edge for pair in ranges for edge in pair]
             rates += [rate for _, rate in optimum_rates(curve)]
+            rates += [rate for _, rate in stability_line(shown)]
             names.append(draw_curve(axes, curve, look, found, ranges, optimum_rates(curve)))
             slope = draw_fit(axes, curve, look)
             if slope is not None:
@@ -74,6 +76,7 @@ def draw(studies: DataFrame) -> Figure | None:
             notes += name_beside(curve, look, found, slope)
         set_limits(axes, shown, rates)
         entries = optimum_entry(shown)
+        entries += draw_stability(axes, shown) + draw_interpolation(axes, shown)
         entries += draw_unreached(axes, drawn)
         if slopes:
             band = Line2D([], [], color=GREY, alpha=0.35, linewidth=6)

@@ -23,7 +23,12 @@ from nqm_study.report.laws import perfect_scaling
 from nqm_study.report.looks import curve_looks
 from nqm_study.report.placing import Note
 from nqm_study.report.reference import CLASSICAL, classical_line, optimum_steps
-from nqm_study.report.reference_lines import draw_reference, optimum_entry, reference_values
+from nqm_study.report.reference_lines import (
+    draw_interpolation,
+    draw_reference,
+    optimum_entry,
+    reference_values,
+)
 
 _MOST_DASHED = 4  # lines of perfect scaling: more only hide the curves
 
@@ -67,6 +72,7 @@ def draw(studies: DataFrame) -> Figure | None:
             line = Line2D([], [], color=GREY, linestyle="--", linewidth=0.8)
             entries.append((line, "perfect scaling, T = k / B", ""))
         entries += draw_reference(axes, shown, [look for _, look in drawn])
+        entries += draw_interpolation(axes, shown)
         entries += draw_unreached(axes, drawn)
         write_names(figure, axes, names, notes, entries)
     return figure

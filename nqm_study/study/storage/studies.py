@@ -288,6 +288,8 @@ def _record(name: str, kept: Mapping[str, Any], trials: Sequence[FrozenTrial]) -
     names = ["bayes_bound", "initial_risk"]
     if not definition.finds_batch_size:
         names += ["classical_bound", "optimal_steps", "optimal_gap"]
+        # Where the noise follows the loss.
+        names += [name for name in ("stability_limit", "interpolation_batch_size") if name in facts]
     record = StudyRecord(
         name,
         definition,
