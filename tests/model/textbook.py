@@ -65,8 +65,12 @@ def linear_risks(problem, optimizer, n_steps, factors=None):
     )
 
 
-def adam_risks(nodes, optimizer, n_steps, factors=None):
-    """L_0 .. L_n of Adam's closure from given curvatures, noise, weights and starts."""
+def adam_risks(nodes, optimizer, n_steps, factors=None, sizes=None, label_noise=None):
+    """L_0 .. L_n of Adam's closure from given curvatures, noise, weights and starts.
+
+    Where a label noise is given, it is that of least squares with batches of the sizes, and what
+    the nodes have of noise is of one example.
+    """
     rates = optimizer.learning_rate * (np.ones(n_steps) if factors is None else np.array(factors))
     b1, b2 = optimizer.beta1, optimizer.beta2
     h, noise = nodes.curvature, nodes.variance
@@ -77,6 +81,9 @@ def adam_risks(nodes, optimizer, n_steps, factors=None):
     risks = [np.sum(nodes.weight * A)]
     for t in range(1, n_steps + 1):
         q = h**2 * A + noise
+        if label_noise is not None:
+            level = 2 * risks[-1] + label_noise
+            q = h**2 * A * (1 + 1 / sizes[t - 1]) + noise * level / sizes[t - 1]
         V = b2 * V + (1 - b2) * q
         r = rates[t - 1] / (1 - b1**t) / (np.sqrt(V / (1 - b2**t)) + optimizer.eps)
         Q = b1**2 * Q + 2 * b1 * (1 - b1) * h * D + (1 - b1) ** 2 * q

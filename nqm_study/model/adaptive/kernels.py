@@ -18,8 +18,12 @@ Mode = tuple[float, float, float]
 """h, c / B and theta_0^2 of one node."""
 Pull = float | None
 """Learning rate times weight decay; for None, no decay, kernels are compiled without any of it."""
-Noises = tuple[float, float] | None
-"""B / B_t after t steps as a line, by its value at t = 0 and its slope; None, likewise, where 1."""
+Noises = tuple[float, float, float, float] | None
+"""What multiplies c / B, and how often h^2 A counts as noise, after t steps as lines, each by its
+value at t = 0 and its slope: B / B_t and 0 or, where noise falls with the loss, (B / B_t) (2 L +
+label noise) and 1 / B_t. None, likewise, where they are 1 and 0."""
+Coupling = tuple[float, float] | None
+"""1 / B and the label noise, where noise falls with the loss; None, likewise, where it does not."""
 
 SHORTEST = 16
 """Stretches shorter than this are stepped through: a step costs less than its share of a jump."""
@@ -29,6 +33,10 @@ MOST_WORK = 2048
 
 SLACK = 1e-4
 """Relative change of the mean rate of a stretch below which it is not corrected again."""
+
+LIKELY = 1e-2
+"""Relative error that what a stretch takes A to end at may have, times the share of the noise that
+follows it."""
 
 CLOSE_BEHIND, CLOSER = 0.5, 0.1
 """Where A falls by e in so few stretches, the rate may change by this share of the tolerance."""
@@ -40,8 +48,8 @@ GONE = -40.0
 @compiled
 def adam_run(
     n_steps: int, first_step: int, optimizer: tuple[float, float, float, float], factors: Array,
-    noises: Array, pull: Pull, curvature: Array, variance: Array, square: Array, weight: Array,
-    state: Array, target: float,
+    noises: Array, pull: Pull, coupling: Coupling, curvature: Array, variance: Array, square: Array,
+    weight: Array, state: Array, target: float,
 ) -> tuple[int, float, float, int]:  # fmt: skip
     """Advance the conditional moments of closure.py by n_steps, or to the first risk <= target.
 
@@ -55,7 +63,10 @@ def adam_run(
     """
     learning_rate, b1, b2, eps = optimizer
     n = curvature.size
-    best, highest = np.inf, 0.0
+    best, highest, risk = np.inf, 0.0, 0.0
+    if coupling is not None:
+        for k in range(n):
+            risk += weight[k] * state[0, k]
     for i in range(n_steps):
         t = first_step + i + 1
         root = np.sqrt(-np.expm1(t * np.log(b2))) if b2 > 0.0 else 1.0
@@ -63,10 +74,15 @@ def adam_run(
         factor = factors[i] if factors.size > 0 else 1.0
         noise = noises[min(i, noises.size - 1)]
         rate, small = factor * learning_rate * root / correction, eps * root
+        if coupling is not None:
+            own, noise = 1.0 + noise * coupling[0], noise * (2.0 * risk + coupling[1])
         risk = 0.0
         for k in range(n):
             h, a, q2, d = curvature[k], state[0, k], state[1, k], state[2, k]
-            q = h * h * a + noise * variance[k]
+            q = h * h * a
+            if coupling is not None:
+                q *= own
+            q += noise * variance[k]
             v = b2 * state[3, k] + (1.0 - b2) * q
             # A mode that has neither signal nor noise left has nothing to move: 0 / 0 is 0 there.
             # The bound keeps r^2 finite.
@@ -123,7 +139,7 @@ def adam_jump(
         optimizer: learning rate, beta1, beta2, eps.
         line: what multiplies the learning rate at the first of the steps, and by how much that
             changes from step to step.
-        noises: what multiplies the variance, at least 0 at all of the steps.
+        noises: lines that are at least 0 at all of the steps.
         pull: where weights decay.
         curvature: h of each node.
         variance: c / B of each node.
@@ -211,6 +227,7 @@ def _moment(t: int, noises: Noises, mode: Mode, a: float) -> float:
     if noises is not None:
         # Rounding could leave the end of a line below zero.
         noise *= max(noises[0] + noises[1] * t, 0.0)
+        noise += h * h * a * (noises[2] + noises[3] * t)
     return h * h * a + noise
 
 
@@ -257,7 +274,7 @@ def _stretch(
     In it r is the mean over the stretch, by Simpson's rule, of the rates that the stretch itself
     leads to. Where it changes, the first half has a third of the change less and the second a third
     more, which makes it of fourth order (the commutator-free Magnus integrator, Blanes and Moan
-    2006).
+    2006). What of the noise follows A is taken on a line as well, to the end that it leads to.
 
     Returns:
         Whether the rate stays within the tolerance, the moments, and the rate then.
@@ -278,29 +295,50 @@ def _stretch(
             return False, moments, end
     if decay > CLOSE_BEHIND:
         tolerance *= CLOSER
+    entering, last, known = (mode[1], 0.0), moments[0], True
     # The rate that a stretch leads to, put in again, hardly changes any more.
     for _ in range(4):
         r = max(factor * mean + slope * change * size / 12.0, 0.0)
         turn = (factor * change + slope * size * mean) / 3.0
         shares = (factor, slope * size / 3.0)
-        middle, after = _twice(now, size // 2, r, turn, rule, noises, pull, shares, mode, moments)
         if noises is not None:
-            middle, after = _on_line(size // 2, noises[1] * mode[1], rule, middle, after)
+            entering = _entering(size, now, noises, mode, moments[0], last)
+        middle, after = _twice(size // 2, r, turn, rule, entering, pull, shares, mode, moments)
+        if noises is not None:
+            middle, after = _on_line(size // 2, entering[1], rule, middle, after)
+            own = noises[2] + noises[3] * now
+            known = abs(after[0] - last) * own <= LIKELY * after[0]
+            last = after[0]
         half_way = _rate(now + size // 2, rule, noises, mode, middle)
         end = _rate(now + size, rule, noises, mode, after)
         bend = abs(2.0 * half_way - rate - end)
         if not (abs(end - rate) <= tolerance * rate and bend <= 0.25 * tolerance * rate):
             return False, moments, end
         found = (rate + 4.0 * half_way + end) / 6.0 - 0.5 * (end - rate) / size
-        if abs(found - mean) <= SLACK * rate:
+        if abs(found - mean) <= SLACK * rate and known:
             return True, after, end
         mean, change = found, end - rate
     return False, moments, end
 
 
 @compiled_within
+def _entering(
+    size: int, now: int, noises: tuple[float, float, float, float], mode: Mode, first: float,
+    last: float,
+) -> tuple[float, float]:  # fmt: skip
+    """The mean noise of a node in a stretch, and its slope; A is on a line from first to last."""
+    h, noise, _ = mode
+    middle, mean = now + 0.5 * (size - 1), 0.5 * (first + last)
+    share = noises[2] + noises[3] * middle
+    return (
+        noise * (noises[0] + noises[1] * middle) + h * h * mean * share,
+        noise * noises[1] + h * h * (share * (last - first) / size + mean * noises[3]),
+    )
+
+
+@compiled_within
 def _twice(
-    now: int, half: int, r: float, turn: float, rule: Rule, noises: Noises, pull: Pull,
+    half: int, r: float, turn: float, rule: Rule, noise: tuple[float, float], pull: Pull,
     line: tuple[float, float], mode: Mode, moments: Moments,
 ) -> tuple[Moments, Moments]:  # fmt: skip
     """The moments after ``half`` steps at the rate r - turn, and as many more at r + turn.
@@ -308,14 +346,15 @@ def _twice(
     At a rate that does not change, theta and m move by a 2 x 2 matrix T, and their second moments
     and V by an affine map: what T makes of A, D and Q, what noise of variance 1 adds to them, and
     the row by which A, D and Q of the start go into V. The map of 2 k steps is that of k steps
-    after itself. The halves have as much less and more noise as they have of the rate.
+    after itself. The noise is its mean, and by how much it grows with each step; the halves have as
+    much less and more of it as they have of the rate.
 
     A pull, whose factor is in ``line``, with what the second half has more of it than both have on
     average, makes w = factor pull and leaves theta_0 w / (w + r h) as it is. About that point
     theta and m move by a T that w is part of, and V has a row for P and U too.
     """
     b1, b2 = rule[1], rule[2]
-    h, noise, square = mode
+    h, _, square = mode
     gain, e = 1.0 - b1, (1.0 - b1) * (1.0 - b1)
     uneven, after = abs(turn) > 1e-3 * r, moments
     if pull is not None:
@@ -357,10 +396,7 @@ def _twice(
                 t0, t1, t2, t3 = aa + cross, t1 * trace, t2 * trace, qq + cross
                 fade *= fade
                 steps *= 2
-        entering = noise
-        if noises is not None:
-            third = half / 1.5 if part == 1 else -half / 1.5
-            entering *= noises[0] + noises[1] * (now + half - 0.5 + third)
+        entering = noise[0] + noise[1] * (half / 1.5 if part == 1 else -half / 1.5)
         middle = after
         a, q, d, v, p, u = middle
         if pull is not None:
@@ -417,9 +453,9 @@ def _about(
 @compiled
 def adam_rest(
     learning_rate: float, decay: float, b1: float, eps: float, curvature: Array, variance: Array,
-    square: Array,
+    own: float, square: Array,
 ) -> Array:  # fmt: skip
-    """E theta^2 at rest of each node: see ``run.stationary``.
+    """E theta^2 at rest of each node: see ``run.stationary``; the noise has h^2 A ``own`` times.
 
     The left side of the equation of the floor, minus the right, grows with A (over h^2 A + c/B, if
     weights decay): bisection finds the root, on a log scale.
@@ -428,11 +464,12 @@ def adam_rest(
     kept = b1 * (1.0 - w)
     found = np.empty(curvature.size)
     for k in range(curvature.size):
-        h, noise = curvature[k], variance[k]
+        h = curvature[k]
         low, high = -744.0, 709.0  # logarithms of the smallest and the largest number
         for _ in range(48):
             middle = 0.5 * (low + high)
             a = np.exp(middle)
+            noise = variance[k] + own * h * h * a
             below = np.sqrt(h * h * a + noise) + eps
             r, pull = learning_rate / below, decay * below
             room = 2.0 + 2.0 * b1 - w * (1.0 + b1) - r * (1.0 - b1) * h

@@ -9,7 +9,8 @@ Gauss-Hermite rule for |theta_0| the steps are up to 17 % off where there are fe
 How many nodes a mode needs depends on its signal to noise ratio, rho = h^2 E theta_0^2 / (c / B).
 Where it is small, the gradient's noise alone decides v, the moments are linear in theta_0^2, and
 two nodes are exact. Where it is large, a run's end swings with its start the more often, the larger
-the rate and beta1 are, so that a run is computed on rules of two refinements and compared.
+the rate and beta1 are, so that a run is computed on rules of two refinements and compared. Noise
+that falls with the loss is taken for it as it is after most of the fall.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ COMPRESSION_LEVEL = 0
 
 NODES = ((1.0, 24), (0.1, 16), (1e-2, 8), (1e-4, 4), (0.0, 2))
 """Nodes on each side of the kink, for a signal to noise ratio of at least so much."""
+
+FALLEN = 0.01
+"""What is left of a loss that has mostly fallen."""
 
 TINY = 1e-300
 """Keeps what may be 0, a risk or an average of squares, from dividing."""
@@ -57,15 +61,18 @@ class Nodes:
 
     Attributes:
         curvature: h.
-        variance: c / B.
+        variance: c / B, in units of what multiplies it.
         weight: 1/2 m h times the weight of the start.
         second_moment: A_0 = theta_0^2.
+        coupling: 1 / B and the label noise, where noise falls with the loss: c / B is multiplied by
+            2 L + label noise, L over all nodes, and h^2 A counts 1 + 1 / B times.
     """
 
     curvature: Array
     variance: Array
     weight: Array
     second_moment: Array
+    coupling: tuple[float, float] | None = None
 
     @classmethod
     @functools.lru_cache(maxsize=8)
@@ -80,9 +87,11 @@ class Nodes:
             refinement: of the rules for the starts, an index of ``REFINEMENTS``.
         """
         h, weight, noise, mean, variance = modes(problem, level)
-        noise = noise / problem.batch_size
+        noise, strength = noise / problem.batch_size, 1.0
+        if problem.follows_loss:
+            strength = problem.steady_noise + 2.0 * FALLEN * problem.spectrum.initial_risk
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = h * h * (mean**2 + variance) / noise
+            ratio = h * h * (mean**2 + variance) / (noise * strength)
         # Without noise the ratio is infinite, or 0 / 0 where there is no signal either.
         ratio = np.where(np.isnan(ratio), 0.0, ratio)
         grade = np.searchsorted([-least for least, _ in NODES], -ratio)
@@ -95,13 +104,23 @@ class Nodes:
             columns = (h[chosen], noise[chosen], share * weight[chosen], start**2)
             parts.append(np.array([np.broadcast_to(c, start.shape).ravel() for c in columns]))
         every = np.concatenate(parts, axis=1)
-        return cls(*(np.ascontiguousarray(row) for row in every[:, every[2] > 0.0]))
+        h, noise, weight, square = (np.ascontiguousarray(row) for row in every[:, every[2] > 0.0])
+        coupling = (1.0 / problem.batch_size, problem.steady_noise)
+        return cls(h, noise, weight, square, coupling if problem.follows_loss else None)
 
     def start(self) -> Array:
         """A, Q, D, V, P and U before the first step, shape (6, n)."""
         state = np.zeros((6, self.curvature.size))
         state[::4] = self.second_moment
         return state
+
+    def noise(self, second_moment: Array, share: float = 1.0) -> Array:
+        """The variance of each node's gradient at some second moments, in batches of B / share."""
+        if self.coupling is None:
+            return share * self.variance
+        own, label_noise = self.coupling
+        level = 2.0 * self.risk(second_moment) + label_noise
+        return share * (level * self.variance + own * self.curvature**2 * second_moment)
 
     def risk(self, second_moment: Array) -> float:
         """The expected loss at the second moments A of all nodes."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from nqm_study.model.adaptive.kernels import SHORTEST, Pull, adam_jump, adam_rest, adam_run
+from nqm_study.model.adaptive.kernels import (
+    SHORTEST,
+    Noises,
+    Pull,
+    adam_jump,
+    adam_rest,
+    adam_run,
+)
 from nqm_study.model.adaptive.nodes import TINY, USUAL, Nodes
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
@@ -41,6 +49,14 @@ PIECES = 64
 
 ROUGHLY = 4
 """Times as long stretches do for a percent of the risk."""
+
+LOSS_CHANGE, BENT = 0.03, 0.1
+"""The most that noise that falls with the loss may change in a jump, relative: by its slope when
+one jumps, and in the end."""
+
+CLOSE, MOST_SECANTS = 1e-5, 8
+"""Relative error of the loss at the end of a jump that decides the noise in it, and the jumps that
+are tried for it."""
 
 LEAST = 512
 """Stretches shorter than this are stepped through."""
@@ -171,8 +187,9 @@ class Closure:
             noises = self.schedule.noise(steps, self.horizon)
         nodes = self.nodes
         taken, least, highest, reached = adam_run(
-            count, moments.steps, self._tuple, factors, noises, self._pull, nodes.curvature,
-            nodes.variance, nodes.second_moment, nodes.weight, moments.values, target,
+            count, moments.steps, self._tuple, factors, noises, self._pull, nodes.coupling,
+            nodes.curvature, nodes.variance, nodes.second_moment, nodes.weight, moments.values,
+            target,
         )  # fmt: skip
         self.budget.spend(taken * nodes.curvature.size)
         moments.steps += taken
@@ -180,17 +197,57 @@ class Closure:
         return bool(reached), least
 
     def jump(self, moments: Moments, length: int) -> None:
-        """Advance the moments by steps over which the schedule is smooth and hardly bends."""
-        line, noises = (1.0, 0.0), None
+        """Advance the moments by steps over which the schedule is smooth and hardly bends.
+
+        Where noise falls with the loss, the loss falls exponentially to where that itself leads,
+        which is found by secants.
+        """
+        # The two nodes that make the mean exact for cubics.
+        aside = math.sqrt((length * length - 1) / 12.0)
+        two = moments.steps + 0.5 * (length - 1) + np.array([-aside, aside])
+        line, noise = (1.0, 0.0), np.ones(2)
         if self.schedule != Constant():
-            # The two nodes that make the mean exact for cubics.
-            middle = moments.steps + 0.5 * (length - 1)
-            aside = math.sqrt((length * length - 1) / 12.0)
-            two = np.array([middle - aside, middle + aside])
             line = _line(self.schedule.at_steps(two, self.horizon), aside, length)
-            if not self.schedule.steady:
-                first, slope = _line(self.schedule.noise(two, self.horizon), aside, length)
-                noises = (first - slope * moments.steps, slope)
+            noise = self.schedule.noise(two, self.horizon) * noise
+        if self.nodes.coupling is None:
+            steady = self.schedule == Constant() or self.schedule.steady
+            noises = None if steady else (*self._noises(moments, noise, aside, length), 0.0, 0.0)
+            self._jump(moments, length, line, noises)
+            return
+        own, label_noise = self.nodes.coupling
+        others = self._noises(moments, own * noise, aside, length)
+        first, share = self.risk(moments), (two - moments.steps) / length
+        seen: list[tuple[float, float]] = []
+        end = first
+        for _ in range(MOST_SECANTS):
+            level = 2.0 * first * (end / max(first, TINY)) ** share + label_noise
+            lines = (*self._noises(moments, level * noise, aside, length), *others)
+            there = moments.copy()
+            self._jump(there, length, line, lines)
+            found = self.risk(there)
+            if not abs(found - end) > CLOSE * abs(found + 0.5 * label_noise):
+                break
+            seen.append((end, found - end))
+            end = found if len(seen) == 1 else _secant(*seen[-2:])
+        bent = self.coarseness * BENT * (first + 0.5 * label_noise)
+        if abs(found - first) > bent and length >= LEAST:
+            # It began to change faster on the way.
+            self.jump(moments, length // 2)
+            self.jump(moments, length - length // 2)
+            return
+        moments.values, moments.sizes, moments.steps = there.values, there.sizes, there.steps
+        moments.rise(found)
+
+    def _noises(
+        self, moments: Moments, two: Array, aside: float, length: int
+    ) -> tuple[float, float]:
+        """The line through two values of a jump, by its value at step 0 and its slope."""
+        first, slope = _line(two, aside, length)
+        return first - slope * moments.steps, slope
+
+    def _jump(
+        self, moments: Moments, length: int, line: tuple[float, float], noises: Noises
+    ) -> None:
         nodes = self.nodes
         work = adam_jump(
             moments.steps, length, self._tuple, line, noises, self._pull, nodes.curvature,
@@ -243,6 +300,8 @@ class Closure:
                 max((last - now) / 4, 1.0),
             )
         length = min(length, self._swing(moments) / PER_SWING)
+        if self.nodes.coupling is not None:
+            length = min(length, self._falls(moments))
         if length < LEAST:
             return 0
         whole = 2 ** int(math.log2(length))
@@ -261,14 +320,22 @@ class Closure:
         faded = b2**moments.steps
         growth = -math.log(b2) * faded / (1.0 - faded) if faded > 0.0 else 0.0
         a, v = moments.values[0], np.maximum(moments.values[3], TINY)
-        noise = self.schedule.noise(np.array([float(moments.steps)]), self.horizon)
-        moment = nodes.curvature**2 * a + noise * nodes.variance
+        share = self.schedule.noise(np.array([float(moments.steps)]), self.horizon)
+        moment = nodes.curvature**2 * a + nodes.noise(a, float(share[0]))
         change = 0.5 * np.abs(growth - (1.0 - b2) * (moment / v - 1.0))
         fitting = np.minimum(FITTING * CHANGE / np.maximum(change, TINY), length)
         if np.all(moments.sizes == SHORTEST):
             # A node that overflowed tells nothing of what would fit.
             moments.sizes[:] = 2 ** np.log2(np.fmax(fitting, SHORTEST)).astype(np.int64)
         return bool(np.sum(np.minimum(JUMP_COST / fitting, STEP_COST)) <= fitting.size)
+
+    def _falls(self, moments: Moments) -> float:
+        """Steps in which noise that falls with the loss changes by as much as a jump may."""
+        after = moments.copy()
+        self.step(after, 1)
+        least = 0.5 * self.nodes.coupling[1] if self.nodes.coupling else 0.0
+        change = abs(self.risk(after) - self.risk(moments))
+        return self.coarseness * LOSS_CHANGE * (self.risk(moments) + least) / max(change, TINY)
 
     def _swing(self, moments: Moments) -> float:
         """Steps from one swing to the next of the fastest node that may still swing.
@@ -315,6 +382,16 @@ def _line(two: Array, aside: float, length: int) -> tuple[float, float]:
     return mean - 0.5 * (length - 1) * slope, slope
 
 
+def _secant(before: tuple[float, float], now: tuple[float, float]) -> float:
+    """Where the line through two points crosses zero, or half of it where that is below zero."""
+    (x, y), (x1, y1) = before, now
+    root = x1 - y1 * (x1 - x) / (y1 - y) if y1 != y else x1 + y1
+    return root if root > 0.0 else 0.5 * x1
+
+
+MOST_RESTS, LONGEST, FARTHEST = 40, 20.0, 690.0
+"""Losses tried for the one at rest; the logarithms of the most from one to the next, and of all."""
+
 LONG = 2**20
 """A horizon whose last rate and batch are those of all long ones."""
 
@@ -342,7 +419,9 @@ class Rest:
         """The rest that long runs of a closure end at."""
         last, nodes = np.array([LONG - 1.0]), closure.nodes
         factor = float(closure.schedule.at_steps(last, LONG)[0])
-        nodes = replace(nodes, variance=nodes.variance * closure.schedule.noise(last, LONG))
+        noise = float((closure.schedule.noise(last, LONG) * np.ones(1))[0])
+        coupling = nodes.coupling and (noise * nodes.coupling[0], nodes.coupling[1])
+        nodes = replace(nodes, variance=noise * nodes.variance, coupling=coupling)
         return cls(nodes.weight, *stationary(nodes, closure.optimizer, factor), nodes.second_moment)
 
     @property
@@ -382,15 +461,43 @@ def stationary(nodes: Nodes, optimizer: Adam, factor: float = 1.0) -> tuple[Arra
 
         A = theta_0^2 k^2 / (h + k)^2
             + r (c/B) (1 - b1) (1 + b) / ((1 - b) (h + k) (2 + 2 b1 - w (1 + b1) - x)).
+
+    Under least squares c/B is h^2 A / B + (c/B) (2 L + label_noise) in all of this.
     """
     h, eps, decay = nodes.curvature, float(optimizer.eps), float(optimizer.weight_decay)
-    a = adam_rest(
-        factor * optimizer.learning_rate, decay, float(optimizer.beta1), eps, h, nodes.variance,
-        nodes.second_moment,
-    )  # fmt: skip
-    v = h**2 * a + nodes.variance
+    own, label_noise = nodes.coupling or (0.0, 0.0)
+
+    def at_rest(level: float) -> Array:
+        return adam_rest(
+            factor * optimizer.learning_rate, decay, float(optimizer.beta1), eps, h,
+            level * nodes.variance, own, nodes.second_moment,
+        )  # fmt: skip
+
+    a = at_rest(1.0) if nodes.coupling is None else _settled(nodes, at_rest, label_noise)
+    v = h**2 * a + nodes.noise(a)
     pull = decay * (np.sqrt(v) + eps)
     return a, v, pull / (h + pull)
+
+
+def _settled(nodes: Nodes, at_rest: Callable[[float], Array], label_noise: float) -> Array:
+    """A at rest where noise falls with the loss, whose own rest that leads to.
+
+    The loss that a loss leads to grows with it, and ever more slowly: iterated from above it falls
+    to the only rest but zero. Secants in logarithms shorten the way.
+    """
+    points: list[tuple[float, float]] = []
+    loss = max(nodes.risk(nodes.second_moment), TINY)
+    for _ in range(MOST_RESTS):
+        a = at_rest(2.0 * loss + label_noise)
+        found = nodes.risk(a)
+        if not abs(found - loss) > CLOSE * found:
+            break
+        points.append((math.log(loss), math.log(max(found, TINY) / loss)))
+        (x, y), (x1, y1) = points[-2:] if len(points) > 1 else ((0.0, math.nan), points[-1])
+        step = -y1 * (x1 - x) / (y1 - y) if y1 != y else math.nan
+        ahead = x1 + (step if abs(step) < LONGEST else y1)
+        loss = math.exp(min(max(ahead, -FARTHEST), FARTHEST))
+    return a
 
 
 @functools.lru_cache(maxsize=32)
