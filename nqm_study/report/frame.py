@@ -322,6 +322,7 @@ def _place(record: StudyRecord) -> tuple[object, ...]:
     return (
         definition.spectrum,
         definition.problem,  # the noisy quadratic comes first
+        tuple(sorted((name, _size(v)) for name, v in definition.problem_settings.items())),
         definition.target,
         _rank(definition.optimizer, OPTIMIZERS),
         definition.optimizer,

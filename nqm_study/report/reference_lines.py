@@ -61,7 +61,7 @@ def draw_optimum(axes: Axes, look: Look, line: Line) -> None:
 
 
 def draw_stability(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
-    """Draw the largest stable rates of SGD; returns their entry for the legend, if there are any."""
+    """Draw the largest stable rates of SGD; returns their entry for the legend, if any is known."""
     line = stability_line(curves)
     if not line:
         return []
