@@ -85,6 +85,15 @@ class Coupled(NamedTuple):
         coupled_kernel.run_coupled(rule, 0, *self, lengths, marks, signal, noise)
         return signal, noise
 
+    def sensitivities(self, rule: Rule, steps: int) -> tuple[float, Array]:
+        """The last risk of a run of single steps, and how fast it grows with each one's share."""
+        found = np.empty(steps)
+        risk = coupled_kernel.sensitivities(
+            rule, self.curvature, self.start, self.readout, self.weight, self.noisy, self.own,
+            self.steady, found,
+        )  # fmt: skip
+        return risk, found
+
     def first_horizon(
         self, rule: Rule, horizons: Integers, enough: float, most_work: int
     ) -> tuple[int, int]:

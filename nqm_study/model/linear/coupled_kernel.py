@@ -279,3 +279,88 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
             for m in range(n):
                 state[i, m] += growth * slope[i, m]
         _clear(state)
+
+
+@compiled
+def sensitivities(  # noqa: PLR0912 (two passes over the steps)
+    rule: Rule, curvature: Array, start: Array, readout: int, weight: Array, noisy: Array,
+    own: float, steady: float, found: Array,
+) -> float:  # fmt: skip
+    """Write how fast the last risk grows with the share of each step's noise; return that risk.
+
+    Of all states a forward pass keeps f and the squares at the gradient's point. Backwards, Y is
+    how fast the last risk grows with the state after a step: Y <- M^T Y + 2 w point g, M a node's
+    matrix, w its weight, and g what Y grows by with f, which is in all modes. A step's share then
+    counts sum Y . G G^T (h^2 p.S p + f), the last term at the nodes of the noise alone.
+
+    Args:
+        rule: of each step.
+        curvature: as in ``run_coupled``.
+        start: there as well.
+        readout: there as well.
+        weight: there as well.
+        noisy: there as well.
+        own: there as well.
+        steady: there as well.
+        found: as many results as steps.
+    """
+    n, k, steps = curvature.size, start.size, found.size
+    q = k * (k + 1) // 2
+    state, after = np.zeros((q, n)), np.empty((q, n))
+    into, point, form = np.empty(q), np.empty(q), np.empty((3, q, q))
+    matrix = np.empty((q, q, n))
+    squares, level = np.empty((steps, n)), np.empty(steps)
+    pair = 0
+    for i in range(k):
+        for j in range(i + 1):
+            for m in range(n):
+                state[pair, m] = start[i] * start[j] * (1.0 - noisy[m])
+            pair += 1
+    for t in range(steps):
+        _coefficients(rule, t, own, into, point, form)
+        _fill(form, curvature, matrix)
+        level[t] = steady + 2.0 * _loss(weight, point, state)
+        for m in range(n):
+            there = 0.0
+            for i in range(q):
+                there += point[i] * state[i, m]
+            squares[t, m] = there
+        _apply(matrix, state, after)
+        for i in range(q):
+            added = level[t] * into[i]
+            for m in range(n):
+                state[i, m] = after[i, m] + added * noisy[m]
+    read = readout * (readout + 3) // 2
+    risk = 0.0
+    for m in range(n):
+        risk += weight[m] * state[read, m]
+        for i in range(q):
+            state[i, m] = weight[m] if i == read else 0.0
+    for t in range(steps - 1, -1, -1):
+        _coefficients(rule, t, own, into, point, form)
+        _fill(form, curvature, matrix)
+        gain = rule.gain[min(t, len(rule.gain) - 1)]
+        total, with_loss = 0.0, 0.0
+        pair = 0
+        for i in range(k):
+            for j in range(i + 1):
+                pairs = gain[i] * gain[j]
+                part, both = 0.0, 0.0
+                for m in range(n):
+                    square = curvature[m] ** 2 * squares[t, m]
+                    part += state[pair, m] * (square + level[t] * noisy[m])
+                    both += state[pair, m] * noisy[m]
+                total += pairs * part
+                with_loss += into[pair] * both
+                pair += 1
+        found[t] = total
+        for i in range(q):
+            for m in range(n):
+                entry = 2.0 * with_loss * point[i] * weight[m]
+                for c in range(q):
+                    entry += matrix[c, i, m] * state[c, m]
+                after[i, m] = entry
+        for i in range(q):
+            for m in range(n):
+                state[i, m] = after[i, m]
+    return risk

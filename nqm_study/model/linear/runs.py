@@ -414,6 +414,24 @@ class Runs:
         self._budget.spend(self.work * _digits(run))
         return self._coupled.at_rest.parts(self._rule(run), run.lengths, marks)[1]
 
+    def sensitivities(self, shares: Array) -> tuple[float, Array, Array]:
+        """The last risk of a run where the noise follows the loss, and what its noise adds to it.
+
+        Args:
+            shares: of the noise of each step, at the problem's batch size 1: 1 / B_t.
+
+        Returns:
+            The risk; how fast it grows with each share, where it is no sum of what all add; and
+            the rate of each step.
+        """
+        if self._coupled is None:
+            raise ValueError("sensitivities: must be asked where the noise follows the loss")
+        steps = np.arange(shares.size)
+        factors = self._schedule.at_steps(steps.astype(np.float64), shares.size)
+        factors = factors * np.ones(shares.size)
+        rule = self._rule(singles(steps, factors, shares))
+        return *self._coupled.sensitivities(rule, shares.size), self._rate * factors
+
     def least_work(self, steps: int) -> int:
         """About the least work of the risks along a run of ``steps``."""
         return min(steps * self.work, self._cost(steps, 16 * FAIRLY))

@@ -12,7 +12,7 @@ from nqm_study.model.problems.problem import Problem
 
 
 def interpolation_batch_size(problem: Problem) -> float:
-    """The batch size, tr(H) / h_1 + 1 examples, at which perfect scaling ends where no noise is left.
+    """The batch size, tr(H) / h_1 + 1 examples, at which perfect scaling ends without label noise.
 
     Below it the largest stable rate is nearly proportional to the batch size, above it nearly
     2 / h_1, whatever the batch size.

@@ -20,6 +20,12 @@ With bounds (Karush, Kuhn and Tucker) B_k = sqrt(mu N_k / n_k) is clipped to the
 with mu, so mu is found between two of the values at which a B_k meets a bound; there it has a
 closed form. N_k is the adjoint of the run: ``noise_contributions`` of linear/schedule_kernel.py.
 
+Where the noise follows the loss the last risk is no such sum, and nothing is in closed form. At
+given batch sizes let N_k be how fast the last risk grows with 1 / B_k, the adjoint of the coupled
+run, and S what is left of the risk without sum N_k / B_k. The batch sizes of the formulas for these
+are the next ones, and so on until none changes: there the risk is C and every step has the same
+price, which is what a minimum has to fulfil. It is found from one start, and not proved the least.
+
 Derived here. Related: arXiv:1711.00489 and Seesaw, arXiv:2510.14717, which let batch sizes grow
 where rates would fall.
 """
@@ -43,7 +49,7 @@ from nqm_study.model.numerics.refine import TOLERANCE
 from nqm_study.model.numerics.require import require_integer, require_number
 from nqm_study.model.optimizers import Adam, LinearOptimizer
 from nqm_study.model.outcome import PRECISE
-from nqm_study.model.problems.problem import Problem, require_additive
+from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.model.schedules import ScheduleLike
 from nqm_study.model.schedules.computed.least_risk import edges, equal
@@ -56,6 +62,12 @@ LONGEST = 10**12
 
 STEPPED = 2**23
 """Work (see ``Runs.work``) up to which runs are stepped through: some 0.3 s."""
+
+MOST_ROUNDS, SETTLED = 200, 1e-9
+"""Rounds of batch sizes where the noise follows the loss, and their change that ends these."""
+
+MOST_ABOVE = 1.5
+"""A round's batch sizes are too small to go on from if the risk is above this times the target."""
 
 FEWEST, MOST = 64, 4096
 """Stretches for each smooth part of a schedule, of longer runs: the first, and the most."""
@@ -284,8 +296,11 @@ def optimal_batch_sizes(
 
     clipped to the bounds, where there are any, with another factor in place of Z / (C - S).
 
+    On ``LeastSquares`` N_k and S depend on the batch sizes, which are iterated until they settle:
+    they are a stationary point to ``residual``.
+
     Args:
-        problem: the spectrum; its batch size does not matter.
+        problem: the spectrum and the kind of noise; its batch size does not matter.
         optimizer: any ``LinearOptimizer`` with a rule, such as ``SGD`` or ``PolyakAverage``.
         schedule: multiplies the learning rate over a horizon of ``steps``; as in
             ``steps_to_target``.
@@ -308,7 +323,6 @@ def optimal_batch_sizes(
             f"optimizer={optimizer!r}: must be a LinearOptimizer; Adam's noise is not additive"
         )
     shape = require_run(problem, optimizer, schedule)
-    require_additive(problem, "optimal_batch_sizes")
     steps = require_integer("steps", steps, least=1, most=LONGEST)
     if pieces is None and steps > MOST_SINGLE:
         raise ValueError(f"steps={steps}: must be at most {MOST_SINGLE}, or in pieces")
@@ -320,6 +334,8 @@ def optimal_batch_sizes(
     runs = functools.cache(functools.partial(Runs, single, optimizer, shape))
     first = problem.spectrum.first_level
     with np.errstate(over="ignore", invalid="ignore"):  # runs that diverge
+        if problem.follows_loss:
+            return _stationary(runs, demand, bounds, problem.spectrum)
         long = pieces is not None and steps * runs(first).work > STEPPED
         stretches, left = _stretches(runs(first), demand, bounds) if long else (None, 0.0)
 
@@ -343,6 +359,63 @@ def optimal_batch_sizes(
         residual=found.residual,
         error=max(error, left),
     )
+
+
+def _stationary(
+    runs: Callable[[int], Runs], demand: Demand, bounds: Integers, spectrum: Spectrum
+) -> OptimalBatchSizes:
+    """Batch sizes that none of the next ones changes, where the noise follows the loss."""
+    steps, level = int(bounds[-1]), min(spectrum.first_level + 1, spectrum.last_level)
+    if steps * runs(level).work > STEPPED:
+        raise ValueError(
+            f"steps={steps}: must be at most {STEPPED // runs(level).work} on LeastSquares with "
+            "this spectrum, where every step is looked at"
+        )
+    shares, moved, change = np.zeros(demand.lengths.size), 1.0, math.inf
+    parts = _tangent(runs(level), bounds, shares)
+    signal = parts.signal
+    for _ in range(MOST_ROUNDS):
+        sizes = demand.met(parts).batch_sizes
+        noisy = sizes > 0.0
+        wanted = np.divide(1.0, sizes, where=noisy, out=np.zeros(sizes.size))
+        last = shares
+        if last.any():
+            both = noisy & (last > 0.0)
+            ratio = np.log(wanted[both] / last[both])
+            before, change = change, float(np.max(np.abs(ratio), initial=0.0))
+            if change <= SETTLED:
+                break
+            # Where it does not come nearer, half of the way.
+            moved = 0.5 * moved if change > 0.9 * before else moved
+            shares = wanted.copy()
+            shares[both] = last[both] * np.exp(moved * ratio)
+        else:
+            shares = wanted
+        parts = _tangent(runs(level), bounds, shares)
+        while not parts.signal + parts.noise @ shares < MOST_ABOVE * demand.target:
+            # So small batches are next to the limit of stability.
+            shares = np.sqrt(last * shares) if last.any() else 0.5 * shares
+            parts = _tangent(runs(level), bounds, shares)
+    risk = parts.signal + float(parts.noise @ shares)
+    sizes = np.divide(1.0, shares, where=shares > 0.0, out=np.full(shares.size, demand.least))
+    finer = min(level + 1, spectrum.last_level)
+    there = _tangent(runs(finer), bounds, shares)
+    error = abs((there.signal + float(there.noise @ shares)) / risk - 1.0)
+    for array in (sizes, parts.rates, bounds):
+        array.setflags(write=False)
+    return OptimalBatchSizes(
+        steps=steps, examples=float(demand.lengths @ sizes), batch_sizes=sizes,
+        learning_rates=parts.rates, boundaries=bounds[1:-1], risk=risk, signal=signal,
+        residual=max(2.0 * change, abs(risk / demand.target - 1.0)), error=error,
+    )  # fmt: skip
+
+
+def _tangent(runs: Runs, bounds: Integers, shares: Array) -> Parts:
+    """The last risk's tangent in the shares 1 / B_k at some of them, as if it were a sum."""
+    risk, slopes, rates = runs.sensitivities(np.repeat(shares, np.diff(bounds)))
+    noise = np.add.reduceat(slopes, bounds[:-1])
+    mean = np.add.reduceat(rates, bounds[:-1]) / np.diff(bounds)
+    return Parts(risk - float(noise @ shares), noise, mean)
 
 
 def _parts(runs: Runs, bounds: Integers, count: int | None) -> Parts:
