@@ -296,9 +296,15 @@ def _finest(problem: Problem) -> int:
     level, last = problem.spectrum.first_level, problem.spectrum.last_level
     if not problem.follows_loss:
         return last
-    while level < last and problem.spectrum.nodes(level + 1).curvature.size <= MOST_COUPLED:
+    while level < last and _coupled_nodes(problem, level + 1) <= MOST_COUPLED:
         level += 1
     return level
+
+
+def _coupled_nodes(problem: Problem, level: int) -> int:
+    """The nodes of the signal, or of the noise, whichever are more, at a level."""
+    nodes = problem.spectrum.nodes(level)
+    return max(nodes.signal_weight.size, nodes.noise_weight.size)
 
 
 def tabled(problem: Problem, optimizer: LinearOptimizer, level: int, most_steps: int) -> Tabled:

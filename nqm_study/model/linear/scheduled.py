@@ -49,7 +49,7 @@ from nqm_study.model.numerics.refine import SAFETY, agreeing, difference, requir
 from nqm_study.model.optimizers import LinearOptimizer
 from nqm_study.model.outcome import PRECISE, Crossing, Status
 from nqm_study.model.problems.problem import Problem
-from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules import Constant, Schedule
 
 WORK, THOROUGH_WORK = 2**19, 2**25
 """What looking at every horizon may cost, in units of ``Runs.work``: 15 ms and a second."""
@@ -212,11 +212,11 @@ class _Case:
         )
         if found.reason != kernels.REACHED:
             if self._stays_above(most):
+                stable = is_stable(self.problem, self.optimizer)
+                why: Status = "floor_above_target" if stable else "diverged"
                 return _Looked(
                     most, found.tie,
-                    Crossing(
-                        None, "floor_above_target", found.risk, found.error, False, True, found.tie
-                    ),
+                    Crossing(None, why, found.risk, found.error, False, True, found.tie),
                 )  # fmt: skip
             middle, last = stepper(found.level).risks(np.array([most // 2, most]))
             if not self.changes or (most < self.max_steps and last < LARGEST):
@@ -236,8 +236,9 @@ class _Case:
 
     @property
     def rests(self) -> bool:
-        """Whether the noise follows the loss by one rule, so that what it gathers is a bound."""
-        return self.problem.follows_loss and self.optimizer.constant and self.schedule.steady
+        """Whether the noise follows the loss by one rule in one run: what it gathers is a bound."""
+        steady = self.optimizer.constant and isinstance(self.schedule, Constant)
+        return self.problem.follows_loss and steady
 
     def _worth_stepping(self, most: int) -> int:
         """The steps of a run that are worth stepping through where the noise follows the loss.

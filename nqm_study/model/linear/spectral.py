@@ -87,8 +87,9 @@ class Spectral(NamedTuple):
         drift, gain, point = (
             float(each.ravel()[0]) for each in (rule.drift, rule.gain, rule.point)
         )
-        moved = gain * point * modes.curvature
-        decay = (drift + moved) ** 2 + moved**2 / problem.batch_size
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinite step diverges
+            moved = gain * point * modes.curvature
+            decay = (drift + moved) ** 2 + moved**2 / problem.batch_size
         n_signal, n_noise = modes.signal_weight.size, modes.noise_weight.size
         loss = 2.0 * point**2
         noisy = decay[modes.first_noise : modes.first_noise + n_noise]

@@ -73,9 +73,14 @@ def is_stable(problem: Problem, optimizer: LinearOptimizer) -> bool:
 
 
 def resting_risk(problem: Problem, optimizer: LinearOptimizer) -> float:
-    """The risk that a stable run of a problem whose noise falls with the loss comes to rest at."""
+    """The risk that a run of a problem whose noise falls with the loss comes to rest at.
+
+    It is infinite where the run is not stable.
+    """
+    if not is_stable(problem, optimizer):
+        return math.inf
     returned, risk = _rest(problem, optimizer)
-    return risk / (1.0 - returned) if returned < 1.0 else math.inf
+    return risk / (1.0 - returned)
 
 
 def _rest(problem: Problem, optimizer: LinearOptimizer) -> tuple[float, float]:
@@ -85,10 +90,12 @@ def _rest(problem: Problem, optimizer: LinearOptimizer) -> tuple[float, float]:
     weights[0, : modes.signal_weight.size] = modes.signal_weight
     weights[1, modes.first_noise :][: modes.noise_weight.size] = modes.noise_weight
     made = optimizer.rule(np.array([LATE]), np.array([float(optimizer.learning_rate)]))
-    matrix = made.matrices(modes.curvature)
-    still = np.all(matrix == np.eye(matrix.shape[1]), axis=(0, 2)) & (made.gain[0] == 0.0)
-    matrix, gain = matrix[:, ~still][:, :, ~still], made.gain[0, ~still]
-    kept = _kept(matrix, gain)
+    # 1 - A, with all digits where A is nearly 1.
+    slope = np.outer(made.gain[0], made.point[0])
+    left = np.eye(slope.shape[0]) - made.drift[0] - slope * modes.curvature[:, None, None]
+    still = ~left.any(axis=(0, 2)) & (made.gain[0] == 0.0)
+    left, gain = left[:, ~still][:, :, ~still], made.gain[0, ~still]
+    kept = _kept(left, gain)
     point, readout = made.point[0, ~still], made.readout[~still]
     at_point, at_readout = (np.einsum("i,nij,j->n", p, kept, p) for p in (point, readout))
     fed = modes.curvature**2 * at_point / problem.batch_size
@@ -98,10 +105,22 @@ def _rest(problem: Problem, optimizer: LinearOptimizer) -> tuple[float, float]:
     return float(2.0 * noise @ at_point), float(problem.steady_noise * noise @ at_readout)
 
 
-def _kept(matrix: Array, gain: Array) -> Array:
-    """X = A X A^T + G G^T of each stable A, shape (n, k, k)."""
-    n, k, _ = matrix.shape
-    both = np.einsum("nij,nkl->nikjl", matrix, matrix).reshape(n, k * k, k * k)
-    square = np.outer(gain, gain).ravel()
-    solved = np.linalg.solve(np.eye(k * k) - both, np.broadcast_to(square, (n, k * k))[:, :, None])
-    return np.asarray(solved[:, :, 0].reshape(n, k, k))
+def _kept(left: Array, gain: Array) -> Array:
+    """X = A X A^T + G G^T of each stable A, shape (n, k, k), from E = 1 - A.
+
+    E X + X E^T - E X E^T = G G^T is solved for X over the largest entry of each column: these are
+    small, and exact to the last digit of themselves, where a mode hardly moves. Where it does not
+    move at all to the computer, X is 0.
+    """
+    n, k, _ = left.shape
+    ones = np.broadcast_to(np.eye(k), left.shape)
+    terms = ((left, ones), (ones, left), (left, -left))
+    both = sum(np.einsum("nij,nkl->nikjl", *pair) for pair in terms)
+    both = both.reshape(n, k * k, k * k)
+    scale = np.abs(both).max(axis=1)
+    both /= np.where(scale > 0.0, scale, 1.0)[:, None, :]
+    both += np.where(scale > 0.0, 0.0, 1.0)[:, None, :] * np.eye(k * k)
+    square = np.broadcast_to(np.outer(gain, gain).ravel(), scale.shape)
+    solved = np.linalg.solve(both, square[:, :, None])[:, :, 0]
+    kept = np.divide(solved, scale, out=np.zeros_like(solved), where=scale > 0.0)
+    return np.asarray(kept.reshape(n, k, k))
