@@ -73,9 +73,9 @@ def at_share(problem: nqm.LeastSquares, made: nqm.LinearOptimizer, share: float)
 
 def target_between(rng: Any, risks: Any) -> float:
     """A target half-way between the risks of two steps, where no rounding decides; or below all."""
-    finite = risks[np.isfinite(risks) & (risks < 1e200)]
+    finite = risks[(risks > 1e-200) & (risks < 1e200)]
     pairs = 0.5 * (finite[1:] + finite[:-1])
-    apart = (np.abs(np.diff(finite)) > 1e-7 * pairs) & (pairs > 1e-200)
+    apart = np.abs(np.diff(finite)) > 1e-7 * pairs
     # Another step's risk may be there by chance.
     apart[apart] = [np.abs(finite / pair - 1.0).min() > 1e-9 for pair in pairs[apart]]
     if rng.random() < 0.1 or not apart.any():

@@ -88,5 +88,6 @@ def _roots(  # noqa: PLR0912 (one pass over the roots)
         found[j] = d[origin] + sign * x
         squares = 0.0
         for i in range(n):
-            squares += s[i] / (d[origin] - d[i] + sign * x) ** 2
+            away = d[origin] - d[i] + sign * x
+            squares += s[i] / away / away  # the square of what is small would be 0
         shares[j] = 1.0 / squares
