@@ -11,6 +11,10 @@ from .model.crossing import (
     risk_curve as risk_curve,
     steps_to_target as steps_to_target,
 )
+from .model.data_runs import (
+    DataRuns as DataRuns,
+    run_on_data as run_on_data,
+)
 from .model.linear.stability import stability_limit as stability_limit
 from .model.noise_scale import gradient_noise_scale as gradient_noise_scale
 from .model.optimizers import (

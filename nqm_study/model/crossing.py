@@ -161,21 +161,7 @@ def risk_curve(
             compression does not meet the tolerance.
     """
     shape = require_run(problem, optimizer, schedule, batch_schedule)
-    if not isinstance(steps, (Sequence, np.ndarray)):
-        raise ValueError(f"steps={steps!r}: must be a sequence of integers")
-    wanted = [
-        require_integer(f"steps[{index}]", step, least=0, most=MOST_STEPS)
-        for index, step in enumerate(steps)
-    ]
-    if horizon is not None:
-        end = require_integer("horizon", horizon, least=0, most=MOST_STEPS)
-        beyond = max(wanted, default=0)
-        if beyond > end:
-            raise ValueError(f"steps={beyond}: must be at most horizon={end}")
-    elif shape.needs_horizon:
-        raise ValueError("horizon=None: must be given, the schedule depends on it")
-    else:
-        end = max(wanted, default=0)
+    wanted, end = require_steps(steps, horizon, shape)
     tolerance = _require_tolerance(tolerance)
     precision = require_number("precision", precision, least=PRECISE, most=0.01)
     max_growth = require_growth(max_growth)
@@ -196,6 +182,30 @@ def risk_curve(
             problem, optimizer, shape, ordered, end, tolerance, precision, max_growth
         )
     return np.asarray(risks[position])
+
+
+def require_steps(steps: object, horizon: object, schedule: Schedule) -> tuple[list[int], int]:
+    """Numbers of steps of one run, and its length, to the last of them where none is given.
+
+    Raises:
+        ValueError: naming what is no integer, beyond the length, or missing.
+    """
+    if not isinstance(steps, (Sequence, np.ndarray)):
+        raise ValueError(f"steps={steps!r}: must be a sequence of integers")
+    wanted = [
+        require_integer(f"steps[{index}]", step, least=0, most=MOST_STEPS)
+        for index, step in enumerate(steps)
+    ]
+    if horizon is not None:
+        end = require_integer("horizon", horizon, least=0, most=MOST_STEPS)
+        beyond = max(wanted, default=0)
+        if beyond > end:
+            raise ValueError(f"steps={beyond}: must be at most horizon={end}")
+    elif schedule.needs_horizon:
+        raise ValueError("horizon=None: must be given, the schedule depends on it")
+    else:
+        end = max(wanted, default=0)
+    return wanted, end
 
 
 def last_risk(problem: Problem, optimizer: Optimizer, schedule: Schedule, steps: int) -> float:

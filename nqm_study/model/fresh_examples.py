@@ -70,6 +70,64 @@ def _gradient(batch: Array, root: Array, xi: Array, at: Array, g: Array) -> None
         g[k] = root[k] * (along * root[k] * at[k] + other * xi[k])
 
 
+@compiled_within
+def put_point(like: Like, point: Array, state: Array, at: Array) -> None:
+    """Put where a linear optimizer takes its gradient, point . z of each mode, into at."""
+    for m in range(at.size):
+        at[m] = 0.0
+        for c in range(len(like)):
+            at[m] += point[c] * state[c, m]
+
+
+@compiled_within
+def linear_step(
+    like: Like, readout: int, drift: Array, gain: Array, root: Array, scale: Array, g: Array,
+    moved: Array, state: Array,
+) -> float:  # fmt: skip
+    """Take one step of a linear optimizer along a gradient; return the loss after it.
+
+    The arguments are those of ``linear_run`` at the step, g the gradient, and moved room for k
+    numbers.
+    """
+    loss = 0.0
+    for m in range(g.size):
+        for c in range(len(like)):
+            moved[c] = gain[c] * scale[m] * g[m]
+            for d in range(len(like)):
+                moved[c] += drift[c, d] * state[d, m]
+        for c in range(len(like)):
+            state[c, m] = moved[c]
+        loss += (root[m] * moved[readout]) ** 2
+    return 0.5 * loss
+
+
+@compiled_within
+def adam_step(
+    optimizer: tuple[float, float, float], decay: float | None, plain: float, rate: float,
+    scale: float, root: Array, g: Array, state: Array,
+) -> float:  # fmt: skip
+    """Take one step of Adam along a gradient; return the loss after it.
+
+    The arguments are those of ``adam_run`` at the step, and g the gradient.
+    """
+    b1, b2, eps = optimizer
+    loss = 0.0
+    for k in range(g.size):
+        m = b1 * state[1, k] + (1.0 - b1) * g[k]
+        v = b2 * state[2, k] + (1.0 - b2) * g[k] * g[k]
+        below = np.sqrt(v) * scale + eps
+        theta = state[0, k]
+        if decay is not None:
+            theta -= decay * plain * (theta - state[3, k])
+        # A mode without gradient has nothing to move: 0 / 0 is 0 there.
+        theta -= rate * (m / below if below != 0.0 else 0.0)
+        state[0, k] = theta
+        state[1, k] = m
+        state[2, k] = v
+        loss += (root[k] * theta) ** 2
+    return 0.5 * loss
+
+
 @compiled
 def linear_run(
     like: Like, readout: int, drift: Array, gain: Array, point: Array, root: Array, scale: Array,
@@ -90,24 +148,11 @@ def linear_run(
         state: z of each mode, shape (k, modes).
         losses: receives the loss after each step.
     """
-    n = root.size
-    at, g, moved = np.empty(n), np.empty(n), np.empty(len(like))
+    at, g, moved = np.empty(root.size), np.empty(root.size), np.empty(len(like))
     for i in range(losses.size):
-        for m in range(n):
-            at[m] = 0.0
-            for c in range(len(like)):
-                at[m] += point[i, c] * state[c, m]
+        put_point(like, point[i], state, at)
         _gradient(batches[i], root, noise[i], at, g)
-        loss = 0.0
-        for m in range(n):
-            for c in range(len(like)):
-                moved[c] = gain[i, c] * scale[m] * g[m]
-                for d in range(len(like)):
-                    moved[c] += drift[i, c, d] * state[d, m]
-            for c in range(len(like)):
-                state[c, m] = moved[c]
-            loss += (root[m] * moved[readout]) ** 2
-        losses[i] = 0.5 * loss
+        losses[i] = linear_step(like, readout, drift[i], gain[i], root, scale, g, moved, state)
 
 
 @compiled
@@ -121,25 +166,10 @@ def adam_run(
     eps, plain are lr, rates lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is
     theta, m, v. The decay is None, or that of weights: the state then has theta_0 too.
     """
-    b1, b2, eps = optimizer
     g = np.empty(root.size)
     for i in range(losses.size):
         _gradient(batches[i], root, noise[i], state[0], g)
-        loss = 0.0
-        for k in range(root.size):
-            m = b1 * state[1, k] + (1.0 - b1) * g[k]
-            v = b2 * state[2, k] + (1.0 - b2) * g[k] * g[k]
-            below = np.sqrt(v) * scales[i] + eps
-            theta = state[0, k]
-            if decay is not None:
-                theta -= decay * plain[i] * (theta - state[3, k])
-            # A mode without gradient has nothing to move: 0 / 0 is 0 there.
-            theta -= rates[i] * (m / below if below != 0.0 else 0.0)
-            state[0, k] = theta
-            state[1, k] = m
-            state[2, k] = v
-            loss += (root[k] * theta) ** 2
-        losses[i] = 0.5 * loss
+        losses[i] = adam_step(optimizer, decay, plain[i], rates[i], scales[i], root, g, state)
 
 
 def fresh_losses(

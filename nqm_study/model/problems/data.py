@@ -123,16 +123,8 @@ class Regression:
             ValueError: in one line with row, column and value of what is not finite, or with what
                 is wrong with shape, type or classes; where all features are 0.
         """
-        for name, switch in (("center", center), ("scale", scale)):
-            if not isinstance(switch, (bool, np.bool_)):
-                raise ValueError(f"{name}={switch!r}: must be True or False")
-        rows = _matrix(features)
-        t, classes = _numbers(targets, len(rows))
-        with np.errstate(over="ignore"):
-            if not np.isfinite(t @ t):
-                raise ValueError("targets: must have a finite sum of squares")
-        data = _Standardized.of(rows, center=bool(center), scale=bool(scale))
-        given = t
+        data, t, classes = _prepared(features, targets, center=center, scale=scale)
+        rows, given = data.rows, t
         if center:
             t = t - np.mean(t)
         exact = min(rows.shape) <= MOST_EXACT
@@ -286,6 +278,21 @@ class _Standardized:
         return self.backward(self.forward(v)) / len(self.rows)
 
 
+def _prepared(
+    features: Any, targets: Any, *, center: bool, scale: bool
+) -> tuple[_Standardized, Array, tuple[str, str] | None]:
+    """The features, the targets as numbers but not centred, and what two classes are."""
+    for name, switch in (("center", center), ("scale", scale)):
+        if not isinstance(switch, (bool, np.bool_)):
+            raise ValueError(f"{name}={switch!r}: must be True or False")
+    rows = _matrix(features)
+    t, classes = _numbers(targets, len(rows))
+    with np.errstate(over="ignore"):
+        if not np.isfinite(t @ t):
+            raise ValueError("targets: must have a finite sum of squares")
+    return _Standardized.of(rows, center=bool(center), scale=bool(scale)), t, classes
+
+
 def _blocks(rows: Any) -> Iterator[tuple[int, Array]]:
     """Blocks of rows as float64, with the number of the first row."""
     n, d = rows.shape
@@ -296,6 +303,53 @@ def _blocks(rows: Any) -> Iterator[tuple[int, Array]]:
 
 def _decomposed(data: _Standardized, t: Array) -> tuple[Spectrum, float]:
     """The modes one by one, and the mean squared residual."""
+    found = _turned(data, t)
+    left = found.residuals
+    return found.spectrum, float(left @ left) / len(t)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The data in H's eigenbasis, one mode a coordinate: what runs on the data are made of.
+
+    Attributes:
+        curvature: h, the largest first, shape (r,).
+        start: theta_0 = -w*, shape (r,).
+        residuals: t - F w*, shape (n,).
+        inputs: the examples' coordinates, F V with the eigenvectors V, shape (n, r).
+    """
+
+    curvature: Array
+    start: Array
+    residuals: Array
+    inputs: Array
+
+    @classmethod
+    def of(
+        cls, features: Any, targets: Any, *, center: bool = False, scale: bool = False
+    ) -> Examples:
+        """The examples of features and targets, which are taken as ``Regression.of`` takes them.
+
+        Raises:
+            ValueError: as there, and for more than ``MOST_EXACT`` examples and features.
+        """
+        data, t, _ = _prepared(features, targets, center=center, scale=scale)
+        n, d = data.rows.shape
+        if min(n, d) > MOST_EXACT:
+            raise ValueError(
+                f"features has shape {(n, d)}: must have at most {MOST_EXACT:,} rows or "
+                "columns, so that each mode is known"
+            )
+        return _turned(data, t - np.mean(t) if center else t, inputs=True)
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The modes one by one."""
+        return _modes(self.curvature, self.start)
+
+
+def _turned(data: _Standardized, t: Array, *, inputs: bool = False) -> Examples:
+    """The data in H's eigenbasis; without the inputs unless they are wanted."""
     n, d = data.rows.shape
     wide = n <= d
     # The smaller of F F^T and F^T F: they have the same eigenvalues but 0.
@@ -303,14 +357,19 @@ def _decomposed(data: _Standardized, t: Array) -> tuple[Spectrum, float]:
     kept = s > SMALLEST * s[-1]
     _require_modes(bool(np.any(kept)))
     s, u = s[kept][::-1], u[:, kept][:, ::-1]
+    turned = np.zeros((n, 0))
     if wide:
         along = u.T @ t
         # With as many modes as free targets, each is fitted.
         left = t - u @ along if s.size < n - data.centered else np.zeros(n)
+        if inputs:
+            turned = u * np.sqrt(s)
     else:
         along = u.T @ data.backward(t) / np.sqrt(s)
         left = t - data.forward(u @ (along / np.sqrt(s)))
-    return _modes(s / n, -along / np.sqrt(s)), float(left @ left) / n
+        if inputs:
+            turned = np.concatenate([block @ u for block in data.blocks()])
+    return Examples(s / n, -along / np.sqrt(s), left, turned)
 
 
 def _gram(blocks: Iterator[Array]) -> Array:
