@@ -96,6 +96,7 @@ from .model.simulate import (
     Simulation as Simulation,
     simulate as simulate,
 )
+from .optimum.compute import compute_optimal as compute_optimal
 from .optimum.tuned import (
     ShapeFamily as ShapeFamily,
     Tuned as Tuned,

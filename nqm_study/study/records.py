@@ -218,6 +218,57 @@ class Ramp:
     learning_rates: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class ComputePoint:
+    """The best use of a compute budget.
+
+    Attributes:
+        compute: what is spent, d T B.
+        dim: the best number d of modes.
+        steps: T.
+        learning_rate: the best constant one.
+        loss: expected loss of the whole problem, with what the modes beyond d are worth.
+    """
+
+    compute: float
+    dim: int
+    steps: int
+    learning_rate: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """A power of compute.
+
+    Attributes:
+        value: fitted, in logarithms.
+        interval: half the width of its 95 % interval, by the scatter about the line.
+        derived: as theory has it.
+    """
+
+    value: float
+    interval: float
+    derived: float
+
+
+@dataclass(frozen=True)
+class ComputeScaling:
+    """How the least loss and the best dimension go with compute.
+
+    Attributes:
+        points: by ascending compute.
+        loss: the power that the loss goes with.
+        dim: the power that the dimension goes with.
+        curve: of a study's own dimension, (compute, loss) pairs; empty where there is no study.
+    """
+
+    points: tuple[ComputePoint, ...]
+    loss: Exponent
+    dim: Exponent
+    curve: tuple[tuple[float, float], ...] = ()
+
+
 OPTIMAL = "SGD's optimal schedule, rate <= 2/h_1"
 """The name of the schedule that takes ``optimal_steps``: the cap on its rate belongs to it."""
 
