@@ -82,6 +82,8 @@ def wanted(truth: Truth, recipes: Recipes, definition: StudyDefinition) -> bool:
     free = [definition.hyperparameters[name] for name in definition.searched]
     ranges = len(free) <= MOST_SEARCHED and all(isinstance(each, Range) for each in free)
     quick = truth and ranges and not recipes.schedule.code
+    if definition.problem and (len(free) > 1 or not recipes.constant):
+        return False  # a run whose noise follows the loss is stepped through, or cut into stretches
     return quick and has_rule(recipes.optimizer, definition)
 
 
