@@ -79,7 +79,7 @@ def draw_interpolation(axes: Axes, curves: Sequence[Curve]) -> list[Entry]:
     low, high = axes.get_xlim()
     if low <= sizes[0] <= high:
         axes.axvline(sizes[0], **style, zorder=1.7)
-    name = f"tr(H)/h_1 + 1 = {sizes[0]:.3g}: small batches end without a floor"
+    name = f"tr(H)/h_1 + 1 = {sizes[0]:.3g}: perfect scaling ends without label noise"
     return [(Line2D([], [], **style), name, "")]
 
 

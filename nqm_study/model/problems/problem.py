@@ -37,6 +37,7 @@ class Problem(ABC):
     Raises:
         ValueError: if batch_size is not a finite number greater than 0, or so small that the noise
             of its gradients in the risk, 1/2 sum m h c / batch_size, is infinite to the computer.
+            If noise that does not follow the loss is not 1.
     """
 
     spectrum: Spectrum
@@ -54,11 +55,19 @@ class Problem(ABC):
                 f"batch_size={size:g}: must be at least {self.spectrum.noise_share / LARGEST:g}, "
                 "since the gradient noise of this spectrum is then infinite to the computer"
             )
+        if not self.follows_loss and self.steady_noise != 1.0:
+            raise ValueError(
+                f"steady_noise={self.steady_noise!r}: must be 1 where follows_loss is False; the "
+                "spectrum's noise says how large it is"
+            )
 
     @property
     @abstractmethod
     def steady_noise(self) -> float:
-        """The variance v of the noise that does not depend on the state, in units of c / B."""
+        """The variance v of the noise that does not depend on the state, in units of c / B.
+
+        It is 1 where nothing else does.
+        """
 
 
 def require_additive(problem: Problem, what: str) -> None:
