@@ -98,7 +98,8 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     cells[_TRIALS] = [words.count(row.trials) for _, row in rows]
     if any(point.bayes_bound for point in points) or not points:
         cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
-        cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
+        if any(point.optimal_steps for point in points) or not points:
+            cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
     return DataFrame(cells)
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -146,8 +146,9 @@ def test_problems_are_told_apart_wherever_studies_are() -> None:
 
 @dataclass(frozen=True)
 class Steady(nqm.Problem):
-    """Noise of any size, as a user may have it."""
+    """Noise that follows the loss, with some of any size that does not, as a user may have it."""
 
+    follows_loss: ClassVar[bool] = True
     size: float = 2.0
     kind: str = "plain"
 
@@ -170,6 +171,19 @@ def test_a_problem_of_the_users_is_taken_with_its_fields() -> None:
     assert plan.definition.problem_settings == {"size": 3.0, "kind": "wide"}
     assert plan.definition.code["problem"].startswith(f"{__name__}.Steady ")
     assert planned(mine, "+problem.size=null").problem == Steady(plan.problem.spectrum, 256)
+
+
+def test_noise_that_does_not_follow_the_loss_is_the_spectrums() -> None:
+    @dataclass(frozen=True)
+    class Twice(nqm.Problem):
+        @property
+        def steady_noise(self) -> float:
+            return 2.0
+
+    with pytest.raises(
+        ValueError, match=r"steady_noise=2\.0: must be 1 where follows_loss is False"
+    ):
+        Twice(nqm.power_law(10, 1.0), 4)
 
 
 def test_a_function_of_the_users_may_return_a_regression() -> None:
