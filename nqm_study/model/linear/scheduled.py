@@ -244,7 +244,8 @@ class _Case:
         """The steps of a run that are worth stepping through where the noise follows the loss.
 
         That is up to where stretches say that the risk comes near the target, or noise alone takes
-        it above for good. If that is beyond ``most``, it is the first ones.
+        it above for good. If that is beyond ``most``, it is the first ones. These always are: what
+        swings may dip below the target between the steps that are looked at.
         """
         if most <= STEPPED[GOOD]:
             return most
@@ -253,7 +254,8 @@ class _Case:
         near = np.array([look.risk for look in runs.along(steps, FAIR)]) <= MARGIN * self.target
         if self.rests:
             near |= runs.gathered(steps) > MARGIN * self.target
-        return min(int(1.1 * steps[np.argmax(near)]), most) if near.any() else STEPPED[GOOD]
+        end = int(1.1 * steps[np.argmax(near)]) if near.any() else 0
+        return min(max(end, STEPPED[GOOD]), most)
 
     def _stays_above(self, steps: int) -> bool:
         """Whether noise alone keeps the risk above the target after a number of steps."""
