@@ -137,6 +137,8 @@ class Runs:
         # What is slow is smooth in the logarithm of the step.
         self._grows = self._changes or problem.follows_loss
         self._cheap = CHEAP_CHANGING if self._grows else CHEAP
+        if problem.follows_loss:  # a step costs less than half of what a stretch does
+            self._cheap = AFFORDABLE
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]
