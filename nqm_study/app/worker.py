@@ -21,6 +21,7 @@ from nqm_study.app.progress import Message, orphaned, send
 from nqm_study.config.plan import StudyPlan
 from nqm_study.optimum.ramps import ramps_wanted, true_ramps
 from nqm_study.optimum.study import frontier_wanted, true_frontier, true_optimum, wanted
+from nqm_study.study.data_check import keep_check, unchecked
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.evaluation import evaluation, facts
 from nqm_study.study.frontier import non_dominated
@@ -190,6 +191,7 @@ def _complete(plan: StudyPlan, study: Study, record: StudyRecord) -> bool:
         and (plan.report is None or plan.report in record.reports)
         and all(noted(study, fact) for fact in _compared(plan))
         and lacking(record) is None
+        and (plan.checking is None or unchecked(record, plan.checking.n_runs) is None)
     )
 
 
@@ -224,3 +226,5 @@ def run_planned(
         run_shared(stored, made, search, evaluate, sharing=sharing, **keywords)
     turn = sharing.turn if sharing is not None else contextlib.nullcontext()
     keep_training(stored, plan.problem, plan.recipes, turn)
+    if plan.checking is not None:
+        keep_check(stored, plan.problem, plan.recipes, plan.checking, turn)

@@ -32,7 +32,7 @@ from nqm_study.config.parts import (
     schedule_part,
     trained,
 )
-from nqm_study.config.problem import is_value, power_law_once, problem_of, said
+from nqm_study.config.problem import checking_of, is_value, power_law_once, problem_of, said
 from nqm_study.config.refusals import LONGEST_PART, choice, readable, typed
 from nqm_study.config.schema import (
     Configuration,
@@ -51,7 +51,7 @@ from nqm_study.study.definition import (
     grid_points,
 )
 from nqm_study.study.options import conf_dir
-from nqm_study.study.recipes import Recipe, Recipes
+from nqm_study.study.recipes import Checking, Recipe, Recipes
 from nqm_study.study.storage.backends import Backend
 from nqm_study.study.text import raised
 from nqm_study.tracking.settings import Tracking
@@ -80,6 +80,7 @@ class StudyPlan:
         named: whether the user gave the name.
         report: name of the report that the study belongs to; None for none.
         composed: the configuration's sections, without passwords; None for one from Python.
+        checking: what the best trial is run on; None for no runs on data.
     """
 
     name: str
@@ -94,6 +95,7 @@ class StudyPlan:
     named: bool
     report: str | None
     composed: Mapping[str, Any] | None
+    checking: Checking | None = None
 
     @property
     def config(self) -> str:
@@ -113,7 +115,8 @@ def study_plan(cfg: DictConfig) -> StudyPlan:
     largest = (sizes.high or 1.0) if isinstance(sizes, Range) else sizes
     problem, settings = problem_of(config.problem, config.spectrum, largest)
     name = readable("spectrum.name", config.spectrum.get("name"), LONGEST_PART)
-    return _plan(config, problem, name, settings, sizes, data)
+    plan = _plan(config, problem, name, settings, sizes, data)
+    return replace(plan, checking=checking_of(config.spectrum, config.study.data_runs))
 
 
 def python_plan(

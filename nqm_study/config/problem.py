@@ -17,12 +17,13 @@ from nqm_study.config.targets import TARGET, located, name_of, snake
 from nqm_study.model.problems.data import Regression
 from nqm_study.model.problems.files import load_spectrum, loaded
 from nqm_study.model.problems.least_squares import LeastSquares
-from nqm_study.model.problems.loading import TargetColumnError, load_regression
+from nqm_study.model.problems.loading import TargetColumnError, load_examples, load_regression
 from nqm_study.model.problems.noisy_quadratic import NoisyQuadratic
 from nqm_study.model.problems.power_law import power_law, power_law_tail
 from nqm_study.model.problems.problem import Problem
 from nqm_study.model.problems.spectrum import Spectrum
 from nqm_study.study.definition import Value
+from nqm_study.study.recipes import Checking
 from nqm_study.study.text import raised
 
 Settings = dict[str, float | str]
@@ -208,13 +209,34 @@ def _file(group: Any) -> _Found:
 
 def _data(group: Any) -> _Found:
     """The spectrum of the data in a file."""
+    file, read = _reading(load_regression, group)
+    named = {} if group.target_column is None else {"target_column": group.target_column}
+    return _of_data(_read(group.path, read), {"file": file.name, **named})
+
+
+def checking_of(spectrum: Mapping[str, Any], n_runs: int) -> Checking | None:
+    """What the best trial is run on, in how many runs; None for no runs.
+
+    Raises:
+        ValueError: where the spectrum is not that of data in a file.
+    """
+    if not n_runs:
+        return None
+    target = located("spectrum", spectrum)
+    if target is not load_regression:
+        raise ValueError(f"study.data_runs={n_runs}: must be 0 unless with spectrum=data")
+    given = {key: v for key, v in spectrum.items() if key not in ("name", TARGET)}
+    _, load = _reading(load_examples, group_of("spectrum", "load_regression", given))
+    return Checking(load, n_runs)
+
+
+def _reading(load: Callable[..., T], group: Any) -> tuple[Path, Callable[[], T]]:
+    """The file with data, and what reads it."""
     file = _path(group.path, "an .npz, .csv or .parquet file")
     column = group.target_column
-    read = functools.partial(
-        load_regression, file, target_column=column, center=group.center, scale=group.scale
+    return file, functools.partial(
+        load, file, target_column=column, center=group.center, scale=group.scale
     )
-    named = {} if column is None else {"target_column": column}
-    return _of_data(_read(group.path, read), {"file": file.name, **named})
 
 
 def _of_data(found: Regression, settings: Settings) -> _Found:

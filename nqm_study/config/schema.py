@@ -90,6 +90,9 @@ class Study:
     truth: Switch | Literal["all"] = Field(
         description="true optima beside the search: where they take seconds, or all"
     )
+    data_runs: Literal[0] | Annotated[Integer, Field(ge=2, le=10_000)] = Field(
+        description="runs of the best trial on the data of spectrum=data, at least two; 0: none"
+    )
     objective: Objective = Field(description="what the search makes least")
     steps: Annotated[Integer, Field(ge=1, le=MOST_STEPS)] | None = Field(
         description="of examples: the length of every run; null with the others"

@@ -15,12 +15,15 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.optimizers import Adam
 from nqm_study.model.schedules import Constant, PiecewiseConstant
 from nqm_study.study.definition import Value
+
+if TYPE_CHECKING:
+    from nqm_study.model.problems.data import Examples
 
 _COMPUTED = "nqm_study.model.schedules.computed."
 """What the modules' names begin with that compute a schedule's rates."""
@@ -125,6 +128,19 @@ class Recipes:
             for group, recipe in vars(self).items()
             if recipe and all(hasattr(e.make, "version") for e in recipe.chain if e.code)
         )
+
+
+@dataclass(frozen=True)
+class Checking:
+    """What a study's best trial is run on, and how often.
+
+    Attributes:
+        load: reads the examples.
+        n_runs: runs with examples of their own.
+    """
+
+    load: Callable[[], Examples]
+    n_runs: int
 
 
 CONSTANT = Recipe(Constant)

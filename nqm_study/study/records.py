@@ -200,6 +200,31 @@ class Training:
 
 
 @dataclass(frozen=True)
+class DataCheck:
+    """Runs of one trial on the data that a study's problem is made of.
+
+    Attributes:
+        trial: its number, as in ``Training``.
+        asked: how many runs were asked for.
+        runs: how many were made: fewer where they would take long.
+        steps: numbers of steps, ascending.
+        predicted: expected excess risk after so many steps.
+        measured: the mean of the runs' excess risks; infinite where one diverged.
+        standard_errors: of that mean.
+        left_out: why no run was made; empty where some were.
+    """
+
+    trial: int
+    asked: int
+    runs: int = 0
+    steps: tuple[int, ...] = ()
+    predicted: tuple[float, ...] = ()
+    measured: tuple[float, ...] = ()
+    standard_errors: tuple[float, ...] = ()
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
 class Ramp:
     """What changing batch sizes are worth to SGD in runs of one length.
 
@@ -306,6 +331,7 @@ class StudyRecord:
             first; empty where they were not computed, as without a batch schedule.
         reports: names of the reports that the study belongs to.
         training: the run of its best trial; None where it is not stored, or all diverged.
+        data_check: the same trial's runs on the data; None where none were asked for.
     """
 
     name: str
@@ -329,6 +355,7 @@ class StudyRecord:
     ramps: tuple[Ramp, ...] = ()
     reports: tuple[str, ...] = ()
     training: Training | None = None
+    data_check: DataCheck | None = None
 
     @property
     def excess(self) -> float | None:

@@ -118,7 +118,7 @@ def training_of(
     """
     if recipes.schedule.computed == "greedy":
         return _greedy(problem, trial)
-    optimizer, schedule, end = _run(problem, recipes, definition, trial)
+    optimizer, schedule, end = run_of(problem, recipes, definition, trial)
     steps = _spread(end, trial.steps)
     horizon = end if schedule.needs_horizon else None
     risks = risk_curve(problem, optimizer, schedule, steps=steps, horizon=horizon, **ACCURACY)
@@ -146,7 +146,7 @@ def _training(trial: TrialRecord, steps: Integers, risks: Array, scales: Array) 
     return Training(trial.number, first, second, third)
 
 
-def _run(
+def run_of(
     problem: Problem, recipes: Recipes, definition: StudyDefinition, trial: TrialRecord
 ) -> tuple[Optimizer, Schedule, int]:
     """Optimizer and schedule of a trial's run, and the steps it is shown for."""

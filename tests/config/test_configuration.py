@@ -56,7 +56,7 @@ def test_every_option_composes_to_a_study(group: str, option: str, tmp_path: Pat
     if (group, option) == ("spectrum", "file"):
         (tmp_path / "a.csv").write_text("1.0\n0.5\n")
         overrides.append(f"spectrum.path={tmp_path}/a.csv")
-    if (group, option) == ("spectrum", "data"):
+    if option in ("data", "check_data"):
         np.savez(tmp_path / "a.npz", features=np.eye(3), targets=[1.0, 2.0, 3.0])
         overrides.append(f"spectrum.path={tmp_path}/a.npz")
     if (group, option) == ("storage", "postgresql"):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from nqm_study.model.problems.data import Regression
+from nqm_study.model.problems.data import Examples, Regression
 from nqm_study.model.problems.files import arrays_in, attempt, existing, one_line, unreadable
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 ARRAYS = ("features", "targets")
 _MOST_NAMES = 12
+
+T = TypeVar("T")
 
 
 class TargetColumnError(ValueError):
@@ -46,11 +48,35 @@ def load_regression(
             the header, as an editor shows it where no cell has several lines), the column, the
             value and what is allowed.
     """
+    return _loaded(_kept, path, target_column, center, scale)
+
+
+def load_examples(
+    path: str | os.PathLike[str],
+    *,
+    target_column: str | None = None,
+    center: bool = False,
+    scale: bool = False,
+) -> Examples:
+    """The examples in a file in H's eigenbasis, read, kept and refused as ``load_regression`` does.
+
+    The arguments are those of ``load_regression``.
+    """
+    return _loaded(_kept_examples, path, target_column, center, scale)
+
+
+def _loaded(
+    kept: Callable[..., T],
+    path: str | os.PathLike[str],
+    target_column: str | None,
+    center: bool,
+    scale: bool,
+) -> T:
     file = existing(path, SUFFIXES)
     try:
         state = file.stat()
         mark = (state.st_mtime_ns, state.st_size)
-        return _kept(file.absolute(), target_column, center, scale, mark)
+        return kept(file.absolute(), target_column, center, scale, mark)
     except OSError as error:
         raise ValueError(f"{one_line(file)}: {unreadable(error)}") from error
     except TargetColumnError:
@@ -64,8 +90,19 @@ def _kept(
     file: Path, target: str | None, center: bool, scale: bool, _mark: tuple[int, int]
 ) -> Regression:
     # One regression for all the studies of a call.
-    features, targets = (_archive if file.suffix.lower() == ".npz" else _table)(file, target)
-    return Regression.of(features, targets, center=center, scale=scale)
+    return Regression.of(*_arrays(file, target), center=center, scale=scale)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_examples(
+    file: Path, target: str | None, center: bool, scale: bool, _mark: tuple[int, int]
+) -> Examples:
+    return Examples.of(*_arrays(file, target), center=center, scale=scale)
+
+
+def _arrays(file: Path, target: str | None) -> tuple[Any, Any]:
+    """Features and targets."""
+    return (_archive if file.suffix.lower() == ".npz" else _table)(file, target)
 
 
 def _archive(file: Path, target: str | None) -> tuple[Any, Any]:

@@ -15,7 +15,16 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
-from nqm_study.study.records import Cost, Optimum, Origin, Ramp, StudyRecord, Tracked, Training
+from nqm_study.study.records import (
+    Cost,
+    DataCheck,
+    Optimum,
+    Origin,
+    Ramp,
+    StudyRecord,
+    Tracked,
+    Training,
+)
 from nqm_study.study.space import Search
 from nqm_study.study.storage.forms import misfit
 from nqm_study.study.text import on_one_line
@@ -29,10 +38,18 @@ its steps are compared with."""
 def _read_training(kept: Mapping[str, Any]) -> Training | None:
     if not kept:
         return None
-    # JSON has no infinity.
-    scales = (math.inf if value is None else value for value in kept["noise_scales"])
-    arrays = tuple(kept["steps"]), tuple(kept["risks"]), tuple(scales)
+    arrays = tuple(kept["steps"]), tuple(kept["risks"]), _infinite(kept["noise_scales"])
     return Training(kept["trial"], *arrays, kept.get("unrounded_steps"))
+
+
+def _infinite(kept: Sequence[Any]) -> tuple[Any, ...]:
+    """Numbers, infinite where they are None: JSON has no infinity."""
+    return tuple(math.inf if value is None else value for value in kept)
+
+
+def _read_check(kept: Mapping[str, Any]) -> DataCheck | None:
+    arrays = ("steps", "predicted", "measured", "standard_errors")
+    return DataCheck(**{**kept, **{n: _infinite(kept[n]) for n in arrays}}) if kept else None
 
 
 def _read_ramp(kept: Mapping[str, Any]) -> Ramp:
@@ -49,6 +66,7 @@ _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "ramps": ((), lambda kept: tuple(map(_read_ramp, kept))),
     "reports": ((), tuple),
     "training": ({}, _read_training),
+    "data_check": ({}, _read_check),
 }
 """The fields of ``StudyRecord`` that are noted later, each in an attribute of its own: its JSON
 value where there is none, and how it is read."""
