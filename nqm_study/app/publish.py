@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from nqm_study.app.terminal import complain, say
 from nqm_study.report import words
 from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
+from nqm_study.report.compute import compute_table, laws
 from nqm_study.report.curves import by_problem, curves, labelled
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.misses import misses
@@ -24,6 +25,7 @@ from nqm_study.report.pareto import frontiers
 from nqm_study.report.ramps import ramps
 from nqm_study.report.regret import regrets
 from nqm_study.report.selection import named_by, select
+from nqm_study.report.sheet import Sheet
 from nqm_study.report.tables import pareto_table, ramp_table, regret_table, result_table
 from nqm_study.report.write import contents_here, write_figures
 from nqm_study.study.records import StudyRecord
@@ -151,12 +153,10 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
             for curve in drawn:
                 lines += [miss.sentence(curve.label) for miss in misses(curve)]
                 lines += filter(None, [words.too_few(curve.label, fit_learning_rate(curve))])
-        if not (saved := ramps(group)).empty:
-            console.print(ramp_table(saved), crop=False)
-        for _, comparison in regrets(group).groupby("comparison", sort=False):
-            console.print(regret_table(comparison), crop=False)
-        for frontier in frontiers(group).itertuples():
-            console.print(pareto_table(frontier), crop=False)
+        for sheet in _sheets(group):
+            console.print(sheet, crop=False)
+    for law in laws(published.chosen):
+        console.print(compute_table(law), crop=False)
     lines += [
         f"{name}: the best trial has {'; '.join(edges)}: the optimum may lie beyond"
         for name, edges in zip(published.chosen.study, published.chosen.at_edge, strict=True)
@@ -189,6 +189,15 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
             lines.append(f"mlflow ui --backend-store-uri {shlex.quote(mirror.uri)}")
     for line in lines:
         say(console, line)
+
+
+def _sheets(group: DataFrame) -> Iterator[Sheet]:
+    """The tables of a problem's studies below those of their curves."""
+    if not (saved := ramps(group)).empty:
+        yield ramp_table(saved)
+    for _, comparison in regrets(group).groupby("comparison", sort=False):
+        yield regret_table(comparison)
+    yield from map(pareto_table, frontiers(group).itertuples())
 
 
 def unmirrored(state: MirrorState) -> str:

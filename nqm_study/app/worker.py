@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from nqm_study.app.exit_status import FAILED
 from nqm_study.app.progress import Message, orphaned, send
 from nqm_study.config.plan import StudyPlan
+from nqm_study.optimum.compute import true_compute
 from nqm_study.optimum.ramps import ramps_wanted, true_ramps
 from nqm_study.optimum.study import frontier_wanted, true_frontier, true_optimum, wanted
 from nqm_study.study.data_check import keep_check, unchecked
@@ -169,6 +170,8 @@ def _compared(plan: StudyPlan) -> dict[str, Callable[..., object]]:
     found: dict[str, Callable[..., object]] = {"optimum": true_optimum} if wanted(*asked) else {}
     if ramps_wanted(plan.truth, plan.definition):
         found["ramps"] = true_ramps
+    if plan.compute_optimal:
+        found["compute"] = true_compute
     return found
 
 

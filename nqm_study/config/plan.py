@@ -32,7 +32,14 @@ from nqm_study.config.parts import (
     schedule_part,
     trained,
 )
-from nqm_study.config.problem import checking_of, is_value, power_law_once, problem_of, said
+from nqm_study.config.problem import (
+    checking_of,
+    is_law,
+    is_value,
+    power_law_once,
+    problem_of,
+    said,
+)
 from nqm_study.config.refusals import LONGEST_PART, choice, readable, typed
 from nqm_study.config.schema import (
     Configuration,
@@ -75,6 +82,7 @@ class StudyPlan:
         search: what is searched, and the first trials.
         n_trials: total of finished trials to end with.
         truth: which optima are computed beside the search.
+        compute_optimal: whether the best dimensions for compute budgets are.
         backend: where it is kept.
         tracking: the MLflow to mirror into; None for none.
         named: whether the user gave the name.
@@ -90,6 +98,7 @@ class StudyPlan:
     search: Search
     n_trials: int
     truth: Truth
+    compute_optimal: bool
     backend: Backend
     tracking: Tracking | None
     named: bool
@@ -309,6 +318,13 @@ def _plan(
     recipes = Recipes(optimizer.recipe, schedule.recipe, own, changing, kind)
     _check_sampler(definition, study.n_trials)
     backend, tracking = _backend(config), _tracking(config)
+    if study.compute_optimal and (
+        definition.finds_batch_size or not is_law(problem, spectrum_settings)
+    ):
+        raise ValueError(
+            "study.compute_optimal=true: must be false without problem=least_squares, "
+            "spectrum=power_law with a spectrum.source, and a batch_size"
+        )
 
     return StudyPlan(
         name=study.name or definition.default_name,
@@ -318,6 +334,7 @@ def _plan(
         search=_fitted(problem, recipes, definition),
         n_trials=study.n_trials if definition.searched or definition.searches_batch_size else 1,
         truth=study.truth,
+        compute_optimal=study.compute_optimal,
         backend=backend,
         tracking=tracking,
         named=study.name is not None,

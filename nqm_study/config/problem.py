@@ -99,6 +99,14 @@ def said(problem: Problem) -> dict[str, Any]:
     return {"problem": snake(type(problem).__name__), "problem_settings": settings}
 
 
+def is_law(problem: Problem, settings: Mapping[str, float | str]) -> bool:
+    """Whether it is least squares on a power law with a source, by the settings of its spectrum."""
+    if not isinstance(problem, LeastSquares) or set(settings) != {"dim", "exponent", "source"}:
+        return False
+    dim, exponent, source = (float(settings[each]) for each in ("dim", "exponent", "source"))
+    return problem.spectrum.digest == power_law_once(int(dim), exponent, source).digest
+
+
 def _class_of(section: Mapping[str, Any]) -> tuple[type[Problem], dict[str, Any]]:
     """The class of the problem, and what is given beside its spectrum and batch size."""
     make = located("problem", section)

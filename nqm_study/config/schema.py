@@ -93,6 +93,9 @@ class Study:
     data_runs: Literal[0] | Annotated[Integer, Field(ge=2, le=10_000)] = Field(
         description="runs of the best trial on the data of spectrum=data, at least two; 0: none"
     )
+    compute_optimal: Switch = Field(
+        description="whether the best dimensions for compute budgets are computed too"
+    )
     objective: Objective = Field(description="what the search makes least")
     steps: Annotated[Integer, Field(ge=1, le=MOST_STEPS)] | None = Field(
         description="of examples: the length of every run; null with the others"

@@ -60,6 +60,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -70,6 +71,9 @@ from nqm_study.model.optimizers import SGD
 from nqm_study.model.outcome import MOST_STEPS
 from nqm_study.model.problems.least_squares import LeastSquares
 from nqm_study.model.problems.power_law import power_law, power_law_tail
+from nqm_study.model.problems.problem import Problem
+from nqm_study.study.definition import StudyDefinition
+from nqm_study.study.recipes import Recipes
 from nqm_study.study.records import ComputePoint, ComputeScaling, Exponent
 
 PER_OCTAVE = 4
@@ -79,6 +83,12 @@ DIMS = sorted({round(2.0 ** (k / PER_OCTAVE)) for k in range(17 * PER_OCTAVE + 1
 
 RATE_WIDTH = 1e-3
 """Of the bracket of the best rate, in powers of e: the loss is flat there."""
+
+BUDGETS = tuple(10.0 ** (0.5 * k) for k in range(8, 19))
+"""Of studies, over the batch size."""
+
+FINER = tuple(10.0 ** (0.25 * k) for k in range(13, 37))
+"""The same for the line of one dimension, from fewer on."""
 
 FEWEST = 3
 """Budgets that an exponent with an interval needs."""
@@ -217,6 +227,44 @@ def compute_optimal(
         tuple(points),
         _fitted(compute, [point.loss for point in points], loss),
         _fitted(compute, [point.dim for point in points], dim),
+    )
+
+
+def true_compute(
+    problem: Problem,
+    recipes: Recipes,  # noqa: ARG001 (SGD's, whatever the study's optimizer is)
+    definition: StudyDefinition,
+) -> ComputeScaling | None:
+    """The best dimensions of the law of a study's problem, and its own dimension's least losses.
+
+    The problem is least squares on a power law with a source. None where the best dimension of a
+    budget is beyond what can be computed.
+    """
+    assert isinstance(problem, LeastSquares)  # noqa: S101 (the configuration refuses others)
+    names = ("dim", "exponent", "source")
+    dim, exponent, source = (float(definition.spectrum_settings[name]) for name in names)
+    tail, size = power_law_tail(int(dim), exponent, source), float(problem.batch_size)
+    # What training sees has the tail in it; of the difference nine digits are certain.
+    own = problem.label_noise - tail
+    noise = float(f"{own:.9g}") if own > 1e-9 * tail else 0.0
+    budgets = tuple(size * budget for budget in BUDGETS)
+    try:
+        found = _of_law(budgets, exponent, source, noise, size)
+    except ValueError:
+        return None
+    curve = Dimensions(exponent, source, noise, size).curve(
+        int(dim), [size * each for each in FINER]
+    )
+    return replace(found, curve=curve, rest=0.5 * tail)
+
+
+@functools.cache
+def _of_law(
+    budgets: tuple[float, ...], exponent: float, source: float, noise: float, size: float
+) -> ComputeScaling:
+    """``compute_optimal``; studies that differ in their dimensions share it."""
+    return compute_optimal(
+        budgets, exponent=exponent, source=source, label_noise=noise, batch_size=size
     )
 
 

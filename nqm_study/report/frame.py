@@ -51,6 +51,7 @@ _COLUMNS = {
 }
 _OBJECTS = (
     *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),
+    "compute",
     *("training", "reports", "failures", "at_edge"),
 )
 _OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
@@ -114,8 +115,9 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     What no number holds, as objects: ``definition``, ``hyperparameters`` (the best trial's, a
     mapping), ``trials`` (tuple of records), ``rates`` (the best trial's computed schedule: pairs of
     step and learning rate), ``optimum``, ``frontier`` (pairs of batch size and fewest steps),
-    ``ramps`` (the fewest examples of SGD's runs of some lengths), ``training`` (steps, losses and
-    noise scales along the best run), ``reports``, ``failures`` and ``at_edge``.
+    ``ramps`` (the fewest examples of SGD's runs of some lengths), ``compute`` (the best dimensions
+    for compute budgets), ``training`` (steps, losses and noise scales along the best run),
+    ``reports``, ``failures`` and ``at_edge``.
     """
     rows = [_row(record) for record in sorted(records, key=_place) if record.trials]
     names = [name for name in _names(rows) if name not in _OBJECTS]
@@ -273,6 +275,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "optimum": optimum,
         "frontier": record.frontier,
         "ramps": record.ramps,
+        "compute": record.compute,
         "training": record.training,
         "reports": record.reports,
         "failures": record.failures,

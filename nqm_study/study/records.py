@@ -285,13 +285,15 @@ class ComputeScaling:
         points: by ascending compute.
         loss: the power that the loss goes with.
         dim: the power that the dimension goes with.
-        curve: of a study's own dimension, (compute, loss) pairs; empty where there is no study.
+        curve: the least losses of a study's own dimension, as (compute, loss); empty without one.
+        rest: what the modes beyond that dimension are worth, in loss.
     """
 
     points: tuple[ComputePoint, ...]
     loss: Exponent
     dim: Exponent
     curve: tuple[tuple[float, float], ...] = ()
+    rest: float = 0.0
 
 
 OPTIMAL = "SGD's optimal schedule, rate <= 2/h_1"
@@ -329,6 +331,8 @@ class StudyRecord:
             computed.
         ramps: the fewest examples of SGD's runs of some lengths on the same problem, the shortest
             first; empty where they were not computed, as without a batch schedule.
+        compute: the best dimensions of its law for compute budgets; None where they were not asked
+            for, or are beyond what can be computed.
         reports: names of the reports that the study belongs to.
         training: the run of its best trial; None where it is not stored, or all diverged.
         data_check: the same trial's runs on the data; None where none were asked for.
@@ -353,6 +357,7 @@ class StudyRecord:
     at_edge: tuple[str, ...] = ()
     frontier: tuple[tuple[float, int], ...] = ()
     ramps: tuple[Ramp, ...] = ()
+    compute: ComputeScaling | None = None
     reports: tuple[str, ...] = ()
     training: Training | None = None
     data_check: DataCheck | None = None

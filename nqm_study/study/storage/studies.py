@@ -16,8 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nqm_study.study.definition import StudyDefinition
 from nqm_study.study.records import (
+    ComputePoint,
+    ComputeScaling,
     Cost,
     DataCheck,
+    Exponent,
     Optimum,
     Origin,
     Ramp,
@@ -57,6 +60,18 @@ def _read_ramp(kept: Mapping[str, Any]) -> Ramp:
     return Ramp(**{**kept, **shape})
 
 
+def _read_compute(kept: Mapping[str, Any]) -> ComputeScaling | None:
+    if not kept:
+        return None
+    return ComputeScaling(
+        tuple(ComputePoint(**each) for each in kept["points"]),
+        Exponent(**kept["loss"]),
+        Exponent(**kept["dim"]),
+        curve=tuple((float(compute), float(loss)) for compute, loss in kept["curve"]),
+        rest=kept["rest"],
+    )
+
+
 _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "origins": ((), lambda kept: tuple(Origin(**each) for each in kept)),
     "cost": ({}, lambda kept: Cost(**kept)),
@@ -64,6 +79,7 @@ _LATER: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "optimum": ({}, lambda kept: Optimum(**kept) if kept else None),
     "frontier": ((), lambda kept: tuple((float(size), int(steps)) for size, steps in kept)),
     "ramps": ((), lambda kept: tuple(map(_read_ramp, kept))),
+    "compute": ({}, _read_compute),
     "reports": ((), tuple),
     "training": ({}, _read_training),
     "data_check": ({}, _read_check),
