@@ -1,15 +1,18 @@
 """Least squares in one pass: the engine's steps, curves, limits and floors, against all modes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import least_squares
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
+from strategies import logarithmic, repeatable
 
 import nqm_study as nqm
 from nqm_study.model.linear.stability import is_stable, resting_risk
+from nqm_study.model.optimizers.linear import Transition
 
 SHARES = [0.05, 0.3, 0.7, 0.95, 1.05]
 """Rates over the limit of stability."""
@@ -433,3 +436,143 @@ def test_long_curves_are_those_of_the_recursion(
     wanted = [0, 1, 100, 10_000, 50_000, 99_000, steps]
     curve = nqm.risk_curve(problem, optimizer, schedule, steps=wanted, horizon=steps)
     np.testing.assert_allclose(curve, risks[wanted], rtol=2e-6)
+
+
+@given(st.integers(0, 10**6), logarithmic(1e-3, 1e3), logarithmic(1e-3, 1e3), logarithmic(0.1, 10))
+@settings(repeatable, max_examples=6)
+def test_other_units_change_no_steps(seed: int, k: float, s: float, q: float) -> None:
+    # Loss in units of k, weights of s, and examples that are q times as many modes.
+    rng = np.random.default_rng(seed)
+    problem, made = random_problem(rng, 8), OPTIMIZERS[str(rng.choice(["sgd", "average"]))](rng)
+    optimizer = at_share(problem, made, 0.5)
+    old, unit = problem.spectrum, k * s**2 * q
+    spectrum = nqm.Spectrum(
+        k * old.curvature, k / q * old.noise, q * old.multiplicity, s * old.initial_mean,
+        s**2 * old.initial_variance,
+    )  # fmt: skip
+    scaled = replace(problem, spectrum=spectrum, label_noise=unit * problem.label_noise)
+    assert nqm.stability_limit(scaled, made) == pytest.approx(
+        nqm.stability_limit(problem, made) / k, rel=1e-9
+    )
+    there = optimizer.with_rate(optimizer.learning_rate / k)
+    steps = [0, 1, 10, 100, 1000]
+    curve = nqm.risk_curve(problem, optimizer, steps=steps)
+    np.testing.assert_allclose(
+        nqm.risk_curve(scaled, there, steps=steps), unit * curve, rtol=1e-8, atol=1e-250
+    )
+    target = float(np.sqrt(curve[2] * curve[3]))
+    found = nqm.steps_to_target(problem, optimizer, target=target, max_steps=2000)
+    other = nqm.steps_to_target(scaled, there, target=unit * target, max_steps=2000)
+    assert (found.steps, found.status) == (other.steps, other.status)
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_large_batches_are_the_noisy_quadratic_without_noise(
+    optimizer: nqm.LinearOptimizer,
+) -> None:
+    spectrum = nqm.power_law(50)
+    problem = nqm.LeastSquares(spectrum, 1e12)
+    still = nqm.NoisyQuadratic(replace(spectrum, noise=np.zeros(50)), 1.0)
+    ours, theirs = (nqm.steps_to_target(each, optimizer, target=0.1) for each in (problem, still))
+    assert ours.steps == theirs.steps is not None
+    steps = [1, 10, 100]
+    np.testing.assert_allclose(
+        *(nqm.risk_curve(each, optimizer, steps=steps) for each in (problem, still)), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+@pytest.mark.parametrize(
+    "spectrum",
+    [
+        nqm.Spectrum([0.7]),
+        nqm.Spectrum([0.7], noise=[0.0]),
+        nqm.Spectrum([1.0, 0.5, 0.2], noise=[0.0, 0.5, 0.0]),
+        nqm.Spectrum([1.0, 0.5, 0.2], noise=[1.0, 1e-322, 0.5]),
+        nqm.Spectrum([0.7, 0.7, 0.7]),
+        # A gradient step takes the first mode by 0.79 and the second by -0.79 of itself.
+        nqm.Spectrum([0.7, 0.7 + 1e-15, 0.2 / 0.3, 5.9666666666]),
+    ],
+    ids=[
+        "one",
+        "one without noise",
+        "some without noise",
+        "noise that vanishes",
+        "all alike",
+        "mirrored",
+    ],
+)
+def test_degenerate_spectra_are_as_good(
+    optimizer: nqm.LinearOptimizer, spectrum: nqm.Spectrum
+) -> None:
+    problem = nqm.LeastSquares(spectrum, 64.0, label_noise=0.0)
+    risks = least_squares.risks(problem, optimizer, 60)
+    for tolerance in (0.0, 1e-9):
+        curve = nqm.risk_curve(problem, optimizer, steps=range(61), tolerance=tolerance)
+        np.testing.assert_allclose(curve, risks, rtol=1e-9)
+    target = float(risks[8:10].mean())
+    require_same(problem, optimizer, risks, target, tolerance=0.0)
+
+
+@pytest.mark.parametrize("optimizer", ALL[:4], ids=repr)
+@pytest.mark.parametrize("label_noise", [1e-30, 1e30])
+def test_extreme_label_noise_is_as_good(optimizer: nqm.SGD, label_noise: float) -> None:
+    problem = nqm.LeastSquares(nqm.power_law(20), 16.0, label_noise)
+    risks = least_squares.risks(problem, optimizer, 200)
+    curve = nqm.risk_curve(problem, optimizer, steps=range(201))
+    np.testing.assert_allclose(curve, risks, rtol=1e-9)
+    found = nqm.steps_to_target(problem, optimizer, target=0.5)
+    assert found.status == ("reached" if label_noise < 1.0 else "floor_above_target")
+
+
+@pytest.mark.parametrize("unit", [1e-150, 1e-100, 1e100, 1e150])
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_extreme_curvatures_change_no_steps(optimizer: Any, unit: float) -> None:
+    near, far = (
+        nqm.LeastSquares(nqm.Spectrum(k * np.array([1.0, 0.4, 0.1])), 16.0, 0.1 * k)
+        for k in (1.0, unit)
+    )
+    there = optimizer.with_rate(optimizer.learning_rate / unit)
+    found = nqm.steps_to_target(near, optimizer, target=0.1, max_steps=1000)
+    other = nqm.steps_to_target(far, there, target=0.1 * unit, max_steps=1000)
+    assert (found.steps, found.status) == (other.steps, other.status)
+    assert found.status == "reached"
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+@pytest.mark.parametrize("rate", [1e-300, 1e-12, 1e300])
+def test_extreme_rates_have_a_status(optimizer: nqm.LinearOptimizer, rate: float) -> None:
+    problem = nqm.LeastSquares(nqm.Spectrum([1.0, 0.4, 1e-9]), 16.0)
+    found = nqm.steps_to_target(problem, optimizer.with_rate(rate), target=0.1, max_steps=10**6)
+    assert found.steps is None
+    assert found.status == ("diverged" if rate > 1.0 else "max_steps")
+
+
+@pytest.mark.parametrize("optimizer", ALL[:2], ids=repr)
+def test_laws_of_many_modes_are_their_quadrature(optimizer: nqm.LinearOptimizer) -> None:
+    problem = nqm.LeastSquares(nqm.power_law(10**9), 16.0, label_noise=0.0)
+    found = nqm.steps_to_target(problem, optimizer, target=5.0, max_steps=10**6)
+    assert found.status == "reached"
+    curve = nqm.risk_curve(problem, optimizer, steps=[found.steps - 1, found.steps])
+    assert curve[0] > 5.0 >= curve[1]
+
+
+@dataclass(frozen=True)
+class Implicit(nqm.LinearOptimizer):
+    """theta' = (theta - rate e) / (1 + rate h), which no rule without the curvature does."""
+
+    learning_rate: float
+
+    def transition(self, curvature: Any, step: int = 0) -> Any:  # noqa: ARG002
+        kept = 1.0 / (1.0 + self.learning_rate * curvature)
+        return Transition(
+            kept[None, None], -self.learning_rate * kept[None], np.ones(1), np.ones(1)
+        )
+
+
+def test_optimizers_without_a_rule_are_refused_in_one_line() -> None:
+    problem = nqm.LeastSquares(nqm.power_law(3), 16.0)
+    with pytest.raises(
+        ValueError, match=r"^optimizer=Implicit\(.*must have update\(\) on LeastSquares[^\n]*$"
+    ):
+        nqm.steps_to_target(problem, Implicit(0.1), target=0.1)

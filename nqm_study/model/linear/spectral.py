@@ -90,12 +90,14 @@ class Spectral(NamedTuple):
         with np.errstate(over="ignore", invalid="ignore"):  # an infinite step diverges
             moved = gain * point * modes.curvature
             decay = (drift + moved) ** 2 + moved**2 / problem.batch_size
+            noise_weight: Array = modes.noise_weight * np.square(gain)
         n_signal, n_noise = modes.signal_weight.size, modes.noise_weight.size
         loss = 2.0 * point**2
         noisy = decay[modes.first_noise : modes.first_noise + n_noise]
         # Nodes that move alike are one.
         power, same = np.unique(noisy, return_inverse=True)
-        into = np.asarray(np.bincount(same, modes.noise_weight, power.size) * gain**2)
+        into = np.bincount(same, noise_weight, power.size).astype(np.float64)
+        power, into = power[into != 0.0], into[into != 0.0]
         if loss > 0.0 and np.all(into > 0.0) and np.all(np.isfinite(power)):
             power, shares = eigenvalues(power, loss * into)
             into = shares / loss

@@ -86,9 +86,8 @@ def resting_risk(problem: Problem, optimizer: LinearOptimizer) -> float:
 def _rest(problem: Problem, optimizer: LinearOptimizer) -> tuple[float, float]:
     """What all modes return of the noise, r, infinite where one s >= 1; and the risk at f = v."""
     modes = Modes.of(problem, optimizer, LEVEL)
-    weights = np.zeros((2, modes.curvature.size))
-    weights[0, : modes.signal_weight.size] = modes.signal_weight
-    weights[1, modes.first_noise :][: modes.noise_weight.size] = modes.noise_weight
+    weight = np.zeros(modes.curvature.size)
+    weight[modes.first_noise :][: modes.noise_weight.size] = modes.noise_weight
     made = optimizer.rule(np.array([LATE]), np.array([float(optimizer.learning_rate)]))
     # 1 - A, with all digits where A is nearly 1.
     slope = np.outer(made.gain[0], made.point[0])
@@ -101,7 +100,7 @@ def _rest(problem: Problem, optimizer: LinearOptimizer) -> tuple[float, float]:
     fed = modes.curvature**2 * at_point / problem.batch_size
     if not np.all(fed < 1.0):
         return math.inf, math.inf
-    noise = weights[1] / (1.0 - fed)
+    noise = weight / (1.0 - fed)
     return float(2.0 * noise @ at_point), float(problem.steady_noise * noise @ at_readout)
 
 
