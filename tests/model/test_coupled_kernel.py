@@ -54,6 +54,13 @@ def stretches(
     return found
 
 
+def nodes_of(problem: nqm.LeastSquares, optimizer: nqm.LinearOptimizer, made: Any) -> Coupled:
+    """All modes as nodes, each of which counts in the risk as it is."""
+    modes = Modes.of(problem, optimizer, problem.spectrum.last_level)
+    every = np.ones(modes.curvature.size)
+    return Coupled.of(problem, modes, made.start, made.component, every)
+
+
 @pytest.mark.parametrize("changes", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_stretches_follow_the_trapezoidal_rule(
@@ -67,8 +74,7 @@ def test_stretches_follow_the_trapezoidal_rule(
     rates = optimizer.learning_rate * np.linspace(1.0, 0.1, rows)
     made = optimizer.rule(np.arange(rows), rates)
     rule = Rule(made.drift, made.gain, made.point, np.linspace(1.0, 3.0, rows))
-    modes = Modes.of(problem, optimizer, spectrum.last_level)
-    nodes = Coupled.of(problem, modes, made.start, made.component)
+    nodes = nodes_of(problem, optimizer, made)
     marks = np.arange(1, LENGTHS.size + 1)
     signal, noise = nodes.parts(rule, LENGTHS, marks)
     expected = stretches(problem, optimizer, rule, LENGTHS)
@@ -80,8 +86,7 @@ def test_error_falls_with_the_square_of_the_stretches(optimizer: nqm.LinearOptim
     problem = nqm.LeastSquares(nqm.power_law(20), 8.0, label_noise=0.0)
     made = optimizer.with_rate(0.1 * optimizer.learning_rate).rows(np.ones(1))
     rule = Rule(made.drift, made.gain, made.point, np.ones(1))
-    modes = Modes.of(problem, optimizer, problem.spectrum.last_level)
-    nodes = Coupled.of(problem, modes, made.start, made.component)
+    nodes = nodes_of(problem, optimizer, made)
 
     def after(steps: int) -> float:
         lengths = np.repeat((1, steps), (64, 256 // steps))
@@ -100,7 +105,7 @@ def test_a_loss_that_doubles_for_ever_is_no_number() -> None:
     optimizer = nqm.SGD(0.5)
     made = optimizer.rows(np.ones(1))
     rule = Rule(made.drift, made.gain, made.point, np.ones(1))
-    nodes = Coupled.of(problem, Modes.of(problem, optimizer, 0), made.start, made.component)
+    nodes = nodes_of(problem, optimizer, made)
     signal, noise = nodes.parts(rule, np.array([10, 1000]), np.arange(3))
     assert signal[0] + noise[0] == problem.spectrum.initial_risk
     assert np.isnan(signal[2])

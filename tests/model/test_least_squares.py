@@ -17,6 +17,9 @@ from nqm_study.model.optimizers.linear import Transition
 SHARES = [0.05, 0.3, 0.7, 0.95, 1.05]
 """Rates over the limit of stability."""
 
+EXACT = 8192
+"""Longer runs may be seen by stretches."""
+
 
 def momentum(rng: Any) -> float:
     return float(rng.choice([0.0, 0.5, 0.9, 0.99, 0.999]))
@@ -104,10 +107,11 @@ def require_same(
     assert found.steps == first, said
     if first is not None:
         assert found.status == "reached", said
-        assert found.risk == pytest.approx(risks[first], rel=1e-6), said
-        further = nqm.steps_to_target(problem, optimizer, schedule, target=target, **options)
-        assert further.steps == first, said
-        assert further.smallest or schedule.needs_horizon, said
+        assert found.risk == pytest.approx(risks[first], rel=max(1e-9, found.error)), said
+        if first <= EXACT:
+            further = nqm.steps_to_target(problem, optimizer, schedule, target=target, **options)
+            assert further.steps == first, said
+            assert further.smallest or schedule.needs_horizon, said
         return found
     stable = is_stable(problem, optimizer)
     assert found.status != "reached", said
