@@ -18,6 +18,7 @@ from nqm_study.report.analysis.measure import analyses
 from nqm_study.report.analysis.tables import analysis_table
 from nqm_study.report.compute import compute_table, laws
 from nqm_study.report.curves import by_problem, curves, labelled
+from nqm_study.report.data_checks import check_table, data_checks
 from nqm_study.report.laws import fit_learning_rate
 from nqm_study.report.misses import misses
 from nqm_study.report.parallel import contents_on_all_cores
@@ -174,6 +175,12 @@ def show(published: Published, console: Console, mirror: MirrorState | None) -> 
         for name, failures in zip(published.chosen.study, published.chosen.failures, strict=True)
         if failures
     ]
+    checks = zip(published.chosen.study, published.chosen.data_check, strict=True)
+    lines += [
+        f"{name}: was not run on the data: {check.left_out}"
+        for name, check in checks
+        if check is not None and check.left_out
+    ]
     n_shown, n_drawn = len(published.chosen), published.drawn
     if n_shown < n_drawn:
         lines.append(
@@ -195,6 +202,8 @@ def _sheets(group: DataFrame) -> Iterator[Sheet]:
     """The tables of a problem's studies below those of their curves."""
     if not (saved := ramps(group)).empty:
         yield ramp_table(saved)
+    if not (measured := data_checks(group)).empty:
+        yield check_table(measured)
     for _, comparison in regrets(group).groupby("comparison", sort=False):
         yield regret_table(comparison)
     yield from map(pareto_table, frontiers(group).itertuples())

@@ -51,8 +51,7 @@ _COLUMNS = {
 }
 _OBJECTS = (
     *("definition", "hyperparameters", "trials", "rates", "optimum", "frontier", "ramps"),
-    "compute",
-    *("training", "reports", "failures", "at_edge"),
+    *("compute", "training", "data_check", "reports", "failures", "at_edge"),
 )
 _OF_STUDY = ("study", "optimizer", "spectrum", "schedule", "sampler", "target", "seed", "curve")
 _COSTS = ("steps_to_target", "examples_to_target", "time_to_target")
@@ -117,7 +116,7 @@ def studies_frame(records: Iterable[StudyRecord]) -> DataFrame:
     step and learning rate), ``optimum``, ``frontier`` (pairs of batch size and fewest steps),
     ``ramps`` (the fewest examples of SGD's runs of some lengths), ``compute`` (the best dimensions
     for compute budgets), ``training`` (steps, losses and noise scales along the best run),
-    ``reports``, ``failures`` and ``at_edge``.
+    ``data_check`` (its runs on the data), ``reports``, ``failures`` and ``at_edge``.
     """
     rows = [_row(record) for record in sorted(records, key=_place) if record.trials]
     names = [name for name in _names(rows) if name not in _OBJECTS]
@@ -277,6 +276,7 @@ def _row(record: StudyRecord) -> dict[str, Any]:
         "ramps": record.ramps,
         "compute": record.compute,
         "training": record.training,
+        "data_check": record.data_check,
         "reports": record.reports,
         "failures": record.failures,
         "at_edge": record.at_edge,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from pandas import read_csv
 from program import ALONE, run, stored
 
 import nqm_study as nqm
@@ -18,9 +19,13 @@ def test_the_preset_measures_each_best_run_and_repeats_nothing(tmp_path: Path) -
     targets = features @ np.ones(5) + rng.standard_normal(2000)
     np.savez(tmp_path / "data.npz", features=features, targets=targets)
     call = (*CALL, "optimizer=sgd,momentum,adam", "study.data_runs=64")
-    run(tmp_path, *call)
+    done = run(tmp_path, *call)
     folder = tmp_path / "mlruns" / "figures" / "check_data"
-    assert "steps_to_target.svg" in {file.name for file in folder.iterdir()}
+    names = {file.name for file in folder.iterdir()}
+    assert {"check_data.png", "check_data.svg", "check_data.csv", "steps_to_target.svg"} <= names
+    assert "was not run on the data: Adam's prediction" in " ".join(done.stdout.split())
+    assert "furthest off" in done.stdout
+    table = read_csv(folder / "check_data.csv")
     checks = {each.definition.optimizer: each for each in stored_records(tmp_path / "mlruns")}
     assert checks["adam"].data_check.left_out.startswith("Adam's prediction")
     for name in ("sgd", "momentum"):
@@ -30,6 +35,9 @@ def test_the_preset_measures_each_best_run_and_repeats_nothing(tmp_path: Path) -
         assert abs(found.predicted[-1] / best.risk - 1.0) < 1e-6
         off = np.abs(np.subtract(found.measured, found.predicted)) / found.standard_errors
         assert np.all(off < 4.0)
+        rows = table[table.optimizer == name]
+        assert tuple(rows.step) == found.steps
+        assert np.allclose(rows.ratio, np.divide(found.measured, found.predicted))
         values = {
             key: best.hyperparameters[key]
             for key in ("learning_rate", "momentum")[: 1 + (name == "momentum")]
