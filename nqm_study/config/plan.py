@@ -50,6 +50,7 @@ from nqm_study.config.schema import (
 )
 from nqm_study.config.targets import TARGET, code_of, snake
 from nqm_study.model.problems.problem import Problem
+from nqm_study.model.schedules import BatchOptimal
 from nqm_study.study.definition import (
     BATCH,
     ONE_OBJECTIVE,
@@ -283,6 +284,17 @@ def _plan(
             f"schedule={schedule.name}: must be given by hyperparameters with "
             "study.objective=examples"
         )
+    if problem.follows_loss:
+        noise = "whose noise follows the loss"
+        if schedule.recipe.computed:
+            raise ValueError(
+                f"schedule={schedule.name}: must be given by hyperparameters with a problem {noise}"
+            )
+        if batches is not None and batches.recipe.make is BatchOptimal:
+            raise ValueError(
+                f"batch_schedule={batches.name}: must be another one with a problem {noise}; "
+                "nqm.optimal_batch_sizes finds them in Python"
+            )
     sampler, own = sampler_part(config.sampler)
     kind = Recipe(type(problem), code=code_of(type(problem)))
     study = config.study

@@ -41,6 +41,8 @@ DIGITS = 2
 
 def ramps_wanted(truth: Truth, definition: StudyDefinition) -> bool:
     """Whether the fewest examples of runs are to be computed beside a study."""
+    if definition.problem:  # no schedule of its rates is known to be optimal
+        return False
     return bool(truth) and bool(definition.batch_schedule) and not definition.two_objectives
 
 

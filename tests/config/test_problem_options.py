@@ -259,3 +259,16 @@ def test_a_value_that_no_definition_can_hold_is_refused() -> None:
     made: Any = Steady(nqm.power_law(9), 4, size=np.ones(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^problem.size=.*: must be a number, a switch or a"):
         python_plan(made, "sgd", target=0.1)
+
+
+@pytest.mark.parametrize(
+    "option", ["schedule=optimal", "schedule=greedy", "batch_schedule=optimal"]
+)
+def test_what_is_computed_for_additive_noise_is_refused_before_anything_is_written(
+    option: str,
+) -> None:
+    group, _, name = option.partition("=")
+    with pytest.raises(
+        ValueError, match=f"^{group}={name}: must be .* whose noise follows the loss"
+    ):
+        planned("problem=least_squares", option)
