@@ -9,6 +9,7 @@ import nqm_study as nqm
 from nqm_study.app.publish import stored_records
 
 
+@pytest.mark.slow
 def test_the_preset_draws_its_dimension_beside_the_best_of_the_law(tmp_path: Path) -> None:
     call = ("-m", "experiment=compute_optimal", "study.n_trials=2", "tracking=none", ALONE)
     done = run(tmp_path, *call, "spectrum.dim=16", "target=0.05", "spectrum.exponent=2")

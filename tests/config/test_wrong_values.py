@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from composing import composed
 from hydra import initialize_config_dir
@@ -21,10 +22,20 @@ from nqm_study.study.options import conf_dir
 from nqm_study.study.storage.database import server_url
 
 GROUPS = (
-    *("optimizer", "spectrum", "schedule", "batch_schedule", "sampler", "storage", "tracking"),
+    *(
+        "optimizer",
+        "problem",
+        "spectrum",
+        "schedule",
+        "batch_schedule",
+        "sampler",
+        "storage",
+        "tracking",
+    ),
 )
 NEEDED = {
     "file": "spectrum.path={folder}/a.csv",
+    "data": "spectrum.path={folder}/d.npz",
     "postgresql": "storage.url=postgresql://user:secret@somewhere/studies",
 }
 """What some options do not come with."""
@@ -113,6 +124,8 @@ def test_a_wrong_value_is_accepted_or_refused_in_one_line_that_begins_with_a_key
     group: str, tmp_path: Path
 ) -> None:
     (tmp_path / "a.csv").write_text("1.0\n0.5\n")
+    features = np.random.default_rng(0).normal(size=(20, 3))
+    np.savez(tmp_path / "d.npz", features=features, targets=features.sum(axis=1))
     for option in options(group):
         if option == "gp":
             pytest.importorskip("torch")

@@ -28,7 +28,7 @@ from nqm_study.model.linear import kernels
 from nqm_study.model.linear.risks import Found, fine_enough, refined
 from nqm_study.model.linear.runs import CERTAINLY, CHEAP, MOST_WORK, STEPPED, Runs
 from nqm_study.model.linear.schedule_kernel import BLOCK
-from nqm_study.model.linear.stability import is_stable
+from nqm_study.model.linear.stability import is_stable, resting_risk
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
 from nqm_study.model.numerics.horizon import (
@@ -234,11 +234,12 @@ class _Case:
             crossing = Crossing(found.step, "reached", found.risk, found.error, tie=found.tie)
         return _Looked(most, found.tie, crossing)
 
-    @property
-    def rests(self) -> bool:
-        """Whether the noise follows the loss by one rule in one run: what it gathers is a bound."""
-        steady = self.optimizer.constant and isinstance(self.schedule, Constant)
-        return self.problem.follows_loss and steady
+    @functools.cached_property
+    def rests_above(self) -> bool:
+        """Whether one run, by one rule, of noise that follows the loss ends above the target."""
+        if not (self.problem.follows_loss and isinstance(self.schedule, Constant)):
+            return False
+        return self.optimizer.constant and self.target < resting_risk(self.problem, self.optimizer)
 
     def _worth_stepping(self, most: int) -> int:
         """The steps of a run that are worth stepping through where the noise follows the loss.
@@ -252,14 +253,14 @@ class _Case:
         runs = self.runs(self.first_level)
         steps = np.unique(np.geomspace(1, most, most.bit_length() * PER_OCTAVE).astype(np.int64))
         near = np.array([look.risk for look in runs.along(steps, FAIR)]) <= MARGIN * self.target
-        if self.rests:
+        if self.rests_above:
             near |= runs.gathered(steps) > MARGIN * self.target
         end = int(1.1 * steps[np.argmax(near)]) if near.any() else 0
         return min(max(end, STEPPED[GOOD]), most)
 
     def _stays_above(self, steps: int) -> bool:
         """Whether noise alone keeps the risk above the target after a number of steps."""
-        if not self.rests:
+        if not self.rests_above:
             return False
         left = self.runs(self.first_level).gathered(np.array([steps]), exact=True)[0]
         return bool(left > CERTAINLY * self.target)

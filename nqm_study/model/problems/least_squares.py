@@ -10,6 +10,9 @@ import numpy as np
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.problem import Problem
 
+LARGEST_NOISE = 1e100
+"""Label noise beyond has no use, and its steps and rates no floats that hold them."""
+
 
 def interpolation_batch_size(problem: Problem) -> float:
     """The batch size, tr(H) / h_1 + 1 examples, at which perfect scaling ends without label noise.
@@ -40,8 +43,8 @@ class LeastSquares(Problem):
         spectrum: the modes: curvatures are the eigenvalues of the inputs' covariance H, and theta_0
             is w_0 - w*. Its noise c other than the curvature stands in for inputs that are none.
         batch_size: examples per step, a real number > 0.
-        label_noise: the variance of e, >= 0. With 0 there is no floor: every stable rate reaches
-            every target.
+        label_noise: the variance of e, from 0 to 1e100. With 0 there is no floor: every stable rate
+            reaches every target.
 
     Raises:
         ValueError: if a value is outside its range.
@@ -54,7 +57,7 @@ class LeastSquares(Problem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("label_noise", self.label_noise, least=0.0)
+        require_number("label_noise", self.label_noise, least=0.0, most=LARGEST_NOISE)
 
     @property
     def steady_noise(self) -> float:
