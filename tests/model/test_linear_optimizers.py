@@ -306,8 +306,10 @@ def test_a_run_whose_coefficients_change_is_that_of_the_rule(optimizer: Any, sca
     scaled = nqm.gradient_noise_scale(PROBLEM, optimizer, steps=[0, 100])
     assert scaled[1] > scaled[0] > 0.0
     least = min(risks)
-    for share in (0.8, 0.3, 0.05, 0.01, 0.0):
-        target = least + share * (risks[0] - least)
+    # The last one is half-way between two steps: on the risk of a step rounding decides.
+    shares = [least + share * (risks[0] - least) for share in (0.8, 0.3, 0.05, 0.01)]
+    before = sorted(set(risks))[:2]
+    for target in (*shares, 0.5 * sum(before)):
         first = next(step for step, risk in enumerate(risks) if risk <= target)
         crossing = nqm.steps_to_target(PROBLEM, optimizer, target=target)
         assert (crossing.steps, crossing.status, crossing.smallest) == (first, "reached", True)

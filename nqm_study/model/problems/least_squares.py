@@ -10,7 +10,7 @@ import numpy as np
 from nqm_study.model.numerics.require import require_number
 from nqm_study.model.problems.problem import Problem
 
-LARGEST_NOISE = 1e100
+LARGEST_NOISE = 1e200
 """Label noise beyond has no use, and its steps and rates no floats that hold them."""
 
 
@@ -43,7 +43,7 @@ class LeastSquares(Problem):
         spectrum: the modes: curvatures are the eigenvalues of the inputs' covariance H, and theta_0
             is w_0 - w*. Its noise c other than the curvature stands in for inputs that are none.
         batch_size: examples per step, a real number > 0.
-        label_noise: the variance of e, from 0 to 1e100. With 0 there is no floor: every stable rate
+        label_noise: the variance of e, from 0 to 1e200. With 0 there is no floor: every stable rate
             reaches every target.
 
     Raises:
