@@ -71,6 +71,17 @@ def _coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, f
 
 
 @compiled_within
+def _begin(start: Array, noisy: Array, state: Array) -> None:
+    """Write the states before the first step: 0 at the nodes of the noise."""
+    pair = 0
+    for i in range(start.size):
+        for j in range(i + 1):
+            for m in range(noisy.size):
+                state[pair, m] = start[i] * start[j] * (1.0 - noisy[m])
+            pair += 1
+
+
+@compiled_within
 def _loss(weight: Array, point: Array, state: Array) -> float:
     """The risk at the gradient's point."""
     total = 0.0
@@ -214,7 +225,7 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
     """
     n, k = curvature.size, start.size
     q = k * (k + 1) // 2
-    state, after = np.zeros((q, n)), np.empty((q, n))
+    state, after = np.empty((q, n)), np.empty((q, n))
     into, point, form = np.empty(q), np.empty(q), np.empty((3, q, q))
     # What only stretches of several steps, and rules that stay, need.
     matrix = np.empty((q, q, n))
@@ -224,12 +235,7 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
     room = n if longest > 1 else 0
     square = np.empty((q, q, room))
     slope, level, ramp = np.empty((q, room)), np.empty((q, room)), np.empty((q, room))
-    pair = 0
-    for i in range(k):
-        for j in range(i + 1):
-            for m in range(n):
-                state[pair, m] = start[i] * start[j] * (1.0 - noisy[m])
-            pair += 1
+    _begin(start, noisy, state)
     read = readout * (readout + 3) // 2
     rows = max(len(rule.drift), len(rule.gain), len(rule.point), len(rule.share))
     filled = False
@@ -306,16 +312,11 @@ def sensitivities(  # noqa: PLR0912 (two passes over the steps)
     """
     n, k, steps = curvature.size, start.size, found.size
     q = k * (k + 1) // 2
-    state, after = np.zeros((q, n)), np.empty((q, n))
+    state, after = np.empty((q, n)), np.empty((q, n))
     into, point, form = np.empty(q), np.empty(q), np.empty((3, q, q))
     matrix = np.empty((q, q, n))
     squares, level = np.empty((steps, n)), np.empty(steps)
-    pair = 0
-    for i in range(k):
-        for j in range(i + 1):
-            for m in range(n):
-                state[pair, m] = start[i] * start[j] * (1.0 - noisy[m])
-            pair += 1
+    _begin(start, noisy, state)
     for t in range(steps):
         _coefficients(rule, t, own, into, point, form)
         _fill(form, curvature, matrix)
