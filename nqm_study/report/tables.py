@@ -98,7 +98,8 @@ def result_frame(curves: Sequence[Curve]) -> DataFrame:
     cells[_TRIALS] = [words.count(row.trials) for _, row in rows]
     if any(point.bayes_bound for point in points) or not points:
         cells[_BOUND] = column(lambda point: _known(point.ratio_to_bound, words.ratio))
-        if any(point.optimal_steps for point in points) or not points:
+        # Of least squares, whose limit of stability is known, there is no optimal schedule.
+        if not points or any(point.stability_limit is None for point in points):
             cells[_OPTIMAL] = column(lambda p: _known(p.ratio_to_optimal, words.ratio))
     return DataFrame(cells)
 
