@@ -7,12 +7,11 @@ from pandas import DataFrame
 from nqm_study.report import figures
 from nqm_study.report.analysis.files import analysis_files
 from nqm_study.report.analysis.measure import analyses
-from nqm_study.report.analysis.tables import ramp_part
+from nqm_study.report.analysis.tables import other_parts
 from nqm_study.report.axes import lay_out, rendered
 from nqm_study.report.captions import problem_text
 from nqm_study.report.curves import curves
 from nqm_study.report.page import report_page
-from nqm_study.report.ramps import ramps
 from nqm_study.report.values import csv_bytes
 from nqm_study.report.write import ANALYSIS, PAGE, PAGE_FILE
 
@@ -29,7 +28,7 @@ def contents(studies: DataFrame, part: str) -> dict[str, bytes]:
         if not found:
             return {}
         if part == ANALYSIS:
-            return analysis_files(analyses(found), ramp_part(ramps(studies)))
+            return analysis_files(analyses(found), other_parts(studies))
         return {PAGE_FILE: report_page(found, problem_text(found)).encode()}
     module = figures.module(part)
     figure = module.draw(studies)

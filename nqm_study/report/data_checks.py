@@ -58,7 +58,13 @@ def data_checks(studies: DataFrame) -> DataFrame:
 
 
 def check_table(found: DataFrame) -> Sheet:
-    """Measured over predicted, of the rows of ``data_checks``: a row for each run."""
+    """Measured over predicted, of the rows of ``data_checks``, for a terminal."""
+    spare = ("runs", "at step", "furthest off", "steps")
+    return Sheet(TITLE, check_frame(found), spare, note=NOTE)
+
+
+def check_frame(found: DataFrame) -> DataFrame:
+    """Measured over predicted, of the rows of ``data_checks``, in texts: a row for each run."""
     groups = [run for _, run in found.groupby(["curve", "batch_size"], sort=False)]
     ends = [run.iloc[-1] for run in groups]
     furthest = [run.loc[(run.ratio - 1.0).abs().idxmax()] for run in groups]
@@ -74,8 +80,7 @@ def check_table(found: DataFrame) -> Sheet:
         "runs": [words.count(end.runs) for end in ends],
     }
     same = [name for name in ("spectrum", "target") if len(set(cells[name])) == 1]
-    frame = DataFrame({name: cell for name, cell in cells.items() if name not in same})
-    return Sheet(TITLE, frame, ("runs", "at step", "furthest off", "steps"), note=NOTE)
+    return DataFrame({name: cell for name, cell in cells.items() if name not in same})
 
 
 def _ratio(row: Any) -> str:

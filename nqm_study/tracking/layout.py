@@ -141,7 +141,16 @@ def results(record: StudyRecord) -> list[Point]:
     if record.definition.two_objectives:
         values |= _frontier(record)
     values |= {"excess_steps_over_optimum": record.excess, "risk_error": record.risk_error}
+    values["measured_over_predicted"] = _on_data(record)
     return _points(values, count)
+
+
+def _on_data(record: StudyRecord) -> float | None:
+    """The excess risk measured at the end of the runs on the data, over the predicted one."""
+    check = record.data_check
+    if check is None or not check.runs or math.isinf(check.measured[-1]):
+        return None
+    return check.measured[-1] / check.predicted[-1]
 
 
 def _varied(which: str, record: StudyRecord, values: Mapping[str, Any]) -> dict[str, float]:
@@ -277,6 +286,8 @@ def note(record: StudyRecord) -> str:
     if record.training is not None and record.training.unrounded_steps is not None:
         real = record.training.unrounded_steps
         text += f" With batch sizes that are not whole numbers it takes {real} steps."
+    if (ratio := _on_data(record)) is not None:
+        text += f" Runs on the data end at {ratio:.3g} times the predicted excess risk."
     if record.at_edge:
         text += f" At the edge of what was searched: {'; '.join(record.at_edge)}."
     if record.best.sampled:

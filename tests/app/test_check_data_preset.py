@@ -8,6 +8,9 @@ from program import ALONE, run, stored
 
 import nqm_study as nqm
 from nqm_study.app.publish import stored_records
+from nqm_study.report.analysis.tables import other_parts
+from nqm_study.report.frame import studies_frame
+from nqm_study.tracking import layout
 
 CALL = ("-m", "experiment=check_data", "spectrum.path=data.npz", "target=0.3", "study.n_trials=2")
 CALL = (*CALL, "study.truth=false", "tracking=none", "batch_size=4", ALONE)
@@ -26,8 +29,11 @@ def test_the_preset_measures_each_best_run_and_repeats_nothing(tmp_path: Path) -
     assert "was not run on the data: Adam's prediction" in " ".join(done.stdout.split())
     assert "furthest off" in done.stdout
     table = read_csv(folder / "check_data.csv")
-    checks = {each.definition.optimizer: each for each in stored_records(tmp_path / "mlruns")}
+    records = stored_records(tmp_path / "mlruns")
+    checks = {each.definition.optimizer: each for each in records}
     assert checks["adam"].data_check.left_out.startswith("Adam's prediction")
+    ((section, texts),) = other_parts(studies_frame(records))
+    assert section.title == "Excess risk of the best runs on the data, over the predicted one"
     for name in ("sgd", "momentum"):
         record = checks[name]
         found, best = record.data_check, record.best
@@ -35,6 +41,10 @@ def test_the_preset_measures_each_best_run_and_repeats_nothing(tmp_path: Path) -
         assert abs(found.predicted[-1] / best.risk - 1.0) < 1e-6
         off = np.abs(np.subtract(found.measured, found.predicted)) / found.standard_errors
         assert np.all(off < 4.0)
+        ratio = found.measured[-1] / found.predicted[-1]
+        logged = {point.key: point.value for point in layout.results(record)}
+        assert logged["measured_over_predicted"] == ratio
+        assert f"{ratio:.3f} ±" in texts[texts.curve == name]["at the end"].item()
         rows = table[table.optimizer == name]
         assert tuple(rows.step) == found.steps
         assert np.allclose(rows.ratio, np.divide(found.measured, found.predicted))

@@ -16,7 +16,7 @@ from nqm_study.model.problems.data import Examples
 
 datasets = pytest.importorskip("sklearn.datasets", reason="needs scikit-learn: pip install it")
 RUNS, LAST, POINTS = 100, 1000, 10
-TUNED = ("digits centred", "diabetes centred")  # breast cancer's takes too many steps
+MOST_STEPS = 5000  # of a tuned run, which is followed on the data for four times as many
 SIZES, SHARES = (1, 4, 16, 64), (0.1, 0.3, 0.8)
 
 
@@ -77,7 +77,7 @@ def test_runs_on_data_have_the_predicted_risk(
             assert np.all(np.isfinite(ratio))
 
 
-@pytest.mark.parametrize("case", [c for c in cases() if c[0] in TUNED], ids=lambda c: c[0])
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: case[0])
 @pytest.mark.parametrize("size", [4, 16])
 def test_tuning_by_prediction_is_tuning_on_the_data(
     case: tuple[str, np.ndarray, np.ndarray, bool], size: int
@@ -85,9 +85,11 @@ def test_tuning_by_prediction_is_tuning_on_the_data(
     """Steps that the predicted best rate takes on the data, against those of a grid of rates."""
     _, features, targets, center = case
     problem = nqm.least_squares_from_data(features, targets, size, center=center)
-    target = 0.15 * problem.spectrum.initial_risk
-    best = nqm.tuned(problem, "sgd", target=target)
-    assert best.steps is not None
+    for share in (0.15, 0.3, 0.5, 0.7, 0.8, 0.9):
+        target = share * problem.spectrum.initial_risk
+        best = nqm.tuned(problem, "sgd", target=target)
+        if best.steps <= MOST_STEPS:
+            break
 
     def steps_on_data(rate: float) -> float:
         found = nqm.run_on_data(
@@ -101,7 +103,8 @@ def test_tuning_by_prediction_is_tuning_on_the_data(
     grid = {scale: steps_on_data(scale * tuned) for scale in 2.0 ** np.arange(-2.0, 2.01, 0.25)}
     fewest = min(grid.values())
     print(
-        f"\n{case[0]}, B = {size}: predicted {best.steps}, measured {grid[1.0]:.0f}, fewest of a "
-        f"grid {fewest:.0f}, at {min(grid, key=grid.get):.2f} of the predicted rate"
+        f"\n{case[0]}, B = {size}, {share} of the first risk: predicted {best.steps}, measured "
+        f"{grid[1.0]:.0f}, fewest of a grid {fewest:.0f}, at {min(grid, key=grid.get):.2f} of the "
+        "predicted rate"
     )
     assert grid[1.0] <= 1.1 * fewest

@@ -14,10 +14,9 @@ from pandas import DataFrame, concat
 from rich.console import Group
 from rich.text import Text
 
-from nqm_study.report import words
+from nqm_study.report import data_checks, ramps, words
 from nqm_study.report.analysis.measure import SOURCES, Analysis
 from nqm_study.report.estimate import Estimate
-from nqm_study.report.ramps import NOTE, TITLE, ramp_frame
 from nqm_study.report.sheet import NAMING, Sheet
 
 NONE = "-"
@@ -204,7 +203,15 @@ PRODUCTS = Section(
     "however sharp the knee is.",
 )
 
-RAMPS = Section("ramps", TITLE, "", NOTE)
+_OTHERS = (
+    (Section("ramps", ramps.TITLE, "", ramps.NOTE), ramps.ramps, ramps.ramp_frame),
+    (
+        Section("data", data_checks.TITLE, "", data_checks.NOTE),
+        data_checks.data_checks,
+        data_checks.check_frame,
+    ),
+)
+"""Tables whose rows are no analyses: what they say, their rows, and the texts of these."""
 
 
 def analysis_frame(analyses: Sequence[Analysis]) -> DataFrame:
@@ -263,9 +270,10 @@ def text_frames(analyses: Sequence[Analysis]) -> list[Part]:
     return [*found, (PRODUCTS, frame)]
 
 
-def ramp_part(saved: DataFrame) -> list[Part]:
-    """Make the table that people read of the rows of ``ramps``; none without rows."""
-    return [] if saved.empty else [(RAMPS, ramp_frame(saved))]
+def other_parts(studies: DataFrame) -> list[Part]:
+    """Make the tables for people that stand below the analyses, of those that have rows."""
+    rows = [(section, found(studies), texts) for section, found, texts in _OTHERS]
+    return [(section, texts(found)) for section, found, texts in rows if not found.empty]
 
 
 def sides(frame: DataFrame) -> list[str]:
