@@ -128,11 +128,15 @@ def _table(file: Path, target: str | None) -> tuple[Any, Any]:
     except ImportError:
         raise ValueError("needs pyarrow, which is not installed; an .npz does not") from None
     text = file.suffix.lower() == ".csv"
-    table = attempt(
-        f"must be a whole {'CSV' if text else 'Parquet'} file",
-        lambda: csv.read_csv(file) if text else parquet.read_table(file),
+    whole = f"must be a whole {'CSV' if text else 'Parquet'} file"
+    # Parquet is read in batches of rows, and not ahead of them, so that there is one copy of the
+    # data in memory. Those of CSV would each guess the types of the columns.
+    source = attempt(
+        whole,
+        lambda: csv.read_csv(file) if text else parquet.ParquetFile(file, pre_buffer=False),
     )
-    names = list(table.column_names)
+    batches = source.to_batches() if text else source.iter_batches()
+    names = list((source.schema if text else source.schema_arrow).names)
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"column {name}: must be there once, it is there {names.count(name)}")
@@ -143,11 +147,18 @@ def _table(file: Path, target: str | None) -> tuple[Any, Any]:
             f"{_listed(names)}"
         )
     features = [name for name in names if name != target]
-    if not features or not table.num_rows:
+    n = source.num_rows if text else source.metadata.num_rows
+    if not features or not n:
         raise ValueError("must have a row for each example and a column for each feature")
-    first = 2 if text else 0
-    columns = [_column(name, table[name], first) for name in features]
-    return np.column_stack(columns), _column(target, table[target], first, words=True)
+    rows, targets = np.empty((n, len(features))), []
+    read, remaining = 0, iter(batches)
+    while (batch := attempt(whole, lambda: next(remaining, None))) is not None:
+        first = read + (2 if text else 0)
+        for index, name in enumerate(features):
+            rows[read : read + len(batch), index] = _column(name, batch[name], first)
+        targets.append(_column(target, batch[target], first, words=True))
+        read += len(batch)
+    return rows, np.concatenate(targets)
 
 
 def _column(name: str, column: Any, first: int, *, words: bool = False) -> Any:
@@ -155,7 +166,7 @@ def _column(name: str, column: Any, first: int, *, words: bool = False) -> Any:
 
     Args:
         name: of the column.
-        column: a chunked array of pyarrow's.
+        column: an array of pyarrow's.
         first: the number of the first row.
         words: whether words are values.
     """
