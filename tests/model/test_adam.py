@@ -295,9 +295,9 @@ def test_constants_and_slope_of_small_batches():
 def test_floor_above_the_target_is_said_only_where_no_step_reaches_it(rate, beta1, beta2):
     problem = nqm.NoisyQuadratic(nqm.power_law(30), 64)
     optimizer = nqm.Adam(rate, beta1, beta2)
-    risks = textbook.adam_risks(Nodes.of(problem, 0), optimizer, 40_000)
+    risks = textbook.adam_risks(Nodes.of(problem, 0), optimizer, 10_000)
     for target in (0.5 * risks.min(), 0.99 * risks.min(), 1.0001 * risks.min()):
-        found = by_closure(problem, optimizer, float(target), 40_000)
+        found = by_closure(problem, optimizer, float(target), 10_000)
         first = textbook.first_at_most(risks, target)
         assert (found.steps is None) == (first is None)
         assert found.steps is None or found.steps == pytest.approx(first, rel=0.002)
