@@ -92,19 +92,15 @@ def linear_on_data(
 ) -> None:  # fmt: skip
     """Take one step of a linear optimizer for each row of chosen examples.
 
-    Args:
-        like: gives the number of components k.
-        readout: the component whose square counts.
-        drift: of each step, shape (steps, k, k).
-        gain: of each step, shape (steps, k).
-        point: of each step, shape (steps, k).
-        root: sqrt(h) of each mode.
-        scale: what its gradients are multiplied by.
-        inputs: the examples' coordinates, shape (n, modes).
-        residuals: of each example.
-        chosen: the examples of each step, shape (steps, B).
-        state: z of each mode, shape (k, modes).
-        losses: receives the loss after each step.
+    The first five arguments are the optimizer's ``Steps``. The others:
+
+    - root: sqrt(h) of each mode.
+    - scale: what its gradients are multiplied by.
+    - inputs: the examples' coordinates, shape (n, modes).
+    - residuals: of each example.
+    - chosen: the examples of each step, shape (steps, B).
+    - state: z of each mode, shape (k, modes).
+    - losses: receives the loss after each step.
     """
     at, g, moved = np.empty(root.size), np.empty(root.size), np.empty(len(like))
     for i in range(losses.size):
@@ -121,8 +117,7 @@ def adam_on_data(
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of chosen examples.
 
-    The arguments are those of ``linear_on_data``, but for the rule, which is as ``adam_run`` of
-    ``fresh_examples`` takes it.
+    The arguments are those of ``linear_on_data``, with the ``Steps`` of Adam.
     """
     g = np.empty(root.size)
     for i in range(losses.size):

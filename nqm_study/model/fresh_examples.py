@@ -135,18 +135,14 @@ def linear_run(
 ) -> None:  # fmt: skip
     """Take one step of a linear optimizer for each row of noise.
 
-    Args:
-        like: gives the number of components k.
-        readout: the component whose square counts.
-        drift: of each step, shape (steps, k, k).
-        gain: of each step, shape (steps, k).
-        point: of each step, shape (steps, k).
-        root: sqrt(h) of each mode.
-        scale: what its gradients are multiplied by.
-        batches: of each step, as ``_gradient`` takes them, shape (steps, 4).
-        noise: standard normal numbers, shape (steps, at least as many as modes).
-        state: z of each mode, shape (k, modes).
-        losses: receives the loss after each step.
+    The first five arguments are the optimizer's ``Steps``. The others:
+
+    - root: sqrt(h) of each mode.
+    - scale: what its gradients are multiplied by.
+    - batches: of each step, as ``_gradient`` takes them, shape (steps, 4).
+    - noise: standard normal numbers, shape (steps, at least as many as modes).
+    - state: z of each mode, shape (k, modes).
+    - losses: receives the loss after each step.
     """
     at, g, moved = np.empty(root.size), np.empty(root.size), np.empty(len(like))
     for i in range(losses.size):
@@ -162,9 +158,7 @@ def adam_run(
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
-    The arguments are those of ``linear_run``, but for its rule. The optimizer is beta1, beta2 and
-    eps, plain are lr, rates lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is
-    theta, m, v. The decay is None, or that of weights: the state then has theta_0 too.
+    The arguments are those of ``linear_run``, with the ``Steps`` of Adam.
     """
     g = np.empty(root.size)
     for i in range(losses.size):

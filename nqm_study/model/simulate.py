@@ -68,19 +68,15 @@ def linear_steps(
 ) -> None:  # fmt: skip
     """Take one step of a linear optimizer for each row of noise.
 
-    Args:
-        like: gives the number of components k.
-        readout: the component whose square counts.
-        drift: of each step, shape (steps, k, k).
-        gain: of each step, shape (steps, k).
-        point: of each step, shape (steps, k).
-        curvature: P h of each chain's mode, P what its gradients are multiplied by.
-        deviation: P sqrt(c / B).
-        weight: what a chain's square counts in the loss.
-        noise: standard normal numbers, shape (steps, chains).
-        state: z of each chain, shape (k, chains).
-        sums: the chains' part of the loss after each step, and the variance of that part, are added
-            to it, shape (steps, 2).
+    The first five arguments are the optimizer's ``Steps``. The others:
+
+    - curvature: P h of each chain's mode, P what its gradients are multiplied by.
+    - deviation: P sqrt(c / B).
+    - weight: what a chain's square counts in the loss.
+    - noise: standard normal numbers, shape (steps, chains).
+    - state: z of each chain, shape (k, chains).
+    - sums: the chains' part of the loss after each step, and the variance of that part, are added
+      to it, shape (steps, 2).
     """
     n = noise.shape[1]
     counted, after = np.empty(n), np.empty_like(state)
@@ -113,9 +109,7 @@ def adam_steps(
 ) -> None:  # fmt: skip
     """Take one step of Adam for each row of noise.
 
-    The arguments are those of ``linear_steps``, but for its rule. The optimizer is beta1, beta2 and
-    eps, plain are lr, rates lr / (1 - beta1^t), scales 1 / sqrt(1 - beta2^t), and the state is
-    theta, m, v. The decay is None, or that of weights: the state then has theta_0 too.
+    The arguments are those of ``linear_steps``, with the ``Steps`` of Adam.
     """
     b1, b2, eps = optimizer
     counted = np.empty(noise.shape[1])

@@ -15,10 +15,12 @@ class Steps(NamedTuple):
     """A kernel's first arguments, and where a run of it begins.
 
     Attributes:
-        constants: as many numbers as a linear optimizer's state has components, and the one whose
-            square counts; or beta1, beta2 and eps of Adam, and its weight decay, None for none.
-        of_steps: drift, gain and point of each step; or lr, lr / (1 - beta1^t) and
-            1 / sqrt(1 - beta2^t).
+        constants: of a linear optimizer as many numbers as its state has components k, and the
+            component whose square counts; of Adam beta1, beta2 and eps, and its weight decay, None
+            for none. Kernels call them ``like`` and ``readout``, ``optimizer`` and ``decay``.
+        of_steps: of a linear optimizer ``drift``, ``gain`` and ``point`` of each step, shapes
+            (steps, k, k), (steps, k) and (steps, k); of Adam ``plain``, ``rates`` and ``scales``:
+            lr, lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t).
         start: the state at theta_0 = 1; theta, m and v of Adam and, if weights decay, theta_0.
     """
 
