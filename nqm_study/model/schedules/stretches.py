@@ -10,7 +10,6 @@ stretches follow for each octave of t - s that their length grows as t.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,12 +21,6 @@ from nqm_study.model.schedules.base import Schedule
 
 PROBES = np.array([0.0, 0.37, 0.81, 1.0])
 """Where a smooth part is looked at to tell whether it is constant, as shares of it."""
-
-OUTLINE = 256
-"""Points at which the number of stretches up to a step is known; it is linear between them."""
-
-EVEN = 1e-9
-"""Above what is an integer, but for rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +81,10 @@ def stretched(schedule: Schedule, horizon: int, count: int, ends: Sequence[int] 
         count: stretches for each smooth part.
         ends: further steps at which a stretch has to end.
     """
-    parts = np.unique([0, *_first_steps(np.array(schedule.knots or ()), horizon), horizon])
+    parts, flat = _parts(schedule, horizon)
     bounds = [np.concatenate((parts, np.array(ends, dtype=np.int64)))]
-    firsts, lasts = parts[:-1], parts[1:]
-    if schedule.knots is not None:
-        bends = ~_are_flat(schedule, firsts, lasts, horizon)
-        firsts, lasts = firsts[bends], lasts[bends]
     exact, distinct = True, not ends
-    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+    for first, last in zip(parts[:-1][~flat].tolist(), parts[1:][~flat].tolist(), strict=True):
         exact = exact and last - first <= count
         # Where there is room, the shortest stretch is longer than a step.
         distinct = distinct and last - first >= count**2
@@ -129,47 +118,19 @@ def changing(
         bends: ascending steps, the first one 0, at which the rule begins or bends.
         ends: further steps at which a stretch has to end.
     """
-    own = _first_steps(np.array(schedule.knots or ()), horizon)
-    inner = np.array(bends)[np.array(bends) < horizon]
-    parts = np.unique([0, *own, *inner, horizon])
-    bounds = [parts, np.array(ends, dtype=np.int64)]
-    flat = np.zeros(parts.size - 1, dtype=np.bool_)
-    if schedule.knots is not None:
-        flat = _are_flat(schedule, parts[:-1], parts[1:], horizon)
-    for first, last, is_flat in zip(parts[:-1].tolist(), parts[1:].tolist(), flat, strict=True):
-        bend = int(inner[inner <= first][-1])
-        single = min(max(first, bend + count), last)
-        bounds.append(np.arange(first, single))
-        if single == last:
-            continue
-        # A stretch ends where the number of stretches up to t is an integer.
-        octaves = np.log2(np.array([single, last]) - bend)
-        number = 0.5 * count * octaves
-        if not is_flat:
-            graded = first - bend + _graded(OUTLINE) * (last - first)
-            graded = np.log2(graded[graded > single - bend])
-            octaves = np.sort(
-                np.concatenate((np.linspace(octaves[0], octaves[1], OUTLINE), graded))
-            )
-            share = (np.exp2(octaves) + bend - first) / (last - first)
-            number = 0.5 * count * octaves
-            number += count * np.arccos(np.clip(1.0 - 2.0 * share, -1.0, 1.0)) / np.pi
-        wanted = np.arange(math.ceil(number[0]), math.ceil(number[-1]), dtype=np.float64)
-        bounds.append(bend + np.rint(np.exp2(np.interp(wanted, number, octaves))).astype(np.int64))
-    bound = _ascending(np.concatenate(bounds))
+    from nqm_study.model.schedules.stretch_kernel import OUTLINE, write_ends, write_nodes
+
+    inner = [bend for bend in bends if bend < horizon]
+    parts, flat = _parts(schedule, horizon, inner)
+    bend = np.array(inner)[np.searchsorted(inner, parts[:-1], side="right") - 1]
+    room = count * (2 + horizon.bit_length() // 2) + 2
+    bound = np.empty(min(horizon, flat.size * room) + 1, dtype=np.int64)
+    bound = bound[: write_ends(parts, bend, flat, count, _graded(OUTLINE), bound)]
+    if ends:
+        bound = _ascending(np.concatenate((bound, ends)))
     lengths = np.diff(bound)
-    # The mean over n steps by two pairs of them that make it exact for cubics.
-    square = (lengths.astype(np.float64) ** 2 - 1.0) / 12.0
-    odd = 0.5 * ((lengths - 1) % 2)
-    near = np.floor(np.sqrt(square) - odd + EVEN) + odd
-    far = np.minimum(near + 1.0, 0.5 * (lengths - 1))
-    apart = np.where(far > near, far**2 - near**2, 1.0)
-    outer = np.where(far > near, 0.5 * (square - near**2) / apart, 0.0)
-    aside = np.rint(np.stack((near, far)) - odd).astype(np.int64)
-    left = (bound[:-1] + bound[1:] - 1) // 2
-    right = left + (2.0 * odd).astype(np.int64)
-    steps = np.concatenate((left - aside, right + aside))
-    shares = np.tile(np.stack((0.5 - outer, outer)), (2, 1))
+    steps, shares = np.empty((4, lengths.size), dtype=np.int64), np.empty((4, lengths.size))
+    write_nodes(bound, steps, shares)
     every = steps.ravel().astype(np.float64)
     factors = schedule.at_steps(every, horizon).reshape(steps.shape)
     noise = schedule.noise(every, horizon)
@@ -190,22 +151,30 @@ def _ascending(steps: Integers) -> Integers:
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
-def _first_steps(fractions: Array, horizon: int) -> Integers:
-    """The first steps t with t / T >= each fraction, whatever the rounding of fraction * T."""
-    steps = np.maximum(np.floor(fractions * horizon).astype(np.int64) - 1, 0)
-    while np.any(early := steps / horizon < fractions):
-        steps += early
-    return steps
+def _parts(
+    schedule: Schedule, horizon: int, bends: Sequence[int] = ()
+) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """Where smooth parts of a run begin, and its horizon; and whether the schedule is constant.
 
-
-def _are_flat(
-    schedule: Schedule, firsts: Integers, lasts: Integers, horizon: int
-) -> npt.NDArray[np.bool_]:
-    """Whether factor and batch size are the same all over each of some parts."""
+    Factor and batch size are, if they are the same all over a part. The ``bends`` begin parts, too.
+    """
+    own = _first_steps(np.array(schedule.knots), horizon).tolist() if schedule.knots else ()
+    parts = np.array(sorted({0, *own, *bends, horizon}))
+    firsts, lasts = parts[:-1], parts[1:]
+    if schedule.knots is None:
+        return parts, np.zeros(firsts.size, dtype=np.bool_)
     inside = firsts + np.multiply.outer(PROBES, lasts - 1 - firsts)
     flat = np.ones(firsts.size, dtype=np.bool_)
     for values in (schedule.at_steps, schedule.noise):
         found = values(inside.ravel(), horizon)
         if found.size > 1:
             flat &= np.all(found.reshape(inside.shape) == found[: firsts.size], axis=0)
-    return flat
+    return parts, flat
+
+
+def _first_steps(fractions: Array, horizon: int) -> Integers:
+    """The first steps t with t / T >= each fraction, whatever the rounding of fraction * T."""
+    steps = np.maximum(np.floor(fractions * horizon).astype(np.int64) - 1, 0)
+    while np.any(early := steps / horizon < fractions):
+        steps += early
+    return steps
