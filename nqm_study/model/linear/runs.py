@@ -84,6 +84,9 @@ SLOW, CERTAINLY = 0.5, 1.01
 """Modes that move by less than this share a step bound the risk of shorter runs; and the margin of
 what samples of the schedule and a compression of the spectrum leave open."""
 
+SLOWEST = 8
+"""So many modes swing slowest. Far from the target these mostly have most of the risk."""
+
 LONG = 2**20
 """A horizon at which the shape of any schedule shows."""
 
@@ -155,9 +158,11 @@ class Runs:
         return int(np.sum(self._optimizer.swing(signal, self.largest_rate) < math.inf))
 
     @functools.cached_property
-    def swing(self) -> float:
-        """Horizons from one swing of the last risk to the next."""
-        return _swing(self._optimizer, self._schedule, self._steepest)
+    def swings(self) -> tuple[float, float]:
+        """Horizons from one swing of the last risk to the next, of the fastest and the slowest."""
+        slowest = float(self._nodes[max(self._swinging - SLOWEST, 0)])
+        of = functools.partial(_swing, self._optimizer, self._schedule)
+        return of(self._steepest), of(slowest)
 
     def _update(self, steps: Integers, factors: Array) -> Update:
         """The optimizer's rule at some steps, in components of which one is the readout."""
@@ -197,14 +202,15 @@ class Runs:
         unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
         return unknown and work <= self._budget.share
 
-    def swinging(self, horizon: int) -> float:
-        """The part of the last risk of the modes that may swing, to some digits."""
+    def swinging(self, horizon: int, slowest: bool = False) -> float:
+        """The part of the last risk of the modes that may swing, or the slowest, to some digits."""
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
         self._budget.spend(self.work // 2 * _digits(run))
         marks = np.array([run.lengths.size])
-        return float(self._signal(run, self._rule(run), marks, 0, self._swinging)[0])
+        first = max(self._swinging - SLOWEST, 0) if slowest else 0
+        return float(self._signal(run, self._rule(run), marks, first, self._swinging)[0])
 
     def _fairly(self, horizon: int) -> Stretches:
         """A run in the stretches of a fair look."""

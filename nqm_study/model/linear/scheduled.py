@@ -434,7 +434,7 @@ class _Case:
             return min(max(WALKED // runs.work, FEWEST), MOST) if self.budget.share else 0
 
         return Search(
-            look, self.target, self.max_steps, swinging, runs.swing, jitter, rests, above,
+            look, self.target, self.max_steps, swinging, runs.swings, jitter, rests, above,
             most_walked,
         )  # fmt: skip
 

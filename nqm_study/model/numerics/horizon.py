@@ -7,7 +7,8 @@ is smooth is its lower bound by the modes that do not swing. So:
 
 1. Look at horizons 1, 2, 4, ... until one is at most the target. Where three in a row show a dip
    near the target, look for its bottom. Where modes swing, and the others alone allow the target,
-   walk through the octave in steps that resolve the fastest swing.
+   walk through the octave in steps that resolve the fastest swing; or, where the modes that swing
+   slowest keep L_T far above the target by themselves, that of these.
 2. Narrow the bracket, with better and better looks, to two neighbours: L_T is at most the target,
    and L_(T-1) above it.
 3. Where the schedule jumps, look at some horizons before.
@@ -21,6 +22,7 @@ Where the length of a run changes nothing else, it is one run, and ``Along`` loo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -125,8 +127,9 @@ class Search:
         look: horizon and how good -> what is seen; asked again, it should know.
         target: the risk to reach.
         max_steps: the longest horizon.
-        swinging: horizon -> the part of L_T that is not steady, perhaps a little off; None: 0.
-        swing: horizons from one of the fastest swings of it to the next.
+        swinging: horizon, and whether the slowest swings alone count -> the part of L_T that is not
+            steady, perhaps a little off; None: 0.
+        swings: horizons from one of the fastest swings of it to the next; and so of the slowest.
         jitter: horizons over which what jumps in the schedule makes L_T jitter.
         rests: in runs this long every part of the schedule shows; a risk can be at rest from there.
         above: up to this horizon none reaches the target, as is known.
@@ -138,8 +141,8 @@ class Search:
     look: Callable[[int, int], Look]
     target: float
     max_steps: int
-    swinging: Callable[[int], float] | None = None
-    swing: float = math.inf
+    swinging: Callable[[int, bool], float] | None = None
+    swings: tuple[float, float] = (math.inf, math.inf)
     jitter: int = 0
     rests: int = 1024
     above: int = 0
@@ -207,25 +210,21 @@ class Search:
             low, start = self.above, self.look(self.above, FAIR)
         if max(each.risk - each.steady for each in (start, end)) <= SETTLED * self.target:
             return None
-        # What is smooth needs few looks; what swings is cheap to see.
-        places = sorted({low, (low + high) // 2, high})
-        steady = [self.look(place, FAIR).steady for place in places]
-
-        def seems(place: int) -> float:
-            return swinging(place) + float(np.interp(place, places, steady))
-
-        if min(steady) > self.target:
+        seems = self._seeming(low, high, swinging)
+        if seems is None:
             return None
-        probes = range(high, low, -max(1, (high - low) // PROBES))
-        if high > WALKED and min(map(seems, probes)) > FAR * self.target:
-            return None
-        swing = int(min(self.swing, float(high)) / PER_SWING)
-        stride = max(1, swing, (high - low) // most)
+        fast, leap = (int(min(swing, float(high)) / PER_SWING) for swing in self.swings)
+        stride = max(1, fast, (high - low) // most)
         dips = most // PER_SWING
-        passed = [(low, start.risk)]
+        passed, tried = [(low, start.risk)], low
         while passed[-1][0] < high:
-            place = min(passed[-1][0] + stride, high)
-            passed = [*passed[-2:], (place, seems(place))]
+            at, place = passed[-1][0], min(passed[-1][0] + stride, high)
+            if leap > stride and at >= tried:
+                tried = min(at + leap, high)
+                if min(seems(at, True), seems(tried, True)) > NEAR * self.target:
+                    passed = [*passed[-2:], (tried, math.inf)]
+                    continue
+            passed = [*passed[-2:], (place, seems(place, False))]
             below = None
             if dips > 0 and _shows_dip(passed, self.target):
                 below, dips = self._dip(passed), dips - 1
@@ -234,6 +233,28 @@ class Search:
             if below is not None:
                 return max(t for t, _ in passed if t < below), below
         return None
+
+    def _seeming(
+        self, low: int, high: int, swinging: Callable[[int, bool], float]
+    ) -> Callable[[int, bool], float] | None:
+        """What L_T seems to be, at least, within an octave; None: it is above the target there."""
+        swings = functools.cache(swinging)
+        probes = range(high, low, -max(1, (high - low) // PROBES))
+
+        def is_far(seems: Callable[[int, bool], float]) -> bool:
+            return high > WALKED and all(seems(at, False) > FAR * self.target for at in probes)
+
+        places = sorted({low, (low + high) // 2, high})
+        roughly = min(self.look(place, ROUGH).steady for place in places)
+        if roughly > MARGIN * self.target or is_far(swings):
+            return None
+        # What is smooth needs few looks; what swings is cheap to see.
+        steady = [self.look(place, FAIR).steady for place in places]
+
+        def seems(place: int, slowest: bool) -> float:
+            return swings(place, slowest) + float(np.interp(place, places, steady))
+
+        return None if min(steady) > self.target or is_far(seems) else seems
 
     def _dip(self, last: list[tuple[int, float]]) -> int | None:
         """A horizon below the target in a dip that three risks show, if there is one."""

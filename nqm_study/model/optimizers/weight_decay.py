@@ -65,7 +65,9 @@ class WeightDecayed(Wrapper):
         drift[:, :k, :k], drift[:, k, k] = inner.drift, 1.0
         drift[:, theta, theta] -= pull
         drift[:, theta, k] = pull
-        gain, point = (np.pad(part, ((0, 0), (0, 1))) for part in (inner.gain, inner.point))
+        gain, point = (
+            np.hstack((part, np.zeros((len(part), 1)))) for part in (inner.gain, inner.point)
+        )
         return Update(
             drift, gain, point, np.append(inner.start, 1.0), np.append(inner.readout, 0.0)
         )
