@@ -148,6 +148,7 @@ class Runs:
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         if self._coupled is not None:
             self.work = max(self._coupled.work, 1)
+        self._walked = 0
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
@@ -207,10 +208,18 @@ class Runs:
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
-        self._budget.spend(self.work // 2 * _digits(run))
+        self._walked = self.work // 2 * _digits(run)
+        self._budget.spend(self._walked)
         marks = np.array([run.lengths.size])
         first = max(self._swinging - SLOWEST, 0) if slowest else 0
         return float(self._signal(run, self._rule(run), marks, first, self._swinging)[0])
+
+    def leapt(self, looks: int) -> None:
+        """Spend the work of looks like the last one at what swings, which a walk leaps over.
+
+        What is left for others, and so how good they are, does not depend on what is leapt over.
+        """
+        self._budget.spend(looks * self._walked)
 
     def _fairly(self, horizon: int) -> Stretches:
         """A run in the stretches of a fair look."""

@@ -435,7 +435,7 @@ class _Case:
 
         return Search(
             look, self.target, self.max_steps, swinging, runs.swings, jitter, rests, above,
-            most_walked,
+            most_walked, leapt=runs.leapt,
         )  # fmt: skip
 
     def _status(self, level: int, found: Horizon) -> Status:

@@ -7,8 +7,8 @@ is smooth is its lower bound by the modes that do not swing. So:
 
 1. Look at horizons 1, 2, 4, ... until one is at most the target. Where three in a row show a dip
    near the target, look for its bottom. Where modes swing, and the others alone allow the target,
-   walk through the octave in steps that resolve the fastest swing; or, where the modes that swing
-   slowest keep L_T far above the target by themselves, that of these.
+   walk on through the octave in steps that resolve the fastest swing; or, where the modes that
+   swing slowest keep L_T far above the target by themselves, that of these.
 2. Narrow the bracket, with better and better looks, to two neighbours: L_T is at most the target,
    and L_(T-1) above it.
 3. Where the schedule jumps, look at some horizons before.
@@ -136,6 +136,7 @@ class Search:
         most_walked: gives the most looks of the next walk through an octave; its steps grow where
             swings would ask for more, and an eighth as many dips are looked into.
         rest: where the risk of long runs comes to rest, however slowly; 0 where that is not known.
+        leapt: is told of each number of looks at what swings that a walk leaps over.
     """
 
     look: Callable[[int, int], Look]
@@ -148,6 +149,7 @@ class Search:
     above: int = 0
     most_walked: Callable[[], int] = lambda: MOST
     rest: float = 0.0
+    leapt: Callable[[int], None] = lambda _: None
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -215,14 +217,18 @@ class Search:
             return None
         fast, leap = (int(min(swing, float(high)) / PER_SWING) for swing in self.swings)
         stride = max(1, fast, (high - low) // most)
+        leap -= leap % stride
         dips = most // PER_SWING
-        passed, tried = [(low, start.risk)], low
+        tried = self._allowed(low, high, stride)
+        self.leapt((tried - low) // stride)
+        passed = [(tried, start.risk if tried == low else self.look(tried, FAIR).risk)]
         while passed[-1][0] < high:
             at, place = passed[-1][0], min(passed[-1][0] + stride, high)
             if leap > stride and at >= tried:
                 tried = min(at + leap, high)
                 if min(seems(at, True), seems(tried, True)) > NEAR * self.target:
                     passed = [*passed[-2:], (tried, math.inf)]
+                    self.leapt((tried - at) // stride)
                     continue
             passed = [*passed[-2:], (place, seems(place, False))]
             below = None
@@ -233,6 +239,20 @@ class Search:
             if below is not None:
                 return max(t for t, _ in passed if t < below), below
         return None
+
+    def _allowed(self, low: int, high: int, stride: int) -> int:
+        """The last place of a walk up to which the steady part alone is above the target."""
+
+        def rise(place: int) -> float:
+            return height(self.look(place, FAIR).steady, self.target)
+
+        middle = (low + high) // 2
+        above, below = (low, middle) if rise(middle) <= 0.0 else (middle, high)
+        if rise(low) <= 0.0 or high - low <= PER_SWING * stride:
+            return low
+        heights = {False: rise(above), True: rise(below)}
+        last, _ = narrow(above, below, heights, rise, stride / below)
+        return last - (last - low) % stride
 
     def _seeming(
         self, low: int, high: int, swinging: Callable[[int, bool], float]
