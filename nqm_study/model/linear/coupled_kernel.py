@@ -32,7 +32,7 @@ the processor ten times as long."""
 
 
 @compiled_within
-def _coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, form: Array) -> None:
+def coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, form: Array) -> None:
     """Write what a stretch's matrices are made of.
 
     Args:
@@ -71,7 +71,7 @@ def _coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, f
 
 
 @compiled_within
-def _begin(start: Array, noisy: Array, state: Array) -> None:
+def begin(start: Array, noisy: Array, state: Array) -> None:
     """Write the states before the first step: 0 at the nodes of the noise."""
     pair = 0
     for i in range(start.size):
@@ -82,7 +82,7 @@ def _begin(start: Array, noisy: Array, state: Array) -> None:
 
 
 @compiled_within
-def _loss(weight: Array, point: Array, state: Array) -> float:
+def loss(weight: Array, point: Array, state: Array) -> float:
     """The risk at the gradient's point."""
     total = 0.0
     for pair in range(point.size):
@@ -95,7 +95,7 @@ def _loss(weight: Array, point: Array, state: Array) -> float:
 
 
 @compiled_within
-def _apply(matrix: Array, state: Array, after: Array) -> None:
+def apply(matrix: Array, state: Array, after: Array) -> None:
     """Write matrix . state of each node, three columns at a time: pairs come in threes, mostly."""
     q, n = state.shape
     for i in range(q):
@@ -114,7 +114,7 @@ def _apply(matrix: Array, state: Array, after: Array) -> None:
 
 
 @compiled_within
-def _clear(numbers: Array) -> None:
+def clear(numbers: Array) -> None:
     """Make numbers next to 0 that."""
     for i in range(len(numbers)):
         row = numbers[i]
@@ -123,7 +123,7 @@ def _clear(numbers: Array) -> None:
 
 
 @compiled_within
-def _fill(form: Array, h: Array, matrix: Array) -> None:
+def fill(form: Array, h: Array, matrix: Array) -> None:
     """Write every node's matrix."""
     q = len(matrix)
     for i in range(q):
@@ -164,11 +164,11 @@ def _stretch(  # noqa: PLR0912 (one pass over the digits)
     left, done, length = steps, 0, 1
     while left > 0:  # by its binary digits; powers of one matrix commute
         if left & 1:
-            _apply(matrix, state, after)
+            apply(matrix, state, after)
             for i in range(q):
                 for m in range(n):
                     state[i, m] = after[i, m]
-            _apply(matrix, slope, after)
+            apply(matrix, slope, after)
             for i in range(q):
                 for m in range(n):
                     state[i, m] += f * level[i, m]
@@ -176,11 +176,11 @@ def _stretch(  # noqa: PLR0912 (one pass over the digits)
             done += length
         left >>= 1
         if left > 0:
-            _apply(matrix, ramp, after)
+            apply(matrix, ramp, after)
             for i in range(q):
                 for m in range(n):
                     ramp[i, m] += after[i, m] + length * level[i, m]
-            _apply(matrix, level, after)
+            apply(matrix, level, after)
             for i in range(q):
                 for m in range(n):
                     level[i, m] += after[i, m]
@@ -235,7 +235,7 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
     room = n if longest > 1 else 0
     square = np.empty((q, q, room))
     slope, level, ramp = np.empty((q, room)), np.empty((q, room)), np.empty((q, room))
-    _begin(start, noisy, state)
+    begin(start, noisy, state)
     read = readout * (readout + 3) // 2
     rows = max(len(rule.drift), len(rule.gain), len(rule.point), len(rule.share))
     filled = False
@@ -255,36 +255,36 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
         if stretch == lengths.size or wanted == marks.size:
             break
         if stretch == 0 or rows > 1:
-            _coefficients(rule, offset + stretch, own, into, point, form)
+            coefficients(rule, offset + stretch, own, into, point, form)
             filled = False
-        f = steady + 2.0 * _loss(weight, point, state)
+        f = steady + 2.0 * loss(weight, point, state)
         if not f < np.inf:
             break
         steps = lengths[stretch]
         if not filled:
-            _fill(form, curvature, matrix)
+            fill(form, curvature, matrix)
             filled = True
         if steps == 1:
-            _apply(matrix, state, after)
+            apply(matrix, state, after)
             for i in range(q):
                 added = f * into[i]
                 row, moved = state[i], after[i]
                 for m in range(n):
                     row[m] = moved[m] + added * noisy[m]
             if stretch % CLEARED == 0:
-                _clear(state)
+                clear(state)
             continue
         _stretch(matrix, square, steps, f, into, noisy, state, slope, level, ramp, after)
         filled = False
-        there = steady + 2.0 * _loss(weight, point, state)
-        answer = 2.0 * _loss(weight, point, slope)
+        there = steady + 2.0 * loss(weight, point, state)
+        answer = 2.0 * loss(weight, point, slope)
         if not answer < steps:
             break  # the loss doubles and more within the stretch, for ever
         growth = (there - f) / (steps - answer)
         for i in range(q):
             for m in range(n):
                 state[i, m] += growth * slope[i, m]
-        _clear(state)
+        clear(state)
 
 
 @compiled
@@ -316,17 +316,17 @@ def sensitivities(  # noqa: PLR0912 (two passes over the steps)
     into, point, form = np.empty(q), np.empty(q), np.empty((3, q, q))
     matrix = np.empty((q, q, n))
     squares, level = np.empty((steps, n)), np.empty(steps)
-    _begin(start, noisy, state)
+    begin(start, noisy, state)
     for t in range(steps):
-        _coefficients(rule, t, own, into, point, form)
-        _fill(form, curvature, matrix)
-        level[t] = steady + 2.0 * _loss(weight, point, state)
+        coefficients(rule, t, own, into, point, form)
+        fill(form, curvature, matrix)
+        level[t] = steady + 2.0 * loss(weight, point, state)
         for m in range(n):
             there = 0.0
             for i in range(q):
                 there += point[i] * state[i, m]
             squares[t, m] = there
-        _apply(matrix, state, after)
+        apply(matrix, state, after)
         for i in range(q):
             added = level[t] * into[i]
             for m in range(n):
@@ -338,8 +338,8 @@ def sensitivities(  # noqa: PLR0912 (two passes over the steps)
         for i in range(q):
             state[i, m] = weight[m] if i == read else 0.0
     for t in range(steps - 1, -1, -1):
-        _coefficients(rule, t, own, into, point, form)
-        _fill(form, curvature, matrix)
+        coefficients(rule, t, own, into, point, form)
+        fill(form, curvature, matrix)
         gain = rule.gain[min(t, len(rule.gain) - 1)]
         total, with_loss = 0.0, 0.0
         pair = 0

@@ -26,6 +26,7 @@ import numpy as np
 from nqm_study.model.linear import schedule_kernel
 from nqm_study.model.linear.coupled import Coupled
 from nqm_study.model.linear.modes import Modes
+from nqm_study.model.linear.one_rule import CHEAPER, OneRule
 from nqm_study.model.linear.schedule_kernel import Rule
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.budget import Budget
@@ -34,7 +35,7 @@ from nqm_study.model.numerics.refine import rounding
 from nqm_study.model.optimizers import LinearOptimizer, Update
 from nqm_study.model.outcome import PRECISE
 from nqm_study.model.problems.problem import Problem
-from nqm_study.model.schedules import Schedule
+from nqm_study.model.schedules import Constant, Schedule
 from nqm_study.model.schedules.stretches import (
     Stretches,
     changing,
@@ -73,6 +74,10 @@ LONGEST_FUNCTION = 2**22
 MOST_OF_CURVE = 2**16
 """The same for the risks along one run, whose stretches are cut where they are asked for."""
 
+LONGEST_KNOWN = 2**22
+"""The longest run by one rule, of noise that follows the loss, whose risks are known at every step:
+0.2 s. Longer ones are cut into stretches."""
+
 STEPPED_FUNCTION = {ROUGH: 1024, FAIR: 8192, GOOD: 2**18}
 """The longest run under a function that is stepped through: it may jump anywhere."""
 
@@ -104,8 +109,8 @@ class Runs:
     times a power of their curvatures over the largest: the risk itself is 0.
 
     Attributes:
-        work: what a step costs, or a doubling of a stretch: blocks of modes, with noise twice,
-            times the squared number of components of a state; each takes 15 to 30 ns.
+        work: what a step costs, or a doubling of a stretch but by one rule: blocks of modes, with
+            noise twice, times the squared number of components of a state; each takes 15 to 30 ns.
         components: of the state of a mode.
         largest_rate: of the schedule, as far as samples tell, and as an optimizer may have it.
     """
@@ -133,7 +138,8 @@ class Runs:
         self._nodes = problem.spectrum.nodes(level).curvature
         self._steepest = float(problem.spectrum.curvature.max())
         self._modes = Modes.of(problem, optimizer, level)
-        self._coupled = None
+        self._coupled: Coupled | None = None
+        self._one_rule: OneRule | None = None
         if problem.follows_loss:
             ratio = (self._nodes / self._steepest) ** power
             self._coupled = Coupled.of(problem, self._modes, self._start, self._readout, ratio)
@@ -149,6 +155,13 @@ class Runs:
         if self._coupled is not None:
             self.work = max(self._coupled.work, 1)
         self._walked = 0
+        self._doubling = self.work
+        one = not self._changes and schedule == Constant() and power == 0
+        if self._coupled is not None and one:
+            rule = Rule(made.drift, made.gain, made.point, np.ones(1))
+            self._one_rule = OneRule(self._coupled, rule)
+            self.work = -(-self.work // CHEAPER)
+        self._curve = np.zeros(0)
         self._looks: dict[tuple[int, int], Look] = {}
         self._runs: dict[tuple[int, int], tuple[Look, bool]] = {}
 
@@ -195,9 +208,15 @@ class Runs:
             self._looks[key] = self.stepped(horizon) if exact else self._look(horizon, quality)
         return self._looks[key]
 
+    def is_known(self, steps: int) -> bool:
+        """Whether all risks of a run by one rule are known, where the noise follows the loss."""
+        return self._one_rule is not None and steps <= LONGEST_KNOWN
+
     def is_stepped(self, horizon: int, quality: int = GOOD) -> bool:
         """Whether a look of this quality steps through the run, so that its risk is exact."""
         work = horizon * self.work
+        if self.is_known(horizon):
+            return True
         if horizon <= STEPPED[quality] or (quality == GOOD and work <= self._cheap):
             return True
         unknown = self._schedule.knots is None and horizon <= STEPPED_FUNCTION[quality]
@@ -208,7 +227,7 @@ class Runs:
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
-        self._walked = self.work // 2 * _digits(run)
+        self._walked = self._doubling // 2 * _digits(run)
         self._budget.spend(self._walked)
         marks = np.array([run.lengths.size])
         first = max(self._swinging - SLOWEST, 0) if slowest else 0
@@ -229,7 +248,21 @@ class Runs:
 
     def stepped(self, horizon: int) -> Look:
         """The last risk of a run, step by step, whatever it costs."""
+        if self._one_rule is not None:
+            return self._known(np.array([horizon]))[0]
         return self._run(stepped(self._schedule, horizon))
+
+    def _known(self, steps: Integers) -> list[Look]:
+        """The last risks of runs by one rule of ascending lengths; nothing is said of swings."""
+        parts = np.stack(self._one(int(steps[-1])).parts(steps), axis=1).tolist()
+        return [Look(signal + noise, signal + noise, 0.0, noise) for signal, noise in parts]
+
+    def _one(self, steps: int) -> OneRule:
+        """The run by one rule, where the noise follows the loss, to take some steps of it."""
+        if self._one_rule is None:
+            raise ValueError("schedule: must be constant, and the noise follow the loss")
+        self._budget.spend(self.work * steps)
+        return self._one_rule
 
     def _look(self, horizon: int, quality: int) -> Look:
         if quality == ROUGH:
@@ -257,7 +290,7 @@ class Runs:
         stretches = count * (1 + len(self._schedule.knots or ()))
         if self._grows:
             stretches += count * len(self._bends) * digits // 2
-        return min(stretches, horizon) * digits * self.work
+        return min(stretches, horizon) * digits * self._doubling
 
     def _stretched(self, horizon: int, count: int) -> tuple[Look, bool]:
         """The last risk of a run in stretches, and whether it is exact."""
@@ -280,7 +313,7 @@ class Runs:
 
     def _parts(self, run: Stretches, marks: Integers) -> tuple[Array, Array, Array]:
         """The risks after the stretches that are marked: swinging and other signal, and noise."""
-        self._budget.spend(self.work * _digits(run))
+        self._budget.spend(self._doubling * _digits(run))
         rule, with_signal = self._rule(run), self._modes.signal_weight.size
         swinging = np.zeros(marks.size)
         if self._swinging > 0:
@@ -305,10 +338,29 @@ class Runs:
         )  # fmt: skip
         return sums
 
-    def curve(self, steps: int, horizon: int) -> Array:
-        """The risks after 0, 1, ... steps of one run, stepped through."""
-        run = stepped(self._schedule, horizon, steps)
-        return np.asarray(sum(self._parts(run, np.arange(steps + 1))))
+    @property
+    def curve_end(self) -> int:
+        """The last step of the one run that there is whose risk is kept."""
+        return -1 if self._schedule.needs_horizon else self._curve.size - 1
+
+    def curve(
+        self, steps: int, horizon: int, low: float = -math.inf, high: float = math.inf
+    ) -> Array:
+        """The risks after 0, 1, ... steps of one run, stepped through.
+
+        Those by one rule, where the noise follows the loss, end soon after one of at most ``low``
+        or above ``high``, and where the loss grows beyond all numbers.
+        """
+        if steps <= self.curve_end:
+            return self._curve[: steps + 1]
+        every = np.arange(steps + 1)
+        if self._one_rule is None:
+            run = stepped(self._schedule, horizon, steps)
+            self._curve = np.asarray(sum(self._parts(run, every)))
+        else:
+            self._curve = self._one_rule.risks(every, low, high)
+            self._budget.spend(self.work * self._curve.size)
+        return self._curve
 
     def excludes(self, horizon: int, target: float) -> bool:
         """Whether a bound shows that no run of up to ``horizon`` steps ends at the target.
@@ -352,8 +404,7 @@ class Runs:
             run = self._cut(horizon, 4 * FAIRLY, ends)
             at = np.concatenate(([0], np.cumsum(run.lengths)))
             risks = np.asarray(sum(self._parts(run, np.arange(at.size))))
-        risks[np.isnan(risks)] = np.inf
-        highest = np.maximum.accumulate(risks)
+        highest = np.maximum.accumulate(np.where(np.isnan(risks), np.inf, risks))
         return np.asarray(highest[np.searchsorted(at, steps, side="right") - 1] / risks[0])
 
     def first_horizon(
@@ -387,6 +438,8 @@ class Runs:
     def risks(self, steps: Integers, horizon: int, precision: float = PRECISE) -> Array:
         """The risks after some ascending numbers of steps of one run, to a relative error."""
         last = int(steps[-1])
+        if self.is_known(last):
+            return np.asarray(sum(self._one(last).parts(steps)))
         if self._is_stepped_curve(last, precision):
             return np.asarray(sum(self._parts(stepped(self._schedule, horizon, last), steps)))
         return np.array([each.risk for each in self._along(steps, horizon, precision, 4)])
@@ -399,6 +452,8 @@ class Runs:
     def _along(self, steps: Integers, horizon: int, precision: float, least: int) -> list[Look]:
         """The same in ``least`` runs by stretches or more, to a relative error."""
         last, count = int(steps[-1]), FAIRLY
+        if self.is_known(last):
+            return self._known(steps)
         series: list[list[Look]] = []
         while True:
             run = self._cut(horizon, count, steps.tolist())
@@ -414,22 +469,13 @@ class Runs:
                     return looks
             count *= 2
 
-    def gathered(self, steps: Integers, *, exact: bool = False) -> Array:
-        """The risks of a run that starts with no loss, after some ascending numbers of steps.
+    def gathered(self, steps: Integers, high: float = math.inf) -> Array:
+        """The risks of a run by one rule that starts with no loss, after ascending steps.
 
-        Where the rule is the same at all steps they never fall, and no risk after so many steps or
-        more is below: a run is the sum of that one and of what the start leaves.
+        They never fall, and no risk after so many steps or more is below: a run is the sum of that
+        one and of what the start leaves. They may end after one above ``high``.
         """
-        if self._coupled is None:
-            raise ValueError("gathered: must be asked where the noise follows the loss")
-        last = int(steps[-1])
-        if exact:
-            run = stepped(self._schedule, last)
-        else:
-            run = self._cut(last, 2 * FAIRLY, steps.tolist())
-        marks = np.searchsorted(np.cumsum(run.lengths), steps) + (steps > 0)
-        self._budget.spend(self.work * _digits(run))
-        return self._coupled.at_rest.parts(self._rule(run), run.lengths, marks)[1]
+        return self._one(int(steps[-1])).at_rest.risks(steps, high=high)
 
     def sensitivities(self, shares: Array) -> tuple[float, Array, Array]:
         """The last risk of a run where the noise follows the loss, and what its noise adds to it.
@@ -451,6 +497,8 @@ class Runs:
 
     def least_work(self, steps: int) -> int:
         """About the least work of the risks along a run of ``steps``."""
+        if self.is_known(steps):
+            return steps * self.work
         return min(steps * self.work, self._cost(steps, 16 * FAIRLY))
 
     def _is_stepped_curve(self, steps: int, precision: float) -> bool:

@@ -26,7 +26,14 @@ import numpy as np
 
 from nqm_study.model.linear import kernels
 from nqm_study.model.linear.risks import Found, fine_enough, refined
-from nqm_study.model.linear.runs import CERTAINLY, CHEAP, MOST_WORK, STEPPED, Runs
+from nqm_study.model.linear.runs import (
+    CERTAINLY,
+    CHEAP,
+    LONGEST_KNOWN,
+    MOST_WORK,
+    STEPPED,
+    Runs,
+)
 from nqm_study.model.linear.schedule_kernel import BLOCK
 from nqm_study.model.linear.stability import is_stable, resting_risk
 from nqm_study.model.numerics.arrays import Array, Integers
@@ -201,15 +208,19 @@ class _Case:
             usual = COUPLED_WORK if self.problem.follows_loss else CHANGING_WORK
             longest = self.affordable(STEPPER_WORK if thorough else usual)
         most = min(self.max_steps, longest)
-        if self.problem.follows_loss and not thorough:
-            most = self._worth_stepping(most)
-        stepper = functools.cache(lambda level: _Stepper(self.runs(level)))
+        if self.problem.follows_loss:
+            most = min(most, LONGEST_KNOWN)
+            most = most if thorough else self._worth_stepping(most)
+        stepper = functools.cache(lambda level: _Stepper(self.runs(level), self.lost))
         finest = self.first_level
         while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
             finest += 1
         found = refined(
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
         )
+        if found.reason == kernels.OVERFLOW:
+            crossing = Crossing(None, "diverged", found.risk, found.error, False, True, found.tie)
+            return _Looked(most, found.tie, crossing)
         if found.reason != kernels.REACHED:
             if self._stays_above(most):
                 stable = is_stable(self.problem, self.optimizer)
@@ -235,11 +246,22 @@ class _Case:
         return _Looked(most, found.tie, crossing)
 
     @functools.cached_property
-    def rests_above(self) -> bool:
-        """Whether one run, by one rule, of noise that follows the loss ends above the target."""
-        if not (self.problem.follows_loss and isinstance(self.schedule, Constant)):
-            return False
-        return self.optimizer.constant and self.target < resting_risk(self.problem, self.optimizer)
+    def rest(self) -> float:
+        """The risk that one run by one rule of noise that follows the loss comes to rest at.
+
+        It is infinite where the run is not stable, and 0 of other runs.
+        """
+        one_rule = self.optimizer.constant and isinstance(self.schedule, Constant)
+        if not (self.problem.follows_loss and one_rule):
+            return 0.0
+        return resting_risk(self.problem, self.optimizer)
+
+    @functools.cached_property
+    def lost(self) -> float:
+        """The risk above which it is certain that a run diverges, or does not count."""
+        if self.rest < math.inf or self.max_growth is None:
+            return math.inf
+        return self.max_growth * self.problem.spectrum.initial_risk
 
     def _worth_stepping(self, most: int) -> int:
         """The steps of a run that are worth stepping through where the noise follows the loss.
@@ -248,22 +270,30 @@ class _Case:
         it above for good. If that is beyond ``most``, it is the first ones. These always are: what
         swings may dip below the target between the steps that are looked at.
         """
-        if most <= STEPPED[GOOD]:
-            return most
         runs = self.runs(self.first_level)
+        known = runs.is_known(most)
+        rests_above = self.target < self.rest
+        gathers = rests_above and self.problem.steady_noise > 0.0
+        if most <= STEPPED[GOOD] or (known and not gathers):
+            return most
         steps = np.unique(np.geomspace(1, most, most.bit_length() * PER_OCTAVE).astype(np.int64))
-        near = np.array([look.risk for look in runs.along(steps, FAIR)]) <= MARGIN * self.target
-        if self.rests_above:
-            near |= runs.gathered(steps) > MARGIN * self.target
+        near = np.zeros(steps.size, dtype=np.bool_)
+        if not known:
+            near |= np.array([look.risk for look in runs.along(steps, FAIR)]) <= (
+                MARGIN * self.target
+            )
+        if gathers:
+            least = runs.gathered(steps, MARGIN * self.target)
+            near[: least.size] |= least > MARGIN * self.target
         end = int(1.1 * steps[np.argmax(near)]) if near.any() else 0
         return min(max(end, STEPPED[GOOD]), most)
 
     def _stays_above(self, steps: int) -> bool:
         """Whether noise alone keeps the risk above the target after a number of steps."""
-        if not self.rests_above:
+        if not self.target < self.rest:
             return False
-        left = self.runs(self.first_level).gathered(np.array([steps]), exact=True)[0]
-        return bool(left > CERTAINLY * self.target)
+        left = self.runs(self.first_level).gathered(np.array([steps]))
+        return bool(np.any(left > CERTAINLY * self.target))
 
     def every_horizon(self, thorough: bool) -> _Looked:
         """The smallest of the horizons that are all looked at."""
@@ -451,38 +481,42 @@ class _Case:
 
 
 class _Stepper:
-    """The steps of one run, as a search for its first crossing takes them."""
+    """The steps of one run, as a search for its first crossing takes them.
 
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-        self._curve = np.zeros(0)
+    It ends as well where a risk is above ``lost``.
+    """
+
+    def __init__(self, runs: Runs, lost: float) -> None:
+        self._runs, self._lost = runs, lost
 
     def risks(self, steps: Integers) -> Array:
         """The risk after each of some numbers of steps."""
         last = int(steps[-1])
-        if last >= self._curve.size:
-            self._curve = self._runs.curve(last, last)
-        return np.asarray(self._curve[steps])
+        curve = self._runs.curve(last, last)
+        return np.where(steps < curve.size, curve[np.minimum(steps, curve.size - 1)], np.nan)
 
     def search(self, target: float, max_steps: int, _: int = 0) -> Found:
         """The first crossing; every step is looked at, whatever the work."""
-        length = min(4 * CHUNK, max_steps)
+        length = min(max(4 * CHUNK, self._runs.curve_end), max_steps)
         while True:
-            risks = self.risks(np.arange(length + 1))
+            risks = self._runs.curve(length, length, target, self._lost)
             below = np.flatnonzero(risks <= target)
-            if below.size or length == max_steps:
+            lost = not below.size and (risks.size <= length or bool(np.any(risks > self._lost)))
+            if below.size or lost or length == max_steps:
                 break
-            length = min(4 * length, max_steps)
-        stop = int(below[0]) if below.size else length
+            long = length >= STEPPED[FAIR] and self._runs.is_known(max_steps)
+            length = max_steps if long else min(4 * length, max_steps)
+        stop = int(below[0]) if below.size else risks.size - 1
         passed = risks[:stop] if below.size else risks
         passed = np.where(np.isnan(passed), np.inf, passed)
         starts = [2**i for i in range(stop.bit_length()) if 2**i < passed.size]
         nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
         at = stop if below.size else int(np.argmin(passed))
-        reason = kernels.REACHED if below.size else kernels.MAX_STEPS
+        reason = kernels.OVERFLOW if lost else kernels.MAX_STEPS
         return Found(
-            reason, stop, float(risks[at]), at, np.array(nearest, dtype=np.int64),
-            length * self._runs.work * BLOCK, float(passed.min(initial=np.inf)),
+            kernels.REACHED if below.size else reason, stop, float(risks[at]), at,
+            np.array(nearest, dtype=np.int64), stop * self._runs.work * (BLOCK // 4),
+            float(passed.min(initial=np.inf)),
         )  # fmt: skip
 
 
