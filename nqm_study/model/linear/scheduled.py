@@ -94,6 +94,10 @@ WALKED, FEWEST = 2**13, 25
 """The most looks of a walk times ``Runs.work``, and their number: a walk through an octave takes
 a fourth of a second at most, and mostly some milliseconds."""
 
+KNOWN, FAR = 32, 100.0
+"""How many times longer a search along a run by one rule looks next, where its end costs what it is
+long; and how many times the target a risk is that no compression takes below it."""
+
 MOST_JITTER = 30
 """The most horizons that are looked at for what jumps in a schedule."""
 
@@ -209,11 +213,14 @@ class _Case:
             longest = self.affordable(STEPPER_WORK if thorough else usual)
         most = min(self.max_steps, longest)
         if self.problem.follows_loss:
+            if self.runs(self.first_level).is_known(1):
+                most = self.max_steps
             most = min(most, LONGEST_KNOWN)
             most = most if thorough else self._worth_stepping(most)
         stepper = functools.cache(lambda level: _Stepper(self.runs(level), self.lost))
         finest = self.first_level
-        while finest < self.last_level and most * self.runs(finest + 1).work <= STEPPER_WORK:
+        worth = min(most, longest)
+        while finest < self.last_level and worth * self.runs(finest + 1).work <= STEPPER_WORK:
             finest += 1
         found = refined(
             self.problem.spectrum, stepper, self.target, most, self.tolerance, last_level=finest
@@ -505,17 +512,20 @@ class _Stepper:
             if below.size or lost or length == max_steps:
                 break
             long = length >= STEPPED[FAIR] and self._runs.is_known(max_steps)
-            length = max_steps if long else min(4 * length, max_steps)
+            length = min((KNOWN if long else 4) * length, max_steps)
         stop = int(below[0]) if below.size else risks.size - 1
         passed = risks[:stop] if below.size else risks
         passed = np.where(np.isnan(passed), np.inf, passed)
         starts = [2**i for i in range(stop.bit_length()) if 2**i < passed.size]
         nearest = [start + int(np.argmin(passed[start : 2 * start])) for start in starts]
-        at = stop if below.size else int(np.argmin(passed))
+        at = stop
+        if not below.size:  # what is far above the target is so on any compression
+            at = stop = int(np.argmin(passed))
+            nearest = [each for each in nearest if passed[each] <= max(passed[at], FAR * target)]
         reason = kernels.OVERFLOW if lost else kernels.MAX_STEPS
         return Found(
             kernels.REACHED if below.size else reason, stop, float(risks[at]), at,
-            np.array(nearest, dtype=np.int64), stop * self._runs.work * (BLOCK // 4),
+            np.array(nearest, dtype=np.int64), risks.size * self._runs.work * (BLOCK // 4),
             float(passed.min(initial=np.inf)),
         )  # fmt: skip
 
