@@ -9,6 +9,9 @@ whole numbers of steps, which makes the series irregular. So only its first term
 the error comes from the last three changes, with a margin; where it is too large, K doubles. A
 part of constant rate is one stretch, and exact.
 
+Where the noise follows the loss and the rule is one, each step of a run of up to 2^22 is known by
+blocks of steps (one_rule.py), but for rounding.
+
 Where coefficients change with the step the stretches grow with it (``schedules.stretches``), the
 rule of a stretch is the mean of the rules of its steps, and the series is the same. A batch size
 that changes is taken likewise: the noise of a stretch has the mean variance of its steps.
