@@ -148,15 +148,14 @@ class Runs:
             self._coupled = Coupled.of(problem, self._modes, self._start, self._readout, ratio)
         # What is slow is smooth in the logarithm of the step.
         self._grows = self._changes or problem.follows_loss
-        self._cheap = CHEAP_CHANGING if self._grows else CHEAP
-        if problem.follows_loss:  # a step costs less than half of what a stretch does
-            self._cheap = AFFORDABLE
+        self._cheap = CHEAP_CHANGING if self._changes else CHEAP
         largest = self._largest_factor * optimizer.learning_rate
         self.largest_rate = min(max(largest, LEAST_RATE), LARGEST_RATE)
         blocks = [-(-weight.size // schedule_kernel.BLOCK) for weight in self._modes[-2:]]
         self.work = max(blocks[0] + 2 * blocks[1], 1) * self.components**2
         if self._coupled is not None:
             self.work = max(self._coupled.work, 1)
+            self._cheap = AFFORDABLE  # a step costs less than half of what a stretch does
         self._walked = 0
         self._doubling = self.work
         one = not self._changes and schedule == Constant() and power == 0
