@@ -156,7 +156,6 @@ class Runs:
         if self._coupled is not None:
             self.work = max(self._coupled.work, 1)
             self._cheap = AFFORDABLE  # a step costs less than half of what a stretch does
-        self._walked = 0
         self._doubling = self.work
         one = not self._changes and schedule == Constant() and power == 0
         if self._coupled is not None and one:
@@ -229,18 +228,10 @@ class Runs:
         if self._swinging == 0:
             return 0.0
         run = self._fairly(horizon)
-        self._walked = self._doubling // 2 * _digits(run)
-        self._budget.spend(self._walked)
+        self._budget.spend(self._doubling // 2 * _digits(run))
         marks = np.array([run.lengths.size])
         first = max(self._swinging - SLOWEST, 0) if slowest else 0
         return float(self._signal(run, self._rule(run), marks, first, self._swinging)[0])
-
-    def leapt(self, looks: int) -> None:
-        """Spend the work of looks like the last one at what swings, which a walk leaps over.
-
-        What is left for others, and so how good they are, does not depend on what is leapt over.
-        """
-        self._budget.spend(looks * self._walked)
 
     def _fairly(self, horizon: int) -> Stretches:
         """A run in the stretches of a fair look."""

@@ -472,7 +472,7 @@ class _Case:
 
         return Search(
             look, self.target, self.max_steps, swinging, runs.swings, jitter, rests, above,
-            most_walked, leapt=runs.leapt,
+            most_walked,
         )  # fmt: skip
 
     def _status(self, level: int, found: Horizon) -> Status:

@@ -136,7 +136,6 @@ class Search:
         most_walked: gives the most looks of the next walk through an octave; its steps grow where
             swings would ask for more, and an eighth as many dips are looked into.
         rest: where the risk of long runs comes to rest, however slowly; 0 where that is not known.
-        leapt: is told of each number of looks at what swings that a walk leaps over.
     """
 
     look: Callable[[int, int], Look]
@@ -149,7 +148,6 @@ class Search:
     above: int = 0
     most_walked: Callable[[], int] = lambda: MOST
     rest: float = 0.0
-    leapt: Callable[[int], None] = lambda _: None
 
     def smallest(self) -> Horizon:
         """The smallest horizon whose last risk is at most the target."""
@@ -220,7 +218,6 @@ class Search:
         leap -= leap % stride
         dips = most // PER_SWING
         tried = self._allowed(low, high, stride)
-        self.leapt((tried - low) // stride)
         passed = [(tried, start.risk if tried == low else self.look(tried, FAIR).risk)]
         while passed[-1][0] < high:
             at, place = passed[-1][0], min(passed[-1][0] + stride, high)
@@ -228,7 +225,6 @@ class Search:
                 tried = min(at + leap, high)
                 if min(seems(at, True), seems(tried, True)) > NEAR * self.target:
                     passed = [*passed[-2:], (tried, math.inf)]
-                    self.leapt((tried - at) // stride)
                     continue
             passed = [*passed[-2:], (place, seems(place, False))]
             below = None
