@@ -32,7 +32,7 @@ the processor ten times as long."""
 
 
 @compiled_within
-def coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, form: Array) -> None:
+def _coefficients(rule: Rule, row: int, own: float, into: Array, point: Array, form: Array) -> None:
     """Write what a stretch's matrices are made of.
 
     Args:
@@ -123,7 +123,7 @@ def clear(numbers: Array) -> None:
 
 
 @compiled_within
-def fill(form: Array, h: Array, matrix: Array) -> None:
+def _fill(form: Array, h: Array, matrix: Array) -> None:
     """Write every node's matrix."""
     q = len(matrix)
     for i in range(q):
@@ -131,6 +131,17 @@ def fill(form: Array, h: Array, matrix: Array) -> None:
             plain, slope, square = form[0, i, c], form[1, i, c], form[2, i, c]
             for m in range(h.size):
                 matrix[i, c, m] = plain + h[m] * (slope + h[m] * square)
+
+
+@compiled
+def write_step(
+    rule: Rule, own: float, curvature: Array, into: Array, point: Array, matrix: Array
+) -> None:
+    """Write the matrix of each node for one step, and what else ``_coefficients`` writes."""
+    q = into.size
+    form = np.empty((3, q, q))
+    _coefficients(rule, 0, own, into, point, form)
+    _fill(form, curvature, matrix)
 
 
 @compiled_within
@@ -255,14 +266,14 @@ def run_coupled(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is co
         if stretch == lengths.size or wanted == marks.size:
             break
         if stretch == 0 or rows > 1:
-            coefficients(rule, offset + stretch, own, into, point, form)
+            _coefficients(rule, offset + stretch, own, into, point, form)
             filled = False
         f = steady + 2.0 * loss(weight, point, state)
         if not f < np.inf:
             break
         steps = lengths[stretch]
         if not filled:
-            fill(form, curvature, matrix)
+            _fill(form, curvature, matrix)
             filled = True
         if steps == 1:
             apply(matrix, state, after)
@@ -318,8 +329,8 @@ def sensitivities(  # noqa: PLR0912 (two passes over the steps)
     squares, level = np.empty((steps, n)), np.empty(steps)
     begin(start, noisy, state)
     for t in range(steps):
-        coefficients(rule, t, own, into, point, form)
-        fill(form, curvature, matrix)
+        _coefficients(rule, t, own, into, point, form)
+        _fill(form, curvature, matrix)
         level[t] = steady + 2.0 * loss(weight, point, state)
         for m in range(n):
             there = 0.0
@@ -338,8 +349,8 @@ def sensitivities(  # noqa: PLR0912 (two passes over the steps)
         for i in range(q):
             state[i, m] = weight[m] if i == read else 0.0
     for t in range(steps - 1, -1, -1):
-        coefficients(rule, t, own, into, point, form)
-        fill(form, curvature, matrix)
+        _coefficients(rule, t, own, into, point, form)
+        _fill(form, curvature, matrix)
         gain = rule.gain[min(t, len(rule.gain) - 1)]
         total, with_loss = 0.0, 0.0
         pair = 0

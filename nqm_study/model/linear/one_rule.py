@@ -14,6 +14,7 @@ import numpy as np
 
 from nqm_study.model.linear.block_kernel import Tables, reduced, run_blocks
 from nqm_study.model.linear.coupled import Coupled
+from nqm_study.model.linear.coupled_kernel import write_step
 from nqm_study.model.linear.schedule_kernel import DEAD, Rule
 from nqm_study.model.numerics.arrays import Array, Integers
 
@@ -77,8 +78,11 @@ class OneRule:
         curvature, place = np.unique(nodes.curvature, return_inverse=True)
         noisy = nodes.noisy > 0.0
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            step, into, point = _step(self.rule, nodes.own, curvature)
-            reading = np.zeros(into.size)
+            k = nodes.start.size
+            q = k * (k + 1) // 2
+            into, point, matrix = np.empty(q), np.empty(q), np.empty((q, q, curvature.size))
+            write_step(self.rule, nodes.own, curvature, into, point, matrix)
+            step, reading = np.ascontiguousarray(matrix.transpose(2, 0, 1)), np.zeros(q)
             reading[nodes.readout * (nodes.readout + 3) // 2] = 1.0
             first = (point,) if np.array_equal(point, reading) else (point, reading)
             responses = [_powers(step.transpose(0, 2, 1), each)[0] for each in first]
@@ -108,22 +112,6 @@ class OneRule:
                 )
             )
         )  # fmt: skip
-
-
-def _step(rule: Rule, own: float, curvature: Array) -> tuple[Array, Array, Array]:
-    """M of some curvatures, shape (n, q, q); g; and p."""
-    drift, gain, point, share = rule.drift[0], rule.gain[0], rule.point[0], rule.share[0]
-    row, column = np.tril_indices(gain.size)
-    slope = np.multiply.outer(gain, point)
-    a = drift + np.multiply.outer(curvature, slope)
-    # Of A S A^T, and of what the node's own square adds to its noise.
-    whole = np.einsum("nic,nje->nijce", a, a)
-    whole += own * share * np.einsum("n,ic,je->nijce", curvature**2, slope, slope)
-    both = whole + whole.swapaxes(3, 4)
-    both[:, :, :, range(gain.size), range(gain.size)] *= 0.5
-    pairs = both[:, row, column][:, :, row, column]
-    twice = np.where(row == column, 1.0, 2.0)
-    return pairs, share * gain[row] * gain[column], twice * point[row] * point[column]
 
 
 def _powers(matrix: Array, first: Array) -> tuple[Array, Array]:
