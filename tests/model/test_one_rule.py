@@ -101,6 +101,9 @@ def test_a_run_that_grows_beyond_all_numbers_ends_there() -> None:
         expected = risks(problem, optimizer, STEPS)[: found.size]
     assert 1 < found.size < STEPS
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+    for rate in np.geomspace(1.001, 1.6, 30) * nqm.stability_limit(problem, optimizer):
+        growing = run_of(problem, nqm.HeavyBall(rate, momentum=0.9)).risks(np.arange(20_001))
+        assert np.all((growing >= 0.0) & (growing < math.inf))
     signal, noise = run_of(problem, optimizer).parts(np.array([1, STEPS]))
     assert np.isfinite(signal[0] + noise[0])
     assert math.isnan(signal[1] + noise[1])

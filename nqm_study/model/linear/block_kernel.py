@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nqm_study.model.linear.coupled_kernel import apply, begin, clear, loss
+from nqm_study.model.linear.spectral import LARGEST
 from nqm_study.model.numerics.arrays import Array, Integers
 from nqm_study.model.numerics.compiled import compiled, compiled_within
 from nqm_study.model.numerics.refine import ROUNDING_PER_STEP
@@ -168,13 +169,13 @@ def run_blocks(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is com
                 rest += _dot(seen[r, c, first:], state[c, first:])
             of_signal[r], z[r] = part, part + rest
             _add(risks, z[r], of_basis[r])
-        error, least = 0.0, risks[0]
+        error, least, most = 0.0, risks[0], risks[0]
         for c in range(q):
             for m in range(n):
                 error += spoilt[c, m] * abs(state[c, m])
         for j in range(size):
-            least = min(least, risks[j])
-        if error <= size * ROUNDING_PER_STEP * least and least < np.inf:
+            least, most = min(least, risks[j]), max(most, risks[j])
+        if error <= size * ROUNDING_PER_STEP * least and most < LARGEST:
             while wanted < steps.size and steps[wanted] < done + size:
                 at = steps[wanted] - done
                 whole[wanted] = risks[at]
@@ -193,15 +194,17 @@ def run_blocks(  # noqa: PLR0912, PLR0915 (one pass: every layer of calls is com
             done += size
         else:
             for _ in range(size):
+                # Beyond all numbers the moments are infinite, of either sign, or none.
+                f = steady + 2.0 * loss(weight, point, state)
+                part = _dot(weight[:first], state[read, :first])
+                risk = part + _dot(weight[first:], state[read, first:])
+                if not (abs(f) < np.inf and abs(risk) < np.inf):
+                    return int(wanted)
                 if wanted < steps.size and steps[wanted] == done:
-                    part = _dot(weight[:first], state[read, :first])
-                    whole[wanted] = part + _dot(weight[first:], state[read, first:])
+                    whole[wanted] = risk
                     if signal.size > 0:
                         signal[wanted] = part
                     wanted += 1
-                f = steady + 2.0 * loss(weight, point, state)
-                if not f < np.inf:
-                    return int(wanted)
                 apply(step, state, after)
                 for c in range(q):
                     state[c] = after[c]
